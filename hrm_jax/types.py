@@ -1,0 +1,145 @@
+"""The pytrees that flow through the program, and the legend of dimensions.
+
+Shapes live in names: ``logits_BSV`` has the axes batch, cell and vocabulary.
+
+====== =======================================================================
+letter axis
+====== =======================================================================
+B      batch rows
+S      cells of a puzzle (``seq_len``)
+P      slots of the puzzle prefix
+T      sequence seen by the blocks, ``P + S``
+D      hidden size
+N      attention heads
+K      size of one head
+F      inner size of the gated unit
+V      vocabulary
+E      width of a row of the puzzle table (``puzzle_emb_ndim``)
+====== =======================================================================
+
+The two levels are spelt ``high`` and ``low`` (H and L in the paper), because single
+letters would collide with the axes.
+"""
+
+from typing import Any
+
+from flax import struct
+import jax
+
+# Logical axis names, mapped to mesh axes in partitioning.py and nowhere else.
+BATCH = 'batch'
+CELLS = 'cells'
+EMBED = 'embed'
+HEADS = 'heads'
+HEAD_DIM = 'head_dim'
+QKV = 'qkv'
+MLP = 'mlp'
+GATE_UP = 'gate_up'
+VOCAB = 'vocab'
+PUZZLES = 'puzzles'
+
+# Label of a cell that is neither learned nor scored (as in torch's cross entropy).
+IGNORE_LABEL_ID = -100
+
+
+class Batch(struct.PyTreeNode):
+    """One batch of puzzles.
+
+    Attributes:
+      inputs: int32 [B, S], token ids of the question.
+      labels: int32 [B, S], token ids of the answer; ``IGNORE_LABEL_ID`` where a cell is
+        not scored. Rows that only pad an evaluation batch have no scored cell at all.
+      puzzle_identifiers: int32 [B], rows of the puzzle table.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    puzzle_identifiers: jax.Array
+
+
+class LatentState(struct.PyTreeNode):
+    """Recurrent state of the two levels, float of ``forward_dtype``.
+
+    Attributes:
+      high: [B, T, D], the slow level (``z_H``).
+      low: [B, T, D], the fast level (``z_L``).
+    """
+
+    high: jax.Array
+    low: jax.Array
+
+
+class Outputs(struct.PyTreeNode):
+    """What one ACT step predicts.
+
+    Attributes:
+      logits: [B, S, V] in the compute dtype.
+      q_halt: float32 [B], logit of "stop now".
+      q_continue: float32 [B], logit of "go on".
+    """
+
+    logits: jax.Array
+    q_halt: jax.Array
+    q_continue: jax.Array
+
+
+class Carry(struct.PyTreeNode):
+    """ACT state that lives across train steps.
+
+    Attributes:
+      latent: state of the two levels.
+      steps: int32 [B], ACT steps already spent on the row's puzzle.
+      halted: bool [B], rows that take a new puzzle at the next step.
+      batch: the puzzles being worked on (not the incoming ones).
+    """
+
+    latent: LatentState
+    steps: jax.Array
+    halted: jax.Array
+    batch: Batch
+
+
+class Sums(struct.PyTreeNode):
+    """Numerators of every metric of one ACT step, summed over the global batch, float32.
+
+    ``count`` rows halted at this step and have at least one scored cell; the accuracies
+    and ``steps`` sum over those. The losses sum over all rows of the batch. Division
+    happens once, in metrics.py.
+    """
+
+    count: jax.Array
+    accuracy: jax.Array
+    exact_accuracy: jax.Array
+    q_halt_accuracy: jax.Array
+    steps: jax.Array
+    lm_loss: jax.Array
+    q_halt_loss: jax.Array
+    q_continue_loss: jax.Array
+    q_halt_mean: jax.Array
+    q_continue_mean: jax.Array
+    rows: jax.Array
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that a train step reads and writes.
+
+    Attributes:
+      step: int32 [], train steps done.
+      params: what the optimizer moves (float32).
+      constants: fixed initial states of the levels, never trained.
+      puzzle_table: float32 [num_puzzle_identifiers, E], or None without a puzzle prefix.
+        Not an optax parameter: only the rows of a batch ever have a gradient.
+      opt_state: state of the optax transformation over ``params``.
+      ema: moving average of ``params``, or None when it is off.
+      carry: ACT state of the training rows.
+      rng: typed PRNG key; the key of a step is ``fold_in(rng, step)``.
+    """
+
+    step: jax.Array
+    params: Any
+    constants: Any
+    puzzle_table: jax.Array | None
+    opt_state: Any
+    ema: Any
+    carry: Carry
+    rng: jax.Array
