@@ -1,0 +1,54 @@
+# The two commands of the README need Python 3.11 or newer, pip and this file; nothing else.
+#   make quickstart [SEED=1]   train a small model on generated Sudokus and look at it think
+#   make test                  the test suite
+# Everything is installed into .venv, which can be deleted at any time.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,\
+  $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+VENV ?= .venv
+SEED ?= 0
+STARTED := $(shell date +%s)
+
+# Only the modules that are really imported get compiled, once (empty: do write bytecode).
+export PYTHONDONTWRITEBYTECODE :=
+
+PIP_INSTALL = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-compile \
+  --no-deps --only-binary :all: --no-binary promise --log $(VENV)/pip.log
+COMPLAIN = { echo 'Installing failed; $(VENV)/pip.log tells why.' >&2; exit 1; }
+
+.PHONY: quickstart test lint format clean
+
+quickstart: $(VENV)/installed
+	@$(VENV)/bin/python -m experiments.quickstart --seed=$(SEED) --started=$(STARTED)
+
+test: $(VENV)/installed-dev
+	@$(VENV)/bin/python -m pytest -q $(TESTS)
+
+lint: $(VENV)/installed-dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/installed-dev
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+# A Python without the venv module's own pip (Debian splits it off) lends the venv its pip.
+$(VENV)/bin/python:
+	@test -n '$(PYTHON)' || { echo 'hrm_jax needs Python 3.11 or newer, and none of python3,' \
+	  'python3.11, python3.12, python3.13 is one. Name yours: make PYTHON=/path/to/python' >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+	       && $(PYTHON) -m pip --python $(VENV)/bin/python install -qq pip; }
+
+$(VENV)/installed: requirements.txt | $(VENV)/bin/python
+	@echo "Installing $$(grep -c '==' $<) packages into $(VENV) (this may take a minute) ..."
+	@$(PIP_INSTALL) -r $< || $(COMPLAIN)
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@$(PIP_INSTALL) -r $< || $(COMPLAIN)
+	@touch $@

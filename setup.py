@@ -1,0 +1,52 @@
+"""Installs hrm_jax and data_builders; everything else in the repository is run from a checkout."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).resolve().parent
+VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'hrm_jax/__init__.py').read_text())[1]
+
+setup(
+    name='hrm_jax',
+    version=VERSION,
+    description='The Hierarchical Reasoning Model and its family in JAX and Flax',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    # Named patterns: configs, experiments and tests are no packages of anybody's site-packages.
+    packages=find_packages(include=['hrm_jax', 'hrm_jax.*', 'data_builders', 'data_builders.*']),
+    install_requires=[
+        # The core: model, steps, checkpoints.
+        'jax>=0.10.2,<0.12',
+        'flax>=0.12.8,<0.13',
+        'optax>=0.2.8,<0.3',
+        'orbax-checkpoint>=0.12.8,<0.13',
+        'chex>=0.1.92,<0.2',
+        'numpy>=2',
+        'absl-py',
+        'msgpack',
+        'safetensors>=0.8',
+        # Data sets.
+        'grain>=0.2.18,<0.3',
+        'array_record>=0.8.6',
+        'tensorflow-datasets>=4.9.10,<4.10',
+        'importlib_resources>=6',  # tensorflow-datasets imports it without asking for it
+        'huggingface_hub',
+        # The commands: configuration, metrics, progress bar, pictures.
+        'ml-collections>=1.1',
+        'clu==0.0.12',
+        'tensorboardX>=2.6.5',
+        'tqdm',
+        'matplotlib',
+    ],
+    extras_require={
+        'gpu': ['jax[cuda13]>=0.10.2,<0.12'],
+        'tpu': ['jax[tpu]>=0.10.2,<0.12'],
+        'torch': ['torch>=2.6'],  # only to read and write PyTorch checkpoints
+        'notebooks': ['jupyterlab', 'ipywidgets'],
+        'dev': ['pytest', 'hypothesis', 'ruff'],
+    },
+)
