@@ -190,6 +190,9 @@ class LossConfig:
 
     loss_type: str = 'stablemax_cross_entropy'
     q_weight: float = 0.5
+    # The original counts rows without any scored cell (padding of the last evaluation batch)
+    # as solved puzzles in the Q losses; True gives its numbers.
+    count_empty_rows: bool = False
 
     def __post_init__(self):
         _require_choice('loss.loss_type', self.loss_type, LOSSES)

@@ -1,0 +1,115 @@
+"""Losses and metric numerators of one ACT step, as sums over the batch.
+
+Source: sapientinc/HRM models/losses.py. The original computes stablemax in float64; here it
+is float32, made safe by a double ``where``.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from hrm_jax.config import LossConfig
+from hrm_jax.types import IGNORE_LABEL_ID, Outputs, Sums
+
+
+def _log_stablemax_terms(logits: jax.Array) -> jax.Array:
+    # log s(x) with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below. Each branch is fed values
+    # from its own side only: the other side's derivative can be infinite, and inf * 0 is NaN.
+    positive = logits >= 0
+    upper = jnp.where(positive, logits, 0.0)
+    lower = jnp.where(positive, 0.0, logits)
+    return jnp.where(positive, jnp.log1p(upper), -jnp.log1p(-lower))
+
+
+def stablemax_cross_entropy(logits_BSV: jax.Array, labels_BS: jax.Array) -> jax.Array:
+    """Cross entropy under stablemax, float32 [B, S]; 0 where the label is ignored."""
+    log_terms = _log_stablemax_terms(logits_BSV.astype(jnp.float32))
+    log_probs = log_terms - jax.nn.logsumexp(log_terms, axis=-1, keepdims=True)
+    return _pick(-log_probs, labels_BS)
+
+
+def softmax_cross_entropy(logits_BSV: jax.Array, labels_BS: jax.Array) -> jax.Array:
+    """Cross entropy under softmax, float32 [B, S]; 0 where the label is ignored."""
+    return _pick(-jax.nn.log_softmax(logits_BSV.astype(jnp.float32), axis=-1), labels_BS)
+
+
+def _pick(values_BSV: jax.Array, labels_BS: jax.Array) -> jax.Array:
+    scored = labels_BS != IGNORE_LABEL_ID
+    indices = jnp.where(scored, labels_BS, 0)[..., None]
+    picked = jnp.take_along_axis(values_BSV, indices, axis=-1)[..., 0]
+    return jnp.where(scored, picked, 0.0)
+
+
+_TOKEN_LOSSES = {
+    'stablemax_cross_entropy': stablemax_cross_entropy,
+    'softmax_cross_entropy': softmax_cross_entropy,
+}
+
+
+def act_loss(
+    outputs: Outputs,
+    labels_BS: jax.Array,
+    steps_B: jax.Array,
+    halted_B: jax.Array,
+    continue_target_B: jax.Array | None,
+    config: LossConfig,
+) -> tuple[jax.Array, Sums]:
+    """Loss of one ACT step, summed over rows, and the sums of every metric.
+
+    A row's token losses are averaged over its scored cells. ``q_halt`` learns whether the
+    argmax answers every scored cell, ``q_continue`` the bootstrap target.
+
+    Args:
+      outputs: predictions of the step.
+      labels_BS: int32 labels of the puzzles in the carry, not of the incoming batch.
+      steps_B: int32 ACT steps spent, this one included.
+      halted_B: bool, rows that stop after this step; the accuracies count those only.
+      continue_target_B: float32 target of q_continue, or None where the rule has none.
+      config: which token loss, the weight of the Q losses, and whether rows without a
+        scored cell count as solved in them (``count_empty_rows``).
+
+    Returns:
+      The loss, float32 [], to be divided by the global batch size; and ``Sums``.
+    """
+    chex.assert_equal_shape_prefix([outputs.logits, labels_BS], 2)
+    scored = labels_BS != IGNORE_LABEL_ID
+    cells_B = scored.sum(-1)
+    share_B = 1.0 / jnp.maximum(cells_B, 1)  # float32
+    right_B = (scored & (jnp.argmax(outputs.logits, axis=-1) == labels_BS)).sum(-1)
+    solved_B = right_B == cells_B  # a row without a scored cell counts as solved
+    has_cells_B = cells_B > 0
+    valid_B = halted_B & has_cells_B
+    q_rows_B = jnp.ones_like(has_cells_B) if config.count_empty_rows else has_cells_B
+
+    token_loss_BS = _TOKEN_LOSSES[config.loss_type](outputs.logits, labels_BS)
+    lm_loss = (token_loss_BS.sum(-1) * share_B).sum()
+
+    def q_loss(logits_B, target_B):
+        losses_B = optax.sigmoid_binary_cross_entropy(logits_B, target_B)
+        return jnp.where(q_rows_B, losses_B, 0.0).sum()
+
+    q_halt_loss = q_loss(outputs.q_halt, solved_B.astype(jnp.float32))
+    if continue_target_B is None:
+        q_continue_loss = jnp.float32(0.0)
+    else:
+        q_continue_loss = q_loss(outputs.q_continue, continue_target_B)
+
+    def total(mask_B, values_B=1.0):
+        return jnp.where(mask_B, values_B, 0).sum().astype(jnp.float32)
+
+    sums = Sums(
+        count=total(valid_B),
+        accuracy=total(valid_B, right_B * share_B),
+        exact_accuracy=total(valid_B & solved_B),
+        q_halt_accuracy=total(valid_B & ((outputs.q_halt >= 0) == solved_B)),
+        steps=total(valid_B, steps_B),
+        lm_loss=lm_loss,
+        q_halt_loss=q_halt_loss,
+        q_continue_loss=q_continue_loss,
+        q_halt_mean=total(has_cells_B, outputs.q_halt),
+        q_continue_mean=total(has_cells_B, outputs.q_continue),
+        rows=total(has_cells_B),
+    )
+    loss = lm_loss + config.q_weight * (q_halt_loss + q_continue_loss)
+    return loss, jax.lax.stop_gradient(sums)

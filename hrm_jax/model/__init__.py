@@ -1,0 +1,1 @@
+"""The recursive core and its parts, as Flax linen modules."""

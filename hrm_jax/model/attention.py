@@ -1,0 +1,52 @@
+"""The one attention function: full (not causal), unmasked, over every position."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def _attend_xla(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> jax.Array:
+    scores_BNTT = jnp.einsum(
+        'BTNK,BSNK->BNTS', q_BTNK, k_BTNK, preferred_element_type=jnp.float32
+    ) * (q_BTNK.shape[-1] ** -0.5)
+    weights = jax.nn.softmax(scores_BNTT, axis=-1).astype(q_BTNK.dtype)
+    return jnp.einsum('BNTS,BSNK->BTNK', weights, v_BTNK)
+
+
+def _attend_cudnn(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> jax.Array:
+    return jax.nn.dot_product_attention(q_BTNK, k_BTNK, v_BTNK, implementation='cudnn')
+
+
+_IMPLEMENTATIONS = {'xla': _attend_xla, 'cudnn': _attend_cudnn}
+
+
+def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
+    """Names the implementation that ``auto`` stands for on this machine.
+
+    cuDNN's fused attention takes half-precision heads whose size is a multiple of 8 and at
+    most 128; everything else runs through XLA.
+    """
+    if implementation != 'auto':
+        return implementation
+    half = jnp.dtype(dtype) in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
+    fits = half and head_dim % 8 == 0 and head_dim <= 128
+    return 'cudnn' if jax.default_backend() == 'gpu' and fits else 'xla'
+
+
+def attend(
+    q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array, implementation: str = 'auto'
+) -> jax.Array:
+    """Softmax attention, scale 1 / sqrt(K), scores and softmax in float32.
+
+    PAD cells take part, as in the original (models/layers.py, Attention).
+
+    Args:
+      q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype.
+      implementation: ``auto``, ``xla`` or ``cudnn``.
+
+    Returns:
+      [B, T, N, K] in the dtype of ``q_BTNK``.
+    """
+    chex.assert_equal_shape([q_BTNK, k_BTNK, v_BTNK])
+    name = resolve(implementation, q_BTNK.dtype, q_BTNK.shape[-1])
+    return _IMPLEMENTATIONS[name](q_BTNK, k_BTNK, v_BTNK)

@@ -1,0 +1,43 @@
+"""Input of the core: puzzle prefix, tokens, positions, scale."""
+
+import jax
+import jax.numpy as jnp
+
+from hrm_jax import partitioning, types
+from hrm_jax.config import ModelConfig
+from hrm_jax.model import layers
+
+
+def embed_puzzle(
+    config: ModelConfig,
+    tokens: layers.Embedding,
+    positions: layers.Embedding | None,
+    inputs_BS: jax.Array,
+    puzzle_rows_BE: jax.Array | None,
+) -> jax.Array:
+    """Turns a puzzle into the vectors that are injected at every low-level update.
+
+    Source: models/hrm/hrm_act_v1.py, _input_embeddings.
+
+    Args:
+      config: architecture.
+      tokens: table of the vocabulary.
+      positions: table of the positions, prefix included, or None without learned ones.
+      inputs_BS: int32 token ids.
+      puzzle_rows_BE: float32 rows of the puzzle table, or None without a prefix.
+
+    Returns:
+      [B, T, D] in the compute dtype; the prefix stands before the tokens.
+    """
+    dtype = jnp.dtype(config.forward_dtype)
+    x = tokens(inputs_BS, dtype)
+    if config.prefix_len and puzzle_rows_BE is not None:
+        room = config.prefix_len * config.hidden_size - puzzle_rows_BE.shape[-1]
+        rows = jnp.pad(puzzle_rows_BE.astype(dtype), ((0, 0), (0, room)))
+        prefix = rows.reshape(-1, config.prefix_len, config.hidden_size)
+        x = jnp.concatenate([prefix, x], axis=1)
+    if positions is not None:
+        # 1 / sqrt(2) keeps the variance of a sum of two embeddings of equal variance.
+        x = layers.scale_in_float32(x + positions.table(dtype)[None], 0.707106781)
+    x = layers.scale_in_float32(x, config.hidden_size**0.5)
+    return partitioning.constrain(x, (types.BATCH, types.CELLS, types.EMBED))

@@ -1,0 +1,181 @@
+"""Small parts of the blocks: projections, norm, gated unit, rotary positions.
+
+Parameters are float32 and cast to the activations' dtype where they are used, as the
+original does (sapientinc/HRM models/layers.py); gradients come back in float32.
+"""
+
+from collections.abc import Callable, Sequence
+import math
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from hrm_jax import types
+from hrm_jax.config import ModelConfig
+
+# Standard deviation of a standard normal truncated to [-2, 2].
+_TRUNCATED_STD = 0.87962566103423978
+
+Initializer = Callable[..., jax.Array]
+
+
+def truncated_normal(std: float) -> Initializer:
+    """Normal cut at two (uncorrected) deviations whose *resulting* deviation is ``std``.
+
+    The convention of JAX's ``variance_scaling``, not of torch's ``trunc_normal_``
+    (models/common.py, trunc_normal_init_).
+    """
+
+    def init(key, shape, dtype=jnp.float32):
+        # Drawn in float32 and rounded: a half-precision sampler has too few distinct values.
+        values = jax.random.truncated_normal(key, -2.0, 2.0, shape, jnp.float32)
+        return (values * (std / _TRUNCATED_STD)).astype(dtype)
+
+    return init
+
+
+def kernel_initializer(config: ModelConfig, fan_in: int) -> Initializer:
+    """Initializer of a projection with ``fan_in`` inputs."""
+    std = 1.0 / math.sqrt(fan_in)
+    match config.initializer:
+        case 'truncated_normal':
+            return truncated_normal(std)
+        case 'normal':
+            return nn.initializers.normal(std)
+        case 'uniform':  # torch.nn.Linear's default
+            return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+                key, shape, dtype, -std, std
+            )
+    raise ValueError(f'no initializer called {config.initializer!r}')
+
+
+def scale_in_float32(x: jax.Array, factor: float) -> jax.Array:
+    """Multiplies by an unrounded scalar and rounds once.
+
+    A weakly typed scalar would be rounded to bfloat16 first; sqrt(512) would then change
+    one element in forty.
+    """
+    return (x.astype(jnp.float32) * jnp.float32(factor)).astype(x.dtype)
+
+
+def rms_norm(x: jax.Array, eps: float, axis: int = -1) -> jax.Array:
+    """Divides by the root mean square along ``axis``, in float32; no scale, no bias."""
+    x32 = x.astype(jnp.float32)
+    variance = jnp.mean(jnp.square(x32), axis=axis, keepdims=True)
+    return (x32 * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
+
+
+class Projection(nn.Module):
+    """A linear map from the last axes of ``x`` onto new ones.
+
+    Attributes:
+      features: sizes of the new axes.
+      in_names, out_names: logical axis names of the kernel; as many input axes are
+        contracted as there are names in ``in_names``.
+      kernel_init: initializer of the kernel.
+      use_bias: adds a bias over the new axes.
+      bias_init: its initializer.
+    """
+
+    features: Sequence[int]
+    in_names: Sequence[str]
+    out_names: Sequence[str]
+    kernel_init: Initializer
+    use_bias: bool = False
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., *inputs] to [..., *features] in the dtype of ``x``."""
+        num_in = len(self.in_names)
+        in_shape = x.shape[x.ndim - num_in :]
+        kernel = self.param(
+            'kernel',
+            nn.with_logical_partitioning(self.kernel_init, (*self.in_names, *self.out_names)),
+            (*in_shape, *self.features),
+            jnp.float32,
+        )
+        # One plain matrix product whatever the axes: XLA's CPU backend is slower on the rest.
+        rows = x.reshape(*x.shape[: x.ndim - num_in], math.prod(in_shape))
+        matrix = kernel.astype(x.dtype).reshape(math.prod(in_shape), math.prod(self.features))
+        y = jnp.dot(rows, matrix).reshape(*rows.shape[:-1], *self.features)
+        if self.use_bias:
+            bias = self.param(
+                'bias',
+                nn.with_logical_partitioning(self.bias_init, tuple(self.out_names)),
+                tuple(self.features),
+                jnp.float32,
+            )
+            y = y + bias.astype(x.dtype)
+        return y
+
+
+class Embedding(nn.Module):
+    """A table of vectors.
+
+    Attributes:
+      size: number of rows.
+      dim: length of a row.
+      names: logical names of the two axes.
+    """
+
+    size: int
+    dim: int
+    names: tuple[str, str]
+
+    def setup(self):
+        self.embedding = self.param(
+            'embedding',
+            nn.with_logical_partitioning(truncated_normal(self.dim**-0.5), self.names),
+            (self.size, self.dim),
+            jnp.float32,
+        )
+
+    def table(self, dtype: jnp.dtype) -> jax.Array:
+        """The whole table [size, dim] in ``dtype``."""
+        return self.embedding.astype(dtype)
+
+    def __call__(self, ids: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """Rows of the table for int32 ``ids`` [...], as [..., dim] in ``dtype``."""
+        return jnp.take(self.table(dtype), ids, axis=0)
+
+
+class GatedUnit(nn.Module):
+    """SwiGLU: ``down(silu(gate) * up)`` over the last axis."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        dim, inner = x_BTD.shape[-1], self.config.mlp_dim
+        gate_up = Projection(
+            (2, inner),
+            (types.EMBED,),
+            (types.GATE_UP, types.MLP),
+            kernel_initializer(self.config, dim),
+            name='gate_up_proj',
+        )(x_BTD)
+        hidden = nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
+        return Projection(
+            (dim,),
+            (types.MLP,),
+            (types.EMBED,),
+            kernel_initializer(self.config, inner),
+            name='down_proj',
+        )(hidden)
+
+
+def rotary_tables(length: int, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines of the rotary angles, float32 [length, head_dim / 2] each."""
+    frequencies = theta ** -(jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies[None, :]
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
+    """Rotates queries or keys in float32; channel i pairs with channel i + head_dim / 2."""
+    first, second = jnp.split(x_BTNK.astype(jnp.float32), 2, axis=-1)
+    cos, sin = cos_TK[None, :, None, :], sin_TK[None, :, None, :]
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x_BTNK.dtype)

@@ -1,0 +1,181 @@
+"""Optimizers: AdamATan2 for the weights, row-sparse sign-SGD for the puzzle table.
+
+Both are optax transformations and reproduce the originals: adam-atan2 0.0.3 (the CUDA
+package that HRM imports; not adam-atan2-pytorch, whose formula differs) and sapientinc/HRM
+models/sparse_embedding.py.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from hrm_jax.config import OptimizerConfig
+
+
+def warmup_cosine(
+    base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float
+) -> optax.Schedule:
+    """Linear warm-up, then half a cosine down to ``base_lr * min_ratio``.
+
+    Steps count from 1: the first update has ``base_lr / warmup_steps``. Source: pretrain.py,
+    cosine_schedule_with_warmup_lr_lambda.
+    """
+
+    def schedule(step):
+        step = jnp.asarray(step, jnp.float32)
+        rising = step / max(1, warmup_steps)
+        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+        wave = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+        falling = min_ratio + jnp.maximum(0.0, (1.0 - min_ratio) * wave)
+        return base_lr * jnp.where(step < warmup_steps, rising, falling)
+
+    return schedule
+
+
+# atan(t) / t on [0, 1] as a polynomial in t squared, fitted for the smallest relative error
+# (1.6e-8 before rounding): three times faster than jnp.arctan2 on CPU.
+_ATAN_COEFFICIENTS = (
+    0.999999985, -0.333330733, 0.199926194, -0.142036444, 0.106409332,
+    -0.0750429206, 0.0426914825, -0.0160686026, 0.00284988224,
+)  # fmt: skip
+
+
+def atan2_right_half(y: jax.Array, x: jax.Array) -> jax.Array:
+    """``arctan2(y, x)`` for x >= 0, float32; 0 where both are 0."""
+    magnitude = jnp.abs(y)
+    largest = jnp.maximum(magnitude, x)
+    t = jnp.minimum(magnitude, x) / jnp.where(largest > 0, largest, 1.0)
+    square = t * t
+    ratio = jnp.full_like(t, _ATAN_COEFFICIENTS[-1])
+    for coefficient in _ATAN_COEFFICIENTS[-2::-1]:
+        ratio = ratio * square + coefficient
+    angle = t * ratio
+    angle = jnp.where(magnitude > x, jnp.float32(jnp.pi / 2) - angle, angle)
+    return jnp.where(y < 0, -angle, angle)
+
+
+class AdamATan2State(NamedTuple):
+    """Updates done (int32 []) and the two moments of the scaled gradients, float32."""
+
+    count: jax.Array
+    mu: Any
+    nu: Any
+
+
+# The squares of gradients below 1e-19 are flushed to 0 in float32, and atan2(m, 0) would then
+# take the largest step. atan2 does not see a common factor, so both moments are kept of
+# gradients times 2^32 (gradients may still reach 4e9 before a square overflows).
+GRADIENT_SCALE = 2.0**32
+
+
+def adam_atan2(
+    learning_rate: optax.Schedule, b1: float, b2: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """Adam with ``atan2`` in place of the division: no epsilon, invariant to gradient scale.
+
+    p <- p (1 - lr wd) - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))), decay on every
+    parameter. Source: adam-atan2 0.0.3; arXiv 2407.05872.
+    """
+
+    def init(params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamATan2State(jnp.zeros([], jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
+
+    def update(grads, state, params=None):
+        if params is None:
+            raise ValueError('adam_atan2 decays the weights: pass params to update().')
+        count = optax.safe_increment(state.count)
+        t = count.astype(jnp.float32)
+        lr = learning_rate(count)
+        step_size = lr / (1 - b1**t)
+        root = jax.lax.rsqrt(1 - b2**t)
+        scaled = jax.tree.map(lambda g: g * GRADIENT_SCALE, grads)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, scaled)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, scaled)
+        updates = jax.tree.map(
+            lambda p, m, v: (
+                -lr * weight_decay * p - step_size * atan2_right_half(m, jnp.sqrt(v) * root)
+            ),
+            params,
+            mu,
+            nu,
+        )
+        return updates, AdamATan2State(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+class RowGradients(NamedTuple):
+    """Gradients of single rows of a table: ids int32 [B] (may repeat), rows float32 [B, E]."""
+
+    ids: jax.Array
+    rows: jax.Array
+
+
+class SignSgdState(NamedTuple):
+    """Updates done, int32 []."""
+
+    count: jax.Array
+
+
+def row_sparse_sign_sgd(
+    learning_rate: optax.Schedule, weight_decay: float
+) -> optax.GradientTransformation:
+    """Sign-SGD that touches only the rows present in the batch, weight decay included.
+
+    Gradients of equal ids are added; then w <- w (1 - lr wd) - lr sign(sum). ``update`` takes
+    ``RowGradients`` and the table, and returns ``RowGradients`` whose rows are the *changes*,
+    the same for equal ids; ``apply_row_updates`` writes them. No dense gradient of the table
+    ever exists.
+    """
+
+    def init(params):
+        del params
+        return SignSgdState(jnp.zeros([], jnp.int32))
+
+    def update(grads, state, params=None):
+        if params is None:
+            raise ValueError('row_sparse_sign_sgd needs the table: pass params to update().')
+        chex.assert_equal_shape_prefix([grads.ids, grads.rows], 1)
+        count = optax.safe_increment(state.count)
+        lr = learning_rate(count)
+        rows = grads.ids.shape[0]
+        _, slot = jnp.unique(grads.ids, size=rows, return_inverse=True)
+        summed = jax.ops.segment_sum(grads.rows, slot, num_segments=rows)[slot]
+        weights = jnp.take(params, grads.ids, axis=0)
+        changes = -lr * weight_decay * weights - lr * jnp.sign(summed)
+        return RowGradients(grads.ids, changes), SignSgdState(count)
+
+    return optax.GradientTransformation(init, update)
+
+
+def apply_row_updates(table: jax.Array, updates: RowGradients) -> jax.Array:
+    """Returns the table with the changed rows written; equal ids carry equal changes."""
+    rows = jnp.take(table, updates.ids, axis=0) + updates.rows
+    return table.at[updates.ids].set(rows)
+
+
+def schedules(config: OptimizerConfig, total_steps: int) -> dict[str, optax.Schedule]:
+    """Learning rates of the weights (``lr``) and of the puzzle table (``puzzle_emb_lr``)."""
+    return {
+        name: warmup_cosine(base, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
+        for name, base in (('lr', config.lr), ('puzzle_emb_lr', config.puzzle_emb_lr))
+    }
+
+
+def weight_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+    """Optimizer of ``params``: optional clipping by the global norm, then AdamATan2."""
+    schedule = schedules(config, total_steps)['lr']
+    update = adam_atan2(schedule, config.beta1, config.beta2, config.weight_decay)
+    if config.grad_clip_norm > 0:
+        return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), update)
+    return optax.chain(update)
+
+
+def puzzle_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+    """Optimizer of the puzzle table."""
+    schedule = schedules(config, total_steps)['puzzle_emb_lr']
+    return row_sparse_sign_sgd(schedule, config.puzzle_emb_weight_decay)

@@ -1,0 +1,98 @@
+"""Makes a TrainState, placed on the mesh from the start."""
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+from jax.sharding import Mesh
+import jax.numpy as jnp
+
+from hrm_jax import act, optim, partitioning
+from hrm_jax.config import ConfigError, ExperimentConfig
+from hrm_jax.model import hrm
+from hrm_jax.types import Batch, TrainState
+
+
+def _empty_batch(config: ExperimentConfig) -> Batch:
+    rows, cells = config.train.global_batch_size, config.model.seq_len
+    return Batch(
+        inputs=jnp.zeros((rows, cells), jnp.int32),
+        labels=jnp.zeros((rows, cells), jnp.int32),
+        puzzle_identifiers=jnp.zeros(rows, jnp.int32),
+    )
+
+
+def init_variables(config: ExperimentConfig, rng: jax.Array) -> Any:
+    """Draws ``{'params': ..., 'constants': ...}`` in linen boxes with logical axis names."""
+    model = config.model
+    puzzle_rows = jnp.zeros((1, model.puzzle_emb_ndim)) if model.prefix_len else None
+    inputs = jnp.zeros((1, model.seq_len), jnp.int32)
+    return hrm.HRM(model).init(rng, hrm.empty_latent(model, 1), inputs, puzzle_rows)
+
+
+def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
+    model = config.model
+    init_rng, train_rng = jax.random.split(rng)
+    variables = init_variables(config, init_rng)
+    table = None
+    if model.prefix_len:
+        # Zeros, as in the original: a puzzle that was never trained has no voice.
+        table = jnp.zeros((model.num_puzzle_identifiers, model.puzzle_emb_ndim), jnp.float32)
+    params = variables['params']
+    opt_state = {
+        'weights': optim.weight_optimizer(config.optimizer, 1).init(params),
+        'puzzle_table': optim.puzzle_optimizer(config.optimizer, 1).init(table),
+    }
+    latent = hrm.empty_latent(model, config.train.global_batch_size)
+    return TrainState(
+        step=jnp.zeros([], jnp.int32),
+        params=params,
+        constants=variables['constants'],
+        puzzle_table=table,
+        opt_state=opt_state,
+        ema=jax.tree.map(jnp.copy, params) if config.optimizer.ema_decay > 0 else None,
+        carry=act.initial_carry(latent, _empty_batch(config)),
+        rng=train_rng,
+    )
+
+
+def _check_sizes(config: ExperimentConfig) -> None:
+    for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers'):
+        if not getattr(config.model, name):
+            raise ConfigError(
+                f'model.{name} must be known before the model is made; it is 0. Fill it in with '
+                f'config.model.for_dataset(...) from the metadata of the data set.'
+            )
+
+
+def _shardings(config: ExperimentConfig, mesh: Mesh) -> tuple[TrainState, TrainState]:
+    boxed = jax.eval_shape(lambda rng: _build(config, rng), jax.random.key(0))
+    shardings = partitioning.boxed_shardings(boxed, mesh)
+    rows = jax.tree.map(lambda _: partitioning.batch_sharding(mesh), boxed.carry)
+    return nn.unbox(boxed), dataclasses.replace(shardings, carry=rows)
+
+
+def abstract(config: ExperimentConfig, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state, without making it (to restore into)."""
+    _check_sizes(config)
+    shapes, shardings = _shardings(config, mesh)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
+def create(config: ExperimentConfig, mesh: Mesh) -> TrainState:
+    """Makes the state of step 0 from ``config.seed``, every array in its place on the mesh.
+
+    Raises:
+      ConfigError: the sizes of the data set are not filled in.
+      ValueError: the batch does not divide over the mesh.
+    """
+    _check_sizes(config)
+    partitioning.check_batch_size('train.global_batch_size', config.train.global_batch_size, mesh)
+    _, shardings = _shardings(config, mesh)
+    build = jax.jit(lambda rng: nn.unbox(_build(config, rng)), out_shardings=shardings)
+    return build(jax.random.key(config.seed))
