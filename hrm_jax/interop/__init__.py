@@ -1,0 +1,1 @@
+"""Checkpoints in and out: the original's PyTorch files, transformers-style folders, safetensors."""
