@@ -76,6 +76,7 @@ class ModelConfig:
     hidden_size: int = 512
     num_heads: int = 8
     expansion: float = 4.0
+    intermediate_size: int = 0  # inner size of the gated unit; 0: by the rule of the original
     pos_encodings: str = 'rope'
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-5
@@ -103,7 +104,7 @@ class ModelConfig:
         _require_not_negative(**{
             f'model.{name}': getattr(self, name)
             for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'H_layers',
-                         'puzzle_emb_ndim', 'puzzle_emb_len')
+                         'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size')
         })  # fmt: skip
         if self.levels == 'separate':
             _require_positive(**{'model.H_layers': self.H_layers})
@@ -141,6 +142,8 @@ class ModelConfig:
     @property
     def mlp_dim(self) -> int:
         """Inner size of the gated unit, rounded up to a multiple of 256 as in the original."""
+        if self.intermediate_size:
+            return self.intermediate_size
         return -(-round(self.expansion * self.hidden_size * 2 / 3) // 256) * 256
 
     def for_dataset(
