@@ -1,0 +1,1 @@
+"""Puzzles on disk, in memory and in batches."""

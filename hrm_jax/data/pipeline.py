@@ -1,0 +1,282 @@
+"""Batches: rows of the global plan, gathered and augmented in one vectorised call.
+
+Training is an endless iterator whose item is a whole batch and whose state is a small JSON
+object. Where grain is installed the iterator is a grain one that works ahead in a thread;
+without it the same batches come one by one.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from hrm_jax.config import DATA_AUGMENTATIONS, ConfigError
+from hrm_jax.data import augment, sampling
+from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet
+from hrm_jax.types import IGNORE_LABEL_ID, Batch
+
+_PREFETCHED_BATCHES = 2
+
+
+class BatchIterator(Protocol):
+    """Endless batches with a position that can be saved and restored."""
+
+    def __iter__(self) -> 'BatchIterator': ...
+
+    def __next__(self) -> Batch: ...
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+def gather(
+    puzzles: PuzzleSet,
+    metadata: DatasetMetadata,
+    examples_B: np.ndarray,
+    augmentation: str = 'stored',
+    rng: np.random.Generator | None = None,
+    rows: slice = slice(None),
+) -> Batch:
+    """Builds a batch of the given examples.
+
+    Args:
+      puzzles: the set.
+      metadata: sizes and ids.
+      examples_B: int64 [B], numbers of examples of the set.
+      augmentation: 'stored' maps; fresh ones drawn from ``rng`` ('on_the_fly'); or stored maps
+        with a fresh translation ('translation', ARC).
+      rng: generator of this global batch; not used for 'stored'.
+      rows: the rows wanted. Numbers are drawn for all of ``examples_B``, so that every process
+        draws the same.
+
+    Returns:
+      int32 batch of numpy arrays; ignored labels are ``IGNORE_LABEL_ID``.
+    """
+    owners = np.searchsorted(puzzles.puzzle_indices, examples_B, side='right') - 1
+    within = examples_B - puzzles.puzzle_indices[owners]
+    stored = (puzzles.puzzle_first[owners] + within)[rows]
+    transform, side = metadata.transform, metadata.side
+    identifiers = puzzles.puzzle_identifiers[owners[rows]]
+    maps = None if puzzles.maps is None else puzzles.maps[owners[rows]]
+    extents = None if puzzles.extents is None else puzzles.extents[stored]
+    offsets = None if puzzles.offsets is None else puzzles.offsets[examples_B[rows]]
+    if augmentation != 'stored':
+        visit_start = _visit_starts(owners, np.diff(puzzles.puzzle_indices)[owners])
+        uniforms = rng.random((len(owners), augment.uniforms_needed(transform, side) + 3))
+        shared, own = uniforms[visit_start][rows], uniforms[rows]
+        if augmentation == 'on_the_fly':
+            maps = augment.random_maps(transform, shared[:, 3:], side)
+            if puzzles.maps is not None:
+                # The stored ids of augmentations name other maps; the group's own is the first.
+                group = np.searchsorted(puzzles.group_indices, owners[rows], side='right') - 1
+                identifiers = puzzles.puzzle_identifiers[puzzles.group_indices[group]]
+        if transform == 'arc':
+            counts = np.diff(puzzles.puzzle_indices)[owners[rows]]
+            moved = within[rows] != (shared[:, 2] * counts).astype(np.int64)
+            dihedral = np.zeros(len(stored), np.uint8) if maps is None else maps[:, 0]
+            offsets = augment.random_offsets(own[:, :2], extents, dihedral) * moved[:, None]
+    inputs, labels = puzzles.inputs[stored], puzzles.labels[stored]
+    if transform == 'arc' and extents is not None:
+        if maps is None:
+            maps = np.tile(augment.identity_map('arc', side), (len(stored), 1))
+        if offsets is None:
+            offsets = np.zeros((len(stored), 2), np.uint8)
+    if maps is not None:
+        inputs, labels = augment.apply(transform, inputs, labels, maps, side, extents, offsets)
+    labels = labels.astype(np.int32)
+    if metadata.ignore_label_id is not None:
+        labels[labels == metadata.ignore_label_id] = IGNORE_LABEL_ID
+    return Batch(
+        inputs=inputs.astype(np.int32),
+        labels=labels,
+        puzzle_identifiers=identifiers.astype(np.int32),
+    )
+
+
+def _visit_starts(owners_B: np.ndarray, counts_B: np.ndarray) -> np.ndarray:
+    """For each row the first row of its visit; the rows of a visit share a map.
+
+    A visit takes all examples of its puzzle unless the batch ends, so a run of rows of one
+    puzzle is as many visits as its length says.
+    """
+    rows = np.arange(len(owners_B))
+    change = np.concatenate([[True], owners_B[1:] != owners_B[:-1]])
+    run_start = np.maximum.accumulate(np.where(change, rows, 0))
+    return rows - (rows - run_start) % counts_B
+
+
+class _PlainIterator:
+    """The batches of one process, made when they are asked for."""
+
+    def __init__(
+        self,
+        dataset: PuzzleDataset,
+        global_batch_size: int,
+        seed: int,
+        rows: slice,
+        augmentation: str,
+    ):
+        self._metadata = dataset.metadata
+        self._sets = [dataset.sets[name] for name in dataset.metadata.sets]
+        self._plan = sampling.BatchPlan(self._sets, global_batch_size, seed)
+        self._seed, self._rows, self._augmentation = seed, rows, augmentation
+        self._set_starts = np.cumsum([0] + [puzzles.num_examples for puzzles in self._sets])
+
+    def __iter__(self) -> '_PlainIterator':
+        return self
+
+    def __next__(self) -> Batch:
+        number = self._plan.position.batches
+        examples = next(self._plan)
+        rng = None
+        if self._augmentation != 'stored':
+            rng = sampling.generator(self._seed, 'augment', number)
+        if len(self._sets) == 1:
+            return gather(
+                self._sets[0], self._metadata, examples, self._augmentation, rng, self._rows
+            )
+        owner = np.searchsorted(self._set_starts, examples, side='right') - 1
+        parts, places = [], []
+        for k, puzzles in enumerate(self._sets):
+            (place,) = np.nonzero(owner == k)
+            if len(place):
+                chosen = examples[place] - self._set_starts[k]
+                parts.append(gather(puzzles, self._metadata, chosen, self._augmentation, rng))
+                places.append(place)
+        order = np.argsort(np.concatenate(places))[self._rows]
+        fields = ('inputs', 'labels', 'puzzle_identifiers')
+        return Batch(
+            **{f: np.concatenate([getattr(part, f) for part in parts])[order] for f in fields}
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        return self._plan.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._plan.set_state(state)
+
+
+def train_iterator(
+    dataset: PuzzleDataset,
+    global_batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    augmentation: str = 'stored',
+    prefetch: bool = True,
+) -> BatchIterator:
+    """Returns the endless training batches of one process.
+
+    Args:
+      dataset: the training split.
+      global_batch_size: rows of a batch over all processes.
+      seed: seed of the order and of fresh augmentations.
+      process_index: this process.
+      process_count: how many processes share a batch.
+      augmentation: see ``gather``.
+      prefetch: make batches ahead in a thread where grain is installed. The batches and the
+        states are the same either way.
+
+    Raises:
+      ConfigError: the batch does not divide by the processes, or the augmentation does not
+        fit the data.
+    """
+    check_augmentation(dataset, augmentation)
+    rows = sampling.local_rows(global_batch_size, process_index, process_count)
+    plain = _PlainIterator(dataset, global_batch_size, seed, rows, augmentation)
+    if prefetch:
+        try:
+            from hrm_jax.data import grain_source
+        except ImportError:
+            return plain
+        return grain_source.prefetching(plain, _PREFETCHED_BATCHES)
+    return plain
+
+
+def check_augmentation(dataset: PuzzleDataset, augmentation: str) -> None:
+    """Raises ConfigError when the data cannot be augmented this way while training."""
+    metadata = dataset.metadata
+    if augmentation not in DATA_AUGMENTATIONS:
+        raise ConfigError(
+            f'data.augmentation must be one of {", ".join(DATA_AUGMENTATIONS)}; '
+            f'got {augmentation!r}.'
+        )
+    if augmentation == 'stored':
+        return
+    placed = any(puzzles.extents is not None for puzzles in dataset.sets.values())
+    fits = metadata.transform != 'none' and (metadata.transform == 'arc') <= placed
+    if augmentation == 'translation':
+        fits = metadata.transform == 'arc' and placed
+    if not fits:
+        raise ConfigError(
+            f'data.augmentation={augmentation} needs stored puzzles that can be moved; '
+            f'{dataset.path} has task {metadata.task!r} with transform {metadata.transform!r}. Use '
+            f'data.augmentation=stored, or build the set with python -m data_builders.'
+        )
+    if augmentation == 'on_the_fly' and metadata.held_out:
+        raise ConfigError(
+            f'data.augmentation=on_the_fly would turn training puzzles of {dataset.path} into '
+            f'its test answers; its builder filtered the stored ones. Use '
+            f'data.augmentation=stored.'
+        )
+
+
+def num_eval_batches(dataset: PuzzleDataset, global_batch_size: int, max_examples: int = 0) -> int:
+    """Returns how many batches ``eval_batches`` yields."""
+    counts = [_eval_count(dataset.sets[name], max_examples) for name in dataset.metadata.sets]
+    return sum(-(-count // global_batch_size) for count in counts)
+
+
+def _eval_count(puzzles: PuzzleSet, max_examples: int) -> int:
+    return min(puzzles.num_examples, max_examples or puzzles.num_examples)
+
+
+def eval_batches(
+    dataset: PuzzleDataset,
+    global_batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    max_examples: int = 0,
+) -> Iterator[tuple[str, Batch, int]]:
+    """Yields every example in order, set by set.
+
+    Args:
+      dataset: the split.
+      global_batch_size: rows over all processes.
+      process_index: this process; it gets its contiguous rows of each batch.
+      process_count: how many processes share a batch.
+      max_examples: only the first ones of each set; 0: all.
+
+    Yields:
+      (set name, this process's rows, number of real rows in the global batch). Rows beyond
+      the last example hold pad_id, ignored labels and the blank identifier.
+
+    Raises:
+      ConfigError: the batch does not divide by the processes.
+    """
+    metadata = dataset.metadata
+    rows = sampling.local_rows(global_batch_size, process_index, process_count)
+    local = rows.stop - rows.start
+    for name in metadata.sets:
+        puzzles = dataset.sets[name]
+        total = _eval_count(puzzles, max_examples)
+        for start in range(0, total, global_batch_size):
+            real = min(global_batch_size, total - start)
+            examples = np.arange(start, start + real)[rows]
+            batch = gather(puzzles, metadata, examples)
+            missing = local - len(examples)
+            if missing:
+                batch = Batch(
+                    inputs=_pad(batch.inputs, missing, metadata.pad_id),
+                    labels=_pad(batch.labels, missing, IGNORE_LABEL_ID),
+                    puzzle_identifiers=_pad(
+                        batch.puzzle_identifiers, missing, metadata.blank_identifier_id
+                    ),
+                )
+            yield name, batch, real
+
+
+def _pad(values: np.ndarray, rows: int, value: int) -> np.ndarray:
+    shape = (rows, *values.shape[1:])
+    return np.concatenate([values, np.full(shape, value, values.dtype)])
