@@ -23,7 +23,6 @@ from hrm_jax.config_checks import (
 )
 from hrm_jax.config_model import ModelConfig
 
-
 HALTINGS = ('q_learning', 'halt_only', 'fixed')
 LOSSES = ('stablemax_cross_entropy', 'softmax_cross_entropy')
 DATA_FORMATS = ('auto', 'records', 'npy_folder')

@@ -18,7 +18,7 @@ PACKAGES = ('hrm_jax', 'data_builders', 'configs', 'experiments', 'tests')
 # Lowest first. Names are relative to hrm_jax; '/*' holds all files of a folder, which may
 # import each other.
 LAYERS = (
-    ('types', 'config', 'data/augment', 'data/records'),
+    ('types', 'config_checks', 'config_model', 'config', 'data/augment', 'data/records'),
     ('kernels/*', 'model/layers', 'model/attention', 'act', 'losses', 'metrics', 'optim',
      'partitioning'),
     ('model/embeddings', 'model/blocks', 'data/sampling', 'data/pipeline', 'workdir',
