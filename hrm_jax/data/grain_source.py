@@ -1,6 +1,8 @@
 """The training batches as a grain dataset; imported only where grain is installed."""
 
+import atexit
 from typing import Any
+import weakref
 
 import grain
 
@@ -37,6 +39,10 @@ def prefetching(batches: Any, buffer_size: int) -> grain.DatasetIterator:
     Its state is that of the batches handed out, not of those made ahead.
     """
     dataset = BatchDataset(batches)
-    return iter(
+    iterator = iter(
         grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=buffer_size)
     )
+    # Its thread must end before the interpreter takes grain's modules apart.
+    reference = weakref.ref(iterator)
+    atexit.register(lambda: (it := reference()) and it.close())
+    return iterator
