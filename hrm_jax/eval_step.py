@@ -5,8 +5,8 @@ from typing import Any
 
 from flax import struct
 import jax
-from jax.sharding import Mesh
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from hrm_jax import losses, partitioning
 from hrm_jax.config import ExperimentConfig

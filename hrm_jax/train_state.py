@@ -5,8 +5,8 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-from jax.sharding import Mesh
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from hrm_jax import act, optim, partitioning
 from hrm_jax.config import ConfigError, ExperimentConfig

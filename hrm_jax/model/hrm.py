@@ -80,15 +80,19 @@ class HRM(nn.Module):
           and the predictions.
         """
         config = self.config
-        positions = self.embed_pos if config.pos_encodings == 'learned' else None
-        x_BTD = embeddings.embed_puzzle(
-            config, self.embed_tokens, positions, inputs_BS, puzzle_rows_BE
-        )
+        x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
         chex.assert_equal_shape([x_BTD, latent.high, latent.low])
         latent = self._reason(latent, x_BTD)
         logits_BSV = self.lm_head(latent.high[:, config.prefix_len :])
         q_B2 = self.q_head(latent.high[:, 0]).astype(jnp.float32)
         return latent, Outputs(logits=logits_BSV, q_halt=q_B2[:, 0], q_continue=q_B2[:, 1])
+
+    def embed(self, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None) -> jax.Array:
+        """Embeds a puzzle, [B, T, D]: what is injected at every low-level update."""
+        positions = self.embed_pos if self.config.pos_encodings == 'learned' else None
+        return embeddings.embed_puzzle(
+            self.config, self.embed_tokens, positions, inputs_BS, puzzle_rows_BE
+        )
 
     def _reason(self, latent: LatentState, x_BTD: jax.Array) -> LatentState:
         config = self.config

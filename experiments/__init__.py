@@ -1,0 +1,1 @@
+"""Scripts around the project: parity, benchmarks, ablations, launch recipes. Imported by nobody."""

@@ -1,0 +1,471 @@
+"""Checks of the HRM core: forward, losses, one train step, optimizers, a trajectory, evaluation."""
+
+import dataclasses
+import functools
+from pathlib import Path
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.parity_checks import core_data
+from experiments.parity_checks.registry import Fixture, Report, check
+from hrm_jax import act, eval_step, losses, optim, train_step
+from hrm_jax.config import (
+    ActConfig,
+    ExperimentConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+from hrm_jax.interop import official
+from hrm_jax.model import hrm, layers
+from hrm_jax.types import Batch, Carry, LatentState, Sums, TrainState
+
+FORWARD_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 1e-4  # of the tensor's largest
+# bfloat16 keeps 8 bits: one rounding moves a value by up to 2^-9 of itself, and a step has
+# some twenty roundings in a row. Bounds for one step from the original's own state: RMS
+# deviation relative to the RMS of the wanted values; for Q, one sum over all channels for each
+# row, relative to at least 1.
+BFLOAT16_TOLERANCE = 2e-2
+BFLOAT16_Q_TOLERANCE = 4e-2
+
+_METRICS = {
+    'count': 'count',
+    'accuracy': 'accuracy',
+    'exact_accuracy': 'exact_accuracy',
+    'q_halt_accuracy': 'q_halt_accuracy',
+    'steps': 'steps',
+    'lm_loss': 'lm_loss',
+    'q_halt_loss': 'q_halt_loss',
+    'q_continue_loss': 'q_continue_loss',
+}
+
+
+def experiment(fixture: Fixture, **sections: Any) -> ExperimentConfig:
+    """The configuration that a fixture's JSON states, in our terms."""
+    config = fixture.info['config']
+    if config.get('causal'):
+        raise ValueError('only full attention is part of HRM')
+    fields = {field.name for field in dataclasses.fields(ModelConfig)}
+    model = ModelConfig(**{k: v for k, v in config.items() if k in fields}, initializer='normal')
+    return ExperimentConfig(
+        model=model,
+        act=ActConfig(
+            halt_max_steps=config['halt_max_steps'],
+            halt_exploration_prob=config['halt_exploration_prob'],
+        ),
+        train=TrainConfig(global_batch_size=config['batch_size']),
+        **{'loss': LossConfig(count_empty_rows=True)} | sections,
+    )
+
+
+def load_weights(fixture: Fixture, model: ModelConfig) -> tuple[Any, Any, Any]:
+    """(params, constants, puzzle_table) of a fixture, as arrays of ours."""
+    params, constants, table = official.from_official(fixture.weights(), model)
+    dtype = jnp.dtype(model.forward_dtype)
+    constants = jax.tree.map(lambda x: jnp.asarray(x, dtype), constants)
+    table = None if table is None else jnp.asarray(table, jnp.float32)
+    return jax.tree.map(jnp.asarray, params), constants, table
+
+
+def batch_of(arrays: dict[str, np.ndarray]) -> Batch:
+    return Batch(**{
+        name: jnp.asarray(arrays[name], jnp.int32)
+        for name in ('inputs', 'labels', 'puzzle_identifiers')
+    })  # fmt: skip
+
+
+def compare_metrics(report: Report, prefix: str, sums: Sums, want: dict[str, np.ndarray]) -> None:
+    """Counts exactly, sums relative to the wanted value."""
+    for theirs, ours in _METRICS.items():
+        if theirs not in want:
+            continue
+        got = np.asarray(getattr(sums, ours))
+        if np.issubdtype(want[theirs].dtype, np.integer):
+            report.equal(f'{prefix}{theirs}', got, want[theirs])
+        else:
+            report.close_relative(f'{prefix}{theirs}', got, want[theirs], 1e-4)
+
+
+@check('forward', arrays=('batch/inputs', 'step1/logits', 'step1/z_H'))
+def forward(fixture: Fixture, report: Report) -> None:
+    """Evaluation-mode ACT steps; in half precision each step starts from the original's state."""
+    config = experiment(fixture)
+    model = config.model
+    half = model.forward_dtype != 'float32'
+    params, constants, table = load_weights(fixture, model)
+    variables = {'params': params, 'constants': constants}
+    batch = batch_of(fixture.group('batch/'))
+    rows = hrm.gather_puzzle_rows(table, batch.puzzle_identifiers)
+    core = hrm.HRM(model)
+
+    def compare(what, got, want):
+        if not half:
+            report.close(what, got, want, FORWARD_TOLERANCE)
+            return
+        got, want = np.asarray(got, np.float64), want.astype(np.float64)
+        rms, scale = np.sqrt(np.mean((got - want) ** 2)), np.sqrt(np.mean(want**2))
+        if '/q_' in what:
+            report.below(f'{what} (relative RMS)', rms / max(scale, 1.0), BFLOAT16_Q_TOLERANCE)
+        else:
+            report.below(f'{what} (relative RMS)', rms / scale, BFLOAT16_TOLERANCE)
+
+    embedded = core.apply(variables, batch.inputs, rows, method='embed')
+    if half:  # single roundings only: nearly every element must be the very same
+        differing = np.mean(np.asarray(embedded, np.float32) != fixture.arrays['input_embeddings'])
+        report.below('input_embeddings (share differing)', differing, 1e-3)
+    else:
+        compare('input_embeddings', embedded, fixture.arrays['input_embeddings'])
+    if 'rope_cos' in fixture.arrays:
+        tables = layers.rotary_tables(model.total_len, model.head_dim, model.rope_theta)
+        for name, ours in zip(('rope_cos', 'rope_sin'), tables, strict=True):
+            doubled = np.concatenate([ours, ours], axis=-1)
+            report.close(name, doubled, fixture.arrays[name], 1e-5)
+
+    run = jax.jit(lambda latent: core.apply(variables, latent, batch.inputs, rows))
+    empty = hrm.empty_latent(model, batch.inputs.shape[0])
+    carry = act.refill(act.initial_carry(empty, batch), batch, hrm.initial_latent(constants))
+    for number in range(1, 1 + sum(name.endswith('/z_H') for name in fixture.arrays)):
+        want = fixture.group(f'step{number}/')
+        latent, outputs = run(carry.latent)
+        compare(f'step{number}/logits', outputs.logits, want['logits'])
+        compare(f'step{number}/q_halt', outputs.q_halt, want['q_halt_logits'])
+        compare(f'step{number}/q_continue', outputs.q_continue, want['q_continue_logits'])
+        compare(f'step{number}/z_H', latent.high, want['z_H'])
+        compare(f'step{number}/z_L', latent.low, want['z_L'])
+        steps = carry.steps + 1
+        halted = steps >= config.act.halt_max_steps
+        report.equal(f'step{number}/steps', steps, want['steps'])
+        report.equal(f'step{number}/halted', halted, want['halted'])
+        if half:
+            dtype = jnp.dtype(model.forward_dtype)
+            latent = LatentState(
+                high=jnp.asarray(want['z_H'], dtype), low=jnp.asarray(want['z_L'], dtype)
+            )
+        else:
+            loss, sums = losses.act_loss(outputs, batch.labels, steps, halted, None, config.loss)
+            if 'all_finish' in want:
+                report.equal(f'step{number}/all_finish', halted.all(), want['all_finish'])
+            report.close_relative(f'step{number}/loss', loss, want['loss'], 1e-4)
+            metrics = fixture.group(f'step{number}/metrics/')
+            compare_metrics(report, f'step{number}/', sums, metrics)
+        carry = dataclasses.replace(carry, latent=latent, steps=steps, halted=halted)
+
+
+@check('losses', arrays=('logits', 'labels'))
+def token_losses(fixture: Fixture, report: Report) -> None:
+    """Per-token losses and their gradients, with logits of exactly 1, 0 and a million."""
+    logits, labels = fixture.arrays['logits'], fixture.arrays['labels']
+    functions = {
+        'stablemax': losses.stablemax_cross_entropy,
+        'softmax': losses.softmax_cross_entropy,
+    }
+    for name, function in functions.items():
+        if f'{name}/token_loss' not in fixture.arrays:
+            continue
+        want = fixture.arrays[f'{name}/token_loss']
+        got = function(logits, labels)
+        report.below(
+            f'{name} (relative to 1 + loss)',
+            np.max(np.abs(np.asarray(got, np.float64) - want) / (1 + np.abs(want))),
+            1e-5,
+        )
+        gradient = jax.grad(lambda x, function=function: function(x, labels).sum())(logits)
+        wanted = fixture.arrays[f'{name}/grad_of_sum']
+        report.close_to_largest(f'{name} gradient', gradient, wanted, GRADIENT_TOLERANCE)
+
+
+@check('train_step', arrays=('carry/z_H', 'out/logits'))
+def one_train_step(fixture: Fixture, report: Report) -> None:
+    """One ACT step in training mode from a given carry: targets, halting, metrics, gradients."""
+    arrays = fixture.arrays
+    for loss_name in ('stablemax', 'softmax'):
+        if f'{loss_name}/loss' not in arrays:
+            continue
+        loss_config = LossConfig(loss_type=f'{loss_name}_cross_entropy', count_empty_rows=True)
+        config = experiment(fixture, loss=loss_config)
+        params, constants, table = load_weights(fixture, config.model)
+        carry = Carry(
+            latent=LatentState(high=arrays['carry/z_H'], low=arrays['carry/z_L']),
+            steps=arrays['carry/steps'],
+            halted=jnp.asarray(arrays['carry/halted']),
+            batch=batch_of(fixture.group('carry/current_data/')),
+        )
+        batch = batch_of(fixture.group('batch/'))
+        carry = act.refill(carry, batch, hrm.initial_latent(constants))
+        ids = carry.batch.puzzle_identifiers
+        rows = hrm.gather_puzzle_rows(table, ids)
+
+        @jax.jit
+        def run(params, rows, min_steps, config=config, constants=constants, carry=carry):
+            return jax.value_and_grad(
+                lambda p, r: train_step.act_step(config, p, constants, r, carry, min_steps),
+                argnums=(0, 1),
+                has_aux=True,
+            )(params, rows)
+
+        min_steps = jnp.zeros_like(carry.steps)
+        (loss, (new, outputs, target, sums)), (grads, row_grads) = run(params, rows, min_steps)
+        if loss_name == 'stablemax':
+            _compare_step_outputs(report, fixture, new, outputs, target)
+        scale = config.train.global_batch_size
+        report.close_relative(f'{loss_name}/loss', loss * scale, arrays[f'{loss_name}/loss'], 1e-4)
+        compare_metrics(report, f'{loss_name}/', sums, fixture.group(f'{loss_name}/metrics/'))
+        zeros = jax.tree.map(np.zeros_like, constants)
+        ours = official.to_official(grads, zeros, table, config.model, prefix='')
+        for key, want in fixture.group(f'{loss_name}/grad/').items():
+            name = official.strip_prefix(key)
+            report.close_to_largest(
+                f'{loss_name}/grad/{name}', ours[name], want, GRADIENT_TOLERANCE
+            )
+        row_name = f'{loss_name}/puzzle_emb_local_weights_grad'
+        if row_name in arrays:
+            report.close_to_largest(row_name, row_grads, arrays[row_name], GRADIENT_TOLERANCE)
+            report.equal(f'{loss_name}/ids', ids, arrays[f'{loss_name}/puzzle_emb_local_ids'])
+        if loss_name == 'stablemax' and 'explore/halted' in arrays:
+            explore = arrays['explore/uniform_draw'] < arrays['explore/prob']
+            min_steps = jnp.where(explore, arrays['explore/min_steps_draw'], 0)
+            (_, (new, _, _, sums)), _ = run(params, rows, min_steps)
+            report.equal('explore/halted', new.halted, arrays['explore/halted'])
+            compare_metrics(report, 'explore/', sums, fixture.group('explore/metrics/'))
+
+
+def _compare_step_outputs(report: Report, fixture: Fixture, carry, outputs, target) -> None:
+    want = fixture.group('out/')
+    tolerance = FORWARD_TOLERANCE
+    report.close('logits', outputs.logits, want['logits'], tolerance)
+    report.close('q_halt', outputs.q_halt, want['q_halt_logits'], tolerance)
+    report.close('q_continue', outputs.q_continue, want['q_continue_logits'], tolerance)
+    report.close('target_q_continue', target, want['target_q_continue'], tolerance)
+    report.close('carry/z_H', carry.latent.high, want['carry/z_H'], tolerance)
+    report.close('carry/z_L', carry.latent.low, want['carry/z_L'], tolerance)
+    report.equal('carry/steps', carry.steps, want['carry/steps'])
+    report.equal('carry/halted', carry.halted, want['carry/halted'])
+    for name in ('inputs', 'labels', 'puzzle_identifiers'):
+        report.equal(
+            f'carry/{name}', getattr(carry.batch, name), want[f'carry/current_data/{name}']
+        )
+
+
+@check('optim')
+def optimizers(fixture: Fixture, report: Report) -> None:
+    """AdamATan2, sign-SGD of the puzzle table, learning-rate schedule."""
+    arrays = fixture.arrays
+    if 'adam_atan2/lrs' in arrays:
+        _check_adam_atan2(fixture, report)
+    if 'sign_sgd/weights0' in arrays:
+        _check_sign_sgd(fixture, report)
+    if 'schedule/table' in arrays:
+        got = [
+            optim.warmup_cosine(base, int(warmup), int(total), ratio)(step)
+            for step, base, warmup, total, ratio, _ in arrays['schedule/table']
+        ]
+        want = arrays['schedule/table'][:, 5]
+        bases = arrays['schedule/table'][:, 1]
+        report.below('schedule (of base)', np.max(np.abs(np.asarray(got) - want) / bases), 1e-6)
+
+
+def _check_adam_atan2(fixture: Fixture, report: Report) -> None:
+    arrays = fixture.group('adam_atan2/')
+    info = fixture.info['adam_atan2']
+    lrs = jnp.asarray(arrays['lrs'], jnp.float32)
+    transform = optim.adam_atan2(
+        lambda count: lrs[count - 1], info['beta1'], info['beta2'], info['weight_decay']
+    )
+    names = sorted({name.split('/')[0] for name in arrays if name.endswith('/p0')})
+    params = {name: jnp.asarray(arrays[f'{name}/p0'], jnp.float32) for name in names}
+    state = transform.init(params)
+    steps = {name: [] for name in names}
+    moments = {name: [] for name in names}
+    for t in range(len(lrs)):
+        grads = {name: jnp.asarray(arrays[f'{name}/grads'][t], jnp.float32) for name in names}
+        updates, state = transform.update(grads, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        for name in names:
+            steps[name].append(params[name])
+            scale = np.float64(optim.GRADIENT_SCALE)
+            moments[name].append((
+                np.asarray(state.mu[name], np.float64) / scale,
+                np.asarray(state.nu[name], np.float64) / scale**2,
+            ))  # fmt: skip
+    for name in names:
+        report.close(f'adam_atan2/{name}', np.stack(steps[name]), arrays[f'{name}/param'], 1e-6)
+        for i, moment in enumerate(('exp_avg', 'exp_avg_sq')):
+            got = np.stack([pair[i] for pair in moments[name]])
+            report.close_to_largest(
+                f'adam_atan2/{name}/{moment}', got, arrays[f'{name}/{moment}'], 1e-6
+            )
+
+
+def _check_sign_sgd(fixture: Fixture, report: Report) -> None:
+    arrays = fixture.group('sign_sgd/')
+    lrs = jnp.asarray(arrays['lrs'], jnp.float32)
+    transform = optim.row_sparse_sign_sgd(
+        lambda count: lrs[count - 1], fixture.info['sign_sgd']['weight_decay']
+    )
+    table = jnp.asarray(arrays['weights0'])
+    state = transform.init(table)
+    for t, want in enumerate(arrays['weights']):
+        grads = optim.RowGradients(arrays['ids'][t], arrays['local_grads'][t])
+        updates, state = transform.update(grads, state, table)
+        table = optim.apply_row_updates(table, updates)
+        report.close(f'sign_sgd/step{t + 1}', table, want, 1e-6)
+
+
+@check('trajectory', arrays=('batches/inputs',))
+def trajectory(fixture: Fixture, report: Report) -> None:
+    """A short training run, from an empty carry, with both losses."""
+    hyper = fixture.info['hyper']
+    fields = {field.name for field in dataclasses.fields(OptimizerConfig)}
+    optimizer = OptimizerConfig(**{k: v for k, v in hyper.items() if k in fields})
+    for loss_name in ('stablemax', 'softmax'):
+        if f'{loss_name}/loss' not in fixture.arrays:
+            continue
+        loss_config = LossConfig(loss_type=f'{loss_name}_cross_entropy', count_empty_rows=True)
+        config = experiment(fixture, loss=loss_config, optimizer=optimizer)
+        _check_run(fixture, report, config, loss_name, hyper['total_steps'])
+
+
+def _check_run(
+    fixture: Fixture, report: Report, config: ExperimentConfig, loss_name: str, total_steps: int
+) -> None:
+    model = config.model
+    params, constants, table = load_weights(fixture, model)
+    batches = fixture.group('batches/')
+    first = batch_of({k: v[0] for k, v in batches.items()})
+    empty = hrm.empty_latent(model, first.inputs.shape[0])
+    weights = optim.weight_optimizer(config.optimizer, total_steps)
+    table_optimizer = optim.puzzle_optimizer(config.optimizer, total_steps)
+    state = TrainState(
+        step=jnp.int32(0),
+        params=params,
+        constants=constants,
+        puzzle_table=table,
+        opt_state={'weights': weights.init(params), 'puzzle_table': table_optimizer.init(table)},
+        ema=None,
+        carry=act.initial_carry(empty, first),
+        rng=jax.random.key(0),
+    )
+
+    @jax.jit
+    def look(state, batch):  # what the step sees before its update
+        carry = act.refill(state.carry, batch, hrm.initial_latent(state.constants))
+        rows = hrm.gather_puzzle_rows(state.puzzle_table, carry.batch.puzzle_identifiers)
+        no_minimum = jnp.zeros_like(carry.steps)
+        _, (_, outputs, target, _) = train_step.act_step(
+            config, state.params, state.constants, rows, carry, no_minimum
+        )
+        return outputs, target
+
+    step = jax.jit(functools.partial(train_step.train_step, config, total_steps))
+    seen: dict[str, list] = {}
+
+    def record(**values):
+        for name, value in values.items():
+            seen.setdefault(name, []).append(np.asarray(value))
+
+    rates = optim.schedules(config.optimizer, total_steps)
+    for t in range(len(batches['inputs'])):
+        batch = batch_of({k: v[t] for k, v in batches.items()})
+        outputs, target = look(state, batch)
+        state, sums = step(state, batch)
+        record(q_halt=outputs.q_halt, q_cont=outputs.q_continue, target_q=target)
+        record(halted=state.carry.halted, steps=state.carry.steps)
+        record(cur_ids=state.carry.batch.puzzle_identifiers)
+        record(lr_main=rates['lr'](t + 1), lr_emb=rates['puzzle_emb_lr'](t + 1))
+        record(**{f'raw/{name}': getattr(sums, ours) for name, ours in _METRICS.items()})
+        named = official.to_official(state.params, state.constants, state.puzzle_table, model, '')
+        record(**{f'norm/{k}': np.linalg.norm(v.astype(np.float64)) for k, v in named.items()})
+
+    want = fixture.group(f'{loss_name}/')
+    for name in ('halted', 'steps', 'cur_ids'):
+        report.equal(f'{loss_name}/{name}', np.stack(seen[name]), want[name])
+    for name, tolerance in (('q_halt', 1e-3), ('q_cont', 1e-3), ('target_q', 1e-3)):
+        report.close(f'{loss_name}/{name}', np.stack(seen[name]), want[name], tolerance)
+    for name in ('lr_main', 'lr_emb'):
+        report.close_relative(f'{loss_name}/{name}', np.stack(seen[name]), want[name], 1e-6)
+    for name in _METRICS:
+        tolerance = 1e-3 if name.startswith('q_') else 1e-4
+        got = np.stack(seen[f'raw/{name}'])
+        report.close_relative(f'{loss_name}/{name}', got, want[f'raw/{name}'], tolerance)
+    lm, halt, proceed = (
+        np.stack(seen[f'raw/{n}']) for n in ('lm_loss', 'q_halt_loss', 'q_continue_loss')
+    )
+    total = lm + config.loss.q_weight * (halt + proceed)
+    report.close_relative(f'{loss_name}/loss', total, want['loss'], 1e-4)
+    norms = {official.strip_prefix(k[5:]): v for k, v in want.items() if k.startswith('norm/')}
+    worst = max(
+        np.max(np.abs(np.stack(seen[f'norm/{k}']) - v) / np.maximum(v, 1e-30))
+        for k, v in norms.items()
+    )
+    report.below(f'{loss_name}/norms (relative)', worst, 1e-4)
+    final = {official.strip_prefix(k[6:]): v for k, v in want.items() if k.startswith('final/')}
+    if final:
+        differences = np.concatenate(
+            [(named[k].astype(np.float64) - v).ravel() for k, v in final.items()]
+        )
+        report.below(f'{loss_name}/final RMS', np.sqrt(np.mean(differences**2)), 1e-5)
+        share = np.mean(np.abs(differences) > 1e-5)
+        report.below(f'{loss_name}/final share off by 1e-5', share, 1e-2)
+
+
+@check('evaluate', arrays=('dataset/*', 'result/*'))
+def evaluate(fixture: Fixture, report: Report) -> None:
+    """A test split read from disk, padded, answered and scored."""
+    config = experiment(fixture)
+    params, constants, table = load_weights(fixture, config.model)
+    with tempfile.TemporaryDirectory() as folder:
+        core_data.write_npy_folder(fixture, Path(folder))
+        batches = list(core_data.eval_batches(Path(folder), config.train.global_batch_size))
+    report.equal('number of batches', len(batches), core_data.count_batches(fixture))
+    run = jax.jit(functools.partial(eval_step.eval_step, config))
+    results: dict[str, list[Sums]] = {}
+    predictions = []
+    for i, (name, batch, count) in enumerate(batches):
+        want = fixture.group(f'batch{i}/')
+        report.equal(f'batch{i}/set', name, str(want['set']))
+        report.equal(f'batch{i}/count', count, want['global_batch_size'])
+        for field in ('inputs', 'labels', 'puzzle_identifiers'):
+            report.equal(f'batch{i}/{field}', getattr(batch, field), want[field])
+        result = run(params, constants, table, batch)
+        results.setdefault(name, []).append(result.sums)
+        predictions.append(result)
+    for name, parts in results.items():
+        total = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64)), *parts)
+        for metric, want in fixture.group(f'result/{name}/').items():
+            got = getattr(total, _METRICS[metric]) / total.count
+            report.close_relative(f'{name}/{metric}', got, want, 1e-4)
+    if 'all_preds/logits' in fixture.arrays:
+        saved = fixture.group('all_preds/')
+        tokens = np.concatenate([p.predictions for p in predictions])
+        report.equal('predictions', tokens, saved['logits'].argmax(-1))
+        for theirs, ours in (('q_halt_logits', 'q_halt'), ('q_continue_logits', 'q_continue')):
+            got = np.concatenate([getattr(p, ours) for p in predictions])
+            report.close(theirs, got, saved[theirs], FORWARD_TOLERANCE)
+
+
+@check('full_size_shapes')
+def full_size_shapes(fixture: Fixture, report: Report) -> None:
+    """Names, order, shapes, dtypes and counts of the published sizes."""
+    for name, want in fixture.info.items():
+        if not isinstance(want, dict):
+            continue
+        model = ModelConfig().for_dataset(
+            vocab_size=want['vocab_size'],
+            seq_len=want['seq_len'],
+            num_puzzle_identifiers=want['num_puzzle_identifiers'],
+        )
+        shapes = core_data.official_shapes(model)
+        listed = {official.strip_prefix(key): tuple(shape) for key, shape, *_ in want['state_dict']}
+        dtypes = {official.strip_prefix(key): dtype for key, _, dtype, *_ in want['state_dict']}
+        got = {key: tuple(shape) for key, (shape, _, _) in shapes.items()}
+        report.equal(f'{name}/names in order', list(got) == list(listed), True)
+        report.equal(f'{name}/shapes', got == listed, True)
+        report.equal(f'{name}/dtypes', {k: d for k, (_, d, _) in shapes.items()} == dtypes, True)
+        trained = sum(int(np.prod(s)) for s, _, kind in shapes.values() if kind == 'params')
+        report.equal(f'{name}/parameters', trained, want['n_parameters'])
