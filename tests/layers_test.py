@@ -18,11 +18,12 @@ PACKAGES = ('hrm_jax', 'data_builders', 'configs', 'experiments', 'tests')
 # Lowest first. Names are relative to hrm_jax; '/*' holds all files of a folder, which may
 # import each other.
 LAYERS = (
-    ('types', 'config_checks', 'config_model', 'config', 'data/augment', 'data/records'),
+    ('types', 'config_checks', 'config_model', 'config', 'data/augment',
+     'data/puzzles', 'data/npy_folder', 'data/records'),
     ('kernels/*', 'model/layers', 'model/attention', 'act', 'losses', 'metrics', 'optim',
      'partitioning'),
-    ('model/embeddings', 'model/blocks', 'data/sampling', 'data/pipeline', 'workdir',
-     'checkpoint', 'writers'),
+    ('model/embeddings', 'model/blocks', 'data/sampling', 'data/grain_source', 'data/pipeline',
+     'workdir', 'checkpoint', 'writers'),
     ('model/recursion', 'model/hrm'),
     ('train_state', 'train_step', 'eval_step'),
     ('scoring/*', 'evaluate'),
@@ -37,7 +38,11 @@ HEAVY = {
     'tensorboardX', 'tensorflow', 'tensorflow_datasets', 'torch', 'wandb',
 }  # fmt: skip
 # Modules whose only purpose is such a package.
-HEAVY_ALLOWED = {'data_builders/*': {'tensorflow_datasets'}, 'hrm_jax/metrics': {'clu'}}
+HEAVY_ALLOWED = {
+    'data_builders/*': {'tensorflow_datasets'},
+    'hrm_jax/data/grain_source': {'grain'},
+    'hrm_jax/metrics': {'clu'},
+}
 # What must run on a machine without any of them, whatever it imports in turn.
 CORE = tuple(
     f'hrm_jax/{name}'
@@ -45,7 +50,8 @@ CORE = tuple(
                  'interop/*')
 )  # fmt: skip
 # Builders and the loader's inner part work on machines without an accelerator or its wheels.
-WITHOUT_JAX = ('hrm_jax/data/records', 'hrm_jax/data/augment', 'data_builders/*')
+DISK = ('data/augment', 'data/puzzles', 'data/npy_folder', 'data/records')
+WITHOUT_JAX = (*(f'hrm_jax/{name}' for name in DISK), 'data_builders/*')
 JAX = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'chex'}
 
 
@@ -128,7 +134,7 @@ def layer_faults(root: pathlib.Path) -> list[str]:
             if target in ('experiments', 'tests') and package != target and package != 'tests':
                 faults.append(f'{name} imports {other}, which nobody may')
             elif package == 'data_builders' and target == 'hrm_jax':
-                if not _match(target_inner, ('data/records', 'data/augment', *FREE)):
+                if not _match(target_inner, (*DISK, *FREE)):
                     faults.append(f'{name} imports {other}; builders know the disk format only')
             elif package == 'configs' and other != 'hrm_jax/config':
                 faults.append(f'{name} imports {other}; configs know hrm_jax.config only')

@@ -33,16 +33,42 @@ class BatchDataset(grain.IterDataset):
         return _Iterator(self._batches)
 
 
-def prefetching(batches: Any, buffer_size: int) -> grain.DatasetIterator:
-    """Returns a grain iterator that makes ``buffer_size`` batches ahead in a thread.
+class _Prefetched:
+    """Hands on the items of a grain iterator and lets go of it before the program ends.
+
+    Left to the interpreter's shutdown, grain's iterator would be closed after its modules
+    are gone, and say so on the console.
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator):
+        self._iterator = iterator
+        reference = weakref.ref(self)
+        atexit.register(lambda: (one := reference()) and one.close())
+
+    def __iter__(self) -> '_Prefetched':
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    def get_state(self) -> dict[str, Any]:
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._iterator.set_state(state)
+
+    def close(self) -> None:
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+
+def prefetching(batches: Any, buffer_size: int) -> _Prefetched:
+    """Returns an iterator that makes ``buffer_size`` batches ahead in a thread of grain's.
 
     Its state is that of the batches handed out, not of those made ahead.
     """
-    dataset = BatchDataset(batches)
-    iterator = iter(
-        grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=buffer_size)
+    dataset = grain.experimental.ThreadPrefetchIterDataset(
+        BatchDataset(batches), prefetch_buffer_size=buffer_size
     )
-    # Its thread must end before the interpreter takes grain's modules apart.
-    reference = weakref.ref(iterator)
-    atexit.register(lambda: (it := reference()) and it.close())
-    return iterator
+    return _Prefetched(iter(dataset))

@@ -12,7 +12,7 @@ import numpy as np
 
 from hrm_jax.config import DATA_AUGMENTATIONS, ConfigError
 from hrm_jax.data import augment, sampling
-from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet
+from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet, realise
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 
 _PREFETCHED_BATCHES = 2
@@ -53,13 +53,11 @@ def gather(
     Returns:
       int32 batch of numpy arrays; ignored labels are ``IGNORE_LABEL_ID``.
     """
-    owners = np.searchsorted(puzzles.puzzle_indices, examples_B, side='right') - 1
-    within = examples_B - puzzles.puzzle_indices[owners]
+    owners, within = puzzles.owners(examples_B)
     stored = (puzzles.puzzle_first[owners] + within)[rows]
     transform, side = metadata.transform, metadata.side
     identifiers = puzzles.puzzle_identifiers[owners[rows]]
     maps = None if puzzles.maps is None else puzzles.maps[owners[rows]]
-    extents = None if puzzles.extents is None else puzzles.extents[stored]
     offsets = None if puzzles.offsets is None else puzzles.offsets[examples_B[rows]]
     if augmentation != 'stored':
         visit_start = _visit_starts(owners, np.diff(puzzles.puzzle_indices)[owners])
@@ -75,15 +73,9 @@ def gather(
             counts = np.diff(puzzles.puzzle_indices)[owners[rows]]
             moved = within[rows] != (shared[:, 2] * counts).astype(np.int64)
             dihedral = np.zeros(len(stored), np.uint8) if maps is None else maps[:, 0]
+            extents = puzzles.extents[stored]
             offsets = augment.random_offsets(own[:, :2], extents, dihedral) * moved[:, None]
-    inputs, labels = puzzles.inputs[stored], puzzles.labels[stored]
-    if transform == 'arc' and extents is not None:
-        if maps is None:
-            maps = np.tile(augment.identity_map('arc', side), (len(stored), 1))
-        if offsets is None:
-            offsets = np.zeros((len(stored), 2), np.uint8)
-    if maps is not None:
-        inputs, labels = augment.apply(transform, inputs, labels, maps, side, extents, offsets)
+    inputs, labels = realise(puzzles, metadata, stored, maps, offsets)
     labels = labels.astype(np.int32)
     if metadata.ignore_label_id is not None:
         labels[labels == metadata.ignore_label_id] = IGNORE_LABEL_ID

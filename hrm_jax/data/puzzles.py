@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from hrm_jax.data import augment
+
 METADATA = 'dataset.json'
 BLANK_NAME = '<blank>'
 
@@ -134,6 +136,11 @@ class PuzzleSet:
     def num_examples(self) -> int:
         return int(self.puzzle_indices[-1])
 
+    def owners(self, examples_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the puzzle of each example and the example's place within it, int64 [B]."""
+        puzzles = np.searchsorted(self.puzzle_indices, examples_B, side='right') - 1
+        return puzzles, examples_B - self.puzzle_indices[puzzles]
+
     @classmethod
     def of_examples(
         cls, inputs: np.ndarray, labels: np.ndarray, names: tuple[str, ...] = ()
@@ -157,6 +164,41 @@ class PuzzleDataset:
     metadata: DatasetMetadata
     sets: dict[str, PuzzleSet]
     path: str = ''
+
+
+def realise(
+    puzzles: PuzzleSet,
+    metadata: DatasetMetadata,
+    stored_B: np.ndarray,
+    maps_BM: np.ndarray | None,
+    offsets_B2: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Applies maps to stored examples: tokens [B, S] of questions and answers, as stored dtype.
+
+    ARC grids are placed and ended even without a map (None: identity; offsets: top left).
+    """
+    inputs, labels = puzzles.inputs[stored_B], puzzles.labels[stored_B]
+    extents = None if puzzles.extents is None else puzzles.extents[stored_B]
+    if extents is not None:
+        if maps_BM is None:
+            maps_BM = np.tile(augment.identity_map('arc', metadata.side), (len(stored_B), 1))
+        if offsets_B2 is None:
+            offsets_B2 = np.zeros((len(stored_B), 2), np.uint8)
+    if maps_BM is None:
+        return inputs, labels
+    return augment.apply(
+        metadata.transform, inputs, labels, maps_BM, metadata.side, extents, offsets_B2
+    )
+
+
+def stored_examples(
+    puzzles: PuzzleSet, metadata: DatasetMetadata, examples_B: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the examples as the data set defines them: tokens [B, S] twice."""
+    owners, within = puzzles.owners(examples_B)
+    maps = None if puzzles.maps is None else puzzles.maps[owners]
+    offsets = None if puzzles.offsets is None else puzzles.offsets[examples_B]
+    return realise(puzzles, metadata, puzzles.puzzle_first[owners] + within, maps, offsets)
 
 
 def validate(dataset: PuzzleDataset) -> None:
