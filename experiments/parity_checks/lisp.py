@@ -12,9 +12,8 @@ from typing import Any
 
 from experiments.parity_checks import registry
 from hrm_jax.lisp import __main__ as lisp_main
-from hrm_jax.lisp import errors
+from hrm_jax.lisp import errors, values
 from hrm_jax.lisp import interpreter as interpreter_lib
-from hrm_jax.lisp import values
 
 # Class of fault of the host errors that the original lets through.
 _KINDS = {
@@ -97,7 +96,7 @@ def _api(program: str) -> dict[str, Any]:
             'message': _comparable(str(error)),
             'stack': error.format_stack(original_quirks=True),
         }
-    return result | {'stdout': ''.join(out)}
+    return result | {'stdout': _comparable(''.join(out))}
 
 
 def _shown(lisp: interpreter_lib.Interpreter, value: Any) -> tuple[str, str]:
@@ -114,7 +113,7 @@ def _wanted(api: dict[str, Any]) -> dict[str, Any]:
         'stack': api['error'].get('stack', ''),
     }
     shown = [value and (value['display'], value['type']) for value in api['values']]
-    return {'values': shown, 'error': error, 'stdout': api['stdout']}
+    return {'values': shown, 'error': error, 'stdout': _comparable(api['stdout'])}
 
 
 @registry.check('mini_lisp', files=('cases.json',))
