@@ -1,7 +1,7 @@
 r"""Sudoku-Extreme from 1,000 puzzles, HRM with 27 million parameters.
 
-    python -m data_builders.sudoku --output_dir=data/sudoku-extreme-1k-aug-1000 \
-        --subsample_size=1000 --num_aug=1000
+    python -m data_builders sudoku --output-dir data/sudoku-extreme-1k-aug-1000 \
+        --subsample-size 1000 --num-aug 1000
     python -m hrm_jax.main --config=configs/sudoku_extreme_1k.py --workdir=runs/sudoku_extreme_1k
 
 The values are those of the original's eight-GPU command (sapientinc/HRM, README): 26,041 steps

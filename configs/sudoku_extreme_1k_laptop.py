@@ -1,7 +1,7 @@
 r"""Sudoku-Extreme from 1,000 puzzles on one small GPU: batch 384 and a lower learning rate.
 
-    python -m data_builders.sudoku --output_dir=data/sudoku-extreme-1k-aug-1000 \
-        --subsample_size=1000 --num_aug=1000
+    python -m data_builders sudoku --output-dir data/sudoku-extreme-1k-aug-1000 \
+        --subsample-size 1000 --num-aug 1000
     python -m hrm_jax.main --config=configs/sudoku_extreme_1k_laptop.py \
         --workdir=runs/sudoku_extreme_1k_laptop
 

@@ -1,6 +1,6 @@
 r"""All training puzzles of Sudoku-Extreme, with the model of the 1,000-puzzle recipe.
 
-    python -m data_builders.sudoku --output_dir=data/sudoku-extreme-full
+    python -m data_builders sudoku --output-dir data/sudoku-extreme-full
     python -m hrm_jax.main --config=configs/sudoku_extreme_full.py \
         --workdir=runs/sudoku_extreme_full
 

@@ -1,7 +1,7 @@
 r"""1,000 puzzles of a CSV of one's own, for example from the forum's list of hardest Sudokus.
 
-    python -m data_builders.sudoku --source=PATH/TO/FOLDER --subsample_size=1000 \
-        --num_aug=1000 --output_dir=data/sudoku-forum-hard-1k-aug-1000
+    python -m data_builders sudoku --source PATH/TO/FOLDER --subsample-size 1000 \
+        --num-aug 1000 --output-dir data/sudoku-forum-hard-1k-aug-1000
     python -m hrm_jax.main --config=configs/sudoku_forum_hard_1k.py \
         --workdir=runs/sudoku_forum_hard_1k
 

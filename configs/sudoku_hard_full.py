@@ -1,6 +1,6 @@
 r"""The original's full-size Sudoku recipe: more L cycles, learned positions, softmax.
 
-    python -m data_builders.sudoku --output_dir=data/sudoku-hard-full
+    python -m data_builders sudoku --output-dir data/sudoku-hard-full
     python -m hrm_jax.main --config=configs/sudoku_hard_full.py --workdir=runs/sudoku_hard_full
 
 The values are those of the command under "Full Sudoku-Hard" (sapientinc/HRM, README). Their

@@ -46,7 +46,7 @@ def test_the_docstring_gives_the_commands(name):
     config = load(name)
     assert config.name == name
     assert f'--config=configs/{name}.py' in text
-    assert f'--output_dir={config.data.path}' in text or 'make quickstart' in text
+    assert f'--output-dir {config.data.path}' in text or 'make quickstart' in text
 
 
 def test_sizes_of_the_published_recipe():
