@@ -29,6 +29,7 @@ def initial_carry(latent: LatentState, batch: Batch) -> Carry:
 
 
 def _where_rows(mask_B: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    new = new.astype(old.dtype)  # trained initial states are float32, the state may not be
     return jnp.where(mask_B.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
 
@@ -40,7 +41,7 @@ def refill(carry: Carry, batch: Batch, initial: LatentState) -> Carry:
     Args:
       carry: state after the previous step.
       batch: incoming puzzles.
-      initial: state to start from, broadcast against [B, T, D].
+      initial: state to start from, broadcast against the carry's.
     """
 
     def replace(new, old):
@@ -85,7 +86,7 @@ def halt(
 
 def has_continue_target(config: ActConfig) -> bool:
     """Whether training bootstraps q_continue from one more step."""
-    return config.halting == 'q_learning' and config.halt_max_steps > 1
+    return config.halting == 'q_learning' and config.train_q_continue and config.halt_max_steps > 1
 
 
 def continue_target(next_outputs: Outputs, steps_B: jax.Array, config: ActConfig) -> jax.Array:

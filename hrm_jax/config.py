@@ -23,6 +23,7 @@ from hrm_jax.config_checks import (
 )
 from hrm_jax.config_model import ModelConfig
 
+OPTIMIZERS = ('adam_atan2', 'adam_atan2_pytorch', 'adamw')
 HALTINGS = ('q_learning', 'halt_only', 'fixed')
 LOSSES = ('stablemax_cross_entropy', 'softmax_cross_entropy')
 DATA_FORMATS = ('auto', 'records', 'npy_folder')
@@ -36,6 +37,7 @@ class ActConfig:
     halting: str = 'q_learning'
     halt_max_steps: int = 16
     halt_exploration_prob: float = 0.1
+    train_q_continue: bool = True  # q_learning: one more pass per step for q_continue's target
 
     def __post_init__(self):
         require_choice('act.halting', self.halting, HALTINGS)
@@ -80,13 +82,19 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamATan2 for the weights, row-sparse sign-SGD for the puzzle table (optim.py)."""
+    """Optimizer of the weights, and row-sparse sign-SGD for the puzzle table (optim.py).
 
+    ``adam_atan2`` is HRM's and TRM's (the CUDA package), ``adam_atan2_pytorch`` the SRU fork's
+    (another formula), ``adamw`` krychu/hrm's.
+    """
+
+    name: str = 'adam_atan2'
     lr: float = 1e-4
     lr_min_ratio: float = 1.0
     lr_warmup_steps: int = 2000
     beta1: float = 0.9
     beta2: float = 0.95
+    eps: float = 1e-8  # adamw only
     weight_decay: float = 0.1
     puzzle_emb_lr: float = 1e-2
     puzzle_emb_weight_decay: float = 0.1
@@ -94,7 +102,8 @@ class OptimizerConfig:
     ema_decay: float = 0.0  # 0: off; evaluation and export use the average when it is on
 
     def __post_init__(self):
-        require_positive(**{'optimizer.lr': self.lr})
+        require_choice('optimizer.name', self.name, OPTIMIZERS)
+        require_positive(**{'optimizer.lr': self.lr, 'optimizer.eps': self.eps})
         require_not_negative(**{
             f'optimizer.{name}': getattr(self, name)
             for name in ('lr_warmup_steps', 'weight_decay', 'puzzle_emb_lr',
@@ -219,6 +228,11 @@ class ExperimentConfig:
             self.train.eval_interval == 0 or self.train.epochs % self.train.eval_interval == 0,
             f'train.epochs must be a multiple of train.eval_interval; got {self.train.epochs} '
             f'and {self.train.eval_interval}.',
+        )
+        require(
+            self.model.q_head or (self.act.halting == 'fixed' and self.loss.q_weight == 0),
+            f'model.q_head=False needs act.halting=fixed and loss.q_weight=0, as nothing predicts '
+            f'when to halt; got {self.act.halting} and {self.loss.q_weight}.',
         )
 
     @property

@@ -9,18 +9,26 @@ from hrm_jax.config_checks import (
     require_positive,
 )
 
-LEVELS = ('separate', 'shared')
-BLOCKS = ('attention',)
+LEVELS = ('separate', 'shared', 'single')
+BLOCKS = ('attention', 'token_mixing', 'sru', 'srupp')
+RECURRENT_BLOCKS = ('sru', 'srupp')
 GRADIENT_WINDOWS = ('one_step', 'last_cycle', 'full')
-POSITIONS = ('rope', 'learned', 'none')
+POSITIONS = ('rope', 'learned', 'rope+learned', 'none')
 DTYPES = ('float32', 'bfloat16', 'float16')
 INITIALIZERS = ('truncated_normal', 'normal', 'uniform')
+INITIAL_STATES = ('fixed', 'learned')
 ATTENTIONS = ('auto', 'xla', 'cudnn')
+MLP_MULTIPLE = 256
+SRUPP_HEADS = 4  # fixed in the original
+SRUPP_SHRINK = 4  # hidden size over the width of SRU++'s attention
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Architecture of the recursive core (paper section 2; models/hrm/hrm_act_v1.py).
+    """Architecture of the recursive core.
+
+    The defaults are HRM's (paper section 2; models/hrm/hrm_act_v1.py). TRM, its ablations, SRU,
+    SRU++ and the path finders are other values of the same fields: see configs/.
 
     ``vocab_size``, ``seq_len`` and ``num_puzzle_identifiers`` come from the data set
     (``for_dataset``); 0 means "not known yet".
@@ -29,7 +37,11 @@ class ModelConfig:
     vocab_size: int = 0
     seq_len: int = 0
     num_puzzle_identifiers: int = 0
-    levels: str = 'separate'  # two modules (HRM), or one that plays both roles
+    # separate: two modules, two states (HRM); shared: one module plays both roles (TRM);
+    # single: one module, one state. One-module models have L_layers blocks.
+    levels: str = 'separate'
+    low_states: int = 1  # low-level states; above 1 each low update writes the next one
+    closing_update: bool = False  # single: a cycle ends with one update that sees no input
     block: str = 'attention'
     H_cycles: int = 2
     L_cycles: int = 2
@@ -40,13 +52,25 @@ class ModelConfig:
     num_heads: int = 8
     expansion: float = 4.0
     intermediate_size: int = 0  # inner size of the gated unit; 0: by the rule of the original
+    round_mlp: bool = True  # that rule: up to a multiple of 256; False: just down (krychu/hrm)
+    qkv_bias: bool = False
+    o_bias: bool = False
+    head_bias: bool = False
     pos_encodings: str = 'rope'
+    scale_learned_positions: bool = True  # (token + position) / sqrt(2); False: the plain sum
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-5
+    norm_scale: bool = False  # a learnable scale in every norm of the blocks
+    dropout: float = 0.0  # before each residual; SRU++: before its last map, and on cells
+    attention_dropout: float = 0.0
     puzzle_emb_ndim: int = 512
     puzzle_emb_len: int = 0  # slots of the puzzle prefix; 0: ceil(ndim / hidden_size)
+    q_head: bool = True  # False: fixed halting only; both Q values are then 0
+    initial_state: str = 'fixed'  # learned: also trained through the window, see recursion.py
+    sru_frozen_weight_c: bool = True  # cell-to-gate weights stay as drawn, as in the original
+    sru_bidirectional: bool = False  # the second half of the channels runs backwards
     forward_dtype: str = 'bfloat16'
-    initializer: str = 'truncated_normal'
+    initializer: str = 'truncated_normal'  # uniform: torch's defaults for linear layers
     attention: str = 'auto'
     remat: bool = False  # recompute the blocks in the backward pass to save memory
     unroll_cycles: bool = False  # no loops in the program: exact FLOP counts, slower compile
@@ -58,11 +82,12 @@ class ModelConfig:
         require_choice('model.pos_encodings', self.pos_encodings, POSITIONS)
         require_choice('model.forward_dtype', self.forward_dtype, DTYPES)
         require_choice('model.initializer', self.initializer, INITIALIZERS)
+        require_choice('model.initial_state', self.initial_state, INITIAL_STATES)
         require_choice('model.attention', self.attention, ATTENTIONS)
         require_positive(**{
             f'model.{name}': getattr(self, name)
-            for name in ('H_cycles', 'L_cycles', 'L_layers', 'hidden_size', 'num_heads',
-                         'expansion', 'rope_theta', 'rms_norm_eps')
+            for name in ('H_cycles', 'L_cycles', 'L_layers', 'low_states', 'hidden_size',
+                         'num_heads', 'expansion', 'rope_theta', 'rms_norm_eps')
         })  # fmt: skip
         require_not_negative(**{
             f'model.{name}': getattr(self, name)
@@ -71,15 +96,18 @@ class ModelConfig:
         })  # fmt: skip
         if self.levels == 'separate':
             require_positive(**{'model.H_layers': self.H_layers})
+        for name in ('dropout', 'attention_dropout'):
+            rate = getattr(self, name)
+            require(0 <= rate < 1, f'model.{name} must lie in [0, 1); got {rate}.')
         require(
             self.hidden_size % self.num_heads == 0,
             f'model.hidden_size must be a multiple of model.num_heads; got '
             f'{self.hidden_size} and {self.num_heads}. Change one of them.',
         )
         require(
-            self.pos_encodings != 'rope' or self.head_dim % 2 == 0,
-            f'model.pos_encodings=rope needs an even head size; hidden_size / num_heads is '
-            f'{self.head_dim}. Use fewer or more heads, or learned positions.',
+            not self.uses_rope or self.head_dim % 2 == 0,
+            f'model.pos_encodings={self.pos_encodings} needs an even head size; hidden_size / '
+            f'num_heads is {self.head_dim}. Use fewer or more heads, or learned positions.',
         )
         require(
             self.puzzle_emb_len == 0
@@ -88,10 +116,64 @@ class ModelConfig:
             f'need some; got {self.puzzle_emb_len} x {self.hidden_size} for '
             f'{self.puzzle_emb_ndim}. Set puzzle_emb_len=0 to fit the slots to the vector.',
         )
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        require(
+            self.low_states == 1 or self.levels != 'single',
+            f'model.low_states={self.low_states} needs a high level beside the low ones; '
+            f'levels=single has one state. Use levels=shared.',
+        )
+        require(
+            self.low_states == 1 or self.L_cycles <= self.low_states,
+            f'model.L_cycles must not exceed model.low_states when there are several; got '
+            f'{self.L_cycles} and {self.low_states}. Each low update writes a state of its own.',
+        )
+        require(
+            not self.closing_update or self.levels == 'single',
+            'model.closing_update is for levels=single; two-state models always close a cycle '
+            'with a high update. Leave it out.',
+        )
+        if self.block not in RECURRENT_BLOCKS:
+            require(
+                not self.sru_bidirectional,
+                f'model.sru_bidirectional needs an SRU block; block is {self.block}.',
+            )
+            return
+        require(
+            self.levels == 'separate'
+            and (self.H_cycles, self.L_cycles, self.low_states) == (1, 1, 1)
+            and self.gradient_window == 'full',
+            f'model.block={self.block} runs the low and then the high level once per ACT step and '
+            f'back-propagates through both: set levels=separate, H_cycles=1, L_cycles=1, '
+            f'low_states=1, gradient_window=full.',
+        )
+        require(
+            self.block != 'srupp' or self.hidden_size % (SRUPP_SHRINK * SRUPP_HEADS) == 0,
+            f'model.block=srupp needs a hidden_size that is a multiple of '
+            f'{SRUPP_SHRINK * SRUPP_HEADS}; got {self.hidden_size}.',
+        )
+        require(
+            not self.sru_bidirectional or self.hidden_size % 2 == 0,
+            f'model.sru_bidirectional needs an even hidden_size; got {self.hidden_size}.',
+        )
 
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_heads
+
+    @property
+    def uses_rope(self) -> bool:
+        return 'rope' in self.pos_encodings and self.block == 'attention'
+
+    @property
+    def uses_learned_positions(self) -> bool:
+        return 'learned' in self.pos_encodings
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the state is the cells of a recurrence over the sequence (SRU, SRU++)."""
+        return self.block in RECURRENT_BLOCKS
 
     @property
     def prefix_len(self) -> int:
@@ -104,10 +186,13 @@ class ModelConfig:
 
     @property
     def mlp_dim(self) -> int:
-        """Inner size of the gated unit, rounded up to a multiple of 256 as in the original."""
-        if self.intermediate_size:
-            return self.intermediate_size
-        return -(-round(self.expansion * self.hidden_size * 2 / 3) // 256) * 256
+        """Inner size of the gated unit over the channels."""
+        return self.intermediate_size or self.inner_size(self.hidden_size)
+
+    def inner_size(self, width: int) -> int:
+        """Inner size of a gated unit over an axis of length ``width``, by the original's rule."""
+        size = self.expansion * width * 2 / 3
+        return -(-round(size) // MLP_MULTIPLE) * MLP_MULTIPLE if self.round_mlp else int(size)
 
     def for_dataset(
         self, *, vocab_size: int, seq_len: int, num_puzzle_identifiers: int

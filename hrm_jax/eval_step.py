@@ -30,6 +30,15 @@ class EvalResult(struct.PyTreeNode):
     q_continue: jax.Array
 
 
+def fresh_latent(config: ExperimentConfig, params: Any, constants: Any, rows: int) -> LatentState:
+    """State of ``rows`` puzzles that were just begun."""
+    start = hrm.initial_latent(constants, params)
+    empty = hrm.empty_latent(config.model, rows)
+    return jax.tree.map(
+        lambda init, like: jnp.broadcast_to(init.astype(like.dtype), like.shape), start, empty
+    )
+
+
 def answer(
     config: ExperimentConfig,
     params: Any,
@@ -45,9 +54,7 @@ def answer(
     """
     core = hrm.HRM(config.model)
     rows = hrm.gather_puzzle_rows(puzzle_table, ids_B)
-    start = hrm.initial_latent(constants)
-    empty = hrm.empty_latent(config.model, inputs_BS.shape[0])
-    latent = jax.tree.map(lambda init, like: jnp.broadcast_to(init, like.shape), start, empty)
+    latent = fresh_latent(config, params, constants, inputs_BS.shape[0])
 
     def step(latent: LatentState) -> tuple[LatentState, Outputs]:
         variables = {'params': params, 'constants': constants}

@@ -89,11 +89,11 @@ def act_loss(
         losses_B = optax.sigmoid_binary_cross_entropy(logits_B, target_B)
         return jnp.where(q_rows_B, losses_B, 0.0).sum()
 
-    q_halt_loss = q_loss(outputs.q_halt, solved_B.astype(jnp.float32))
-    if continue_target_B is None:
-        q_continue_loss = jnp.float32(0.0)
-    else:
-        q_continue_loss = q_loss(outputs.q_continue, continue_target_B)
+    q_halt_loss = q_continue_loss = jnp.float32(0.0)
+    if config.q_weight > 0:
+        q_halt_loss = q_loss(outputs.q_halt, solved_B.astype(jnp.float32))
+        if continue_target_B is not None:
+            q_continue_loss = q_loss(outputs.q_continue, continue_target_B)
 
     def total(mask_B, values_B=1.0):
         return jnp.where(mask_B, values_B, 0).sum().astype(jnp.float32)

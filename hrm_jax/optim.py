@@ -1,8 +1,8 @@
-"""Optimizers: AdamATan2 for the weights, row-sparse sign-SGD for the puzzle table.
+"""Optimizers: AdamATan2 or AdamW for the weights, row-sparse sign-SGD for the puzzle table.
 
-Both are optax transformations and reproduce the originals: adam-atan2 0.0.3 (the CUDA
-package that HRM imports; not adam-atan2-pytorch, whose formula differs) and sapientinc/HRM
-models/sparse_embedding.py.
+All are optax transformations and reproduce the originals: adam-atan2 0.0.3 (the CUDA package
+that HRM imports), adam-atan2-pytorch 0.4.1 (whose formula differs), torch's AdamW, and
+sapientinc/HRM models/sparse_embedding.py.
 """
 
 from typing import Any, NamedTuple
@@ -72,12 +72,17 @@ GRADIENT_SCALE = 2.0**32
 
 
 def adam_atan2(
-    learning_rate: optax.Schedule, b1: float, b2: float, weight_decay: float
+    learning_rate: optax.Schedule,
+    b1: float,
+    b2: float,
+    weight_decay: float,
+    pytorch_package: bool = False,
 ) -> optax.GradientTransformation:
     """Adam with ``atan2`` in place of the division: no epsilon, invariant to gradient scale.
 
     p <- p (1 - lr wd) - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))), decay on every
-    parameter. Source: adam-atan2 0.0.3; arXiv 2407.05872.
+    parameter. Source: adam-atan2 0.0.3; arXiv 2407.05872. With ``pytorch_package`` the step is
+    lr * 1.27 * atan2(m / (1 - b1^t), sqrt(v / (1 - b2^t))). Source: adam-atan2-pytorch 0.4.1.
     """
 
     def init(params):
@@ -90,20 +95,20 @@ def adam_atan2(
         count = optax.safe_increment(state.count)
         t = count.astype(jnp.float32)
         lr = learning_rate(count)
-        step_size = lr / (1 - b1**t)
+        # The first correction scales the step in one package and the moment in the other.
+        correction = 1 / (1 - b1**t)
+        step_size = lr * 1.27 if pytorch_package else lr * correction
+        moment_scale = correction if pytorch_package else None
         root = jax.lax.rsqrt(1 - b2**t)
         scaled = jax.tree.map(lambda g: g * GRADIENT_SCALE, grads)
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, scaled)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, scaled)
-        updates = jax.tree.map(
-            lambda p, m, v: (
-                -lr * weight_decay * p - step_size * atan2_right_half(m, jnp.sqrt(v) * root)
-            ),
-            params,
-            mu,
-            nu,
-        )
-        return updates, AdamATan2State(count, mu, nu)
+
+        def change(p, m, v):
+            m = m if moment_scale is None else m * moment_scale
+            return -lr * weight_decay * p - step_size * atan2_right_half(m, jnp.sqrt(v) * root)
+
+        return jax.tree.map(change, params, mu, nu), AdamATan2State(count, mu, nu)
 
     return optax.GradientTransformation(init, update)
 
@@ -167,9 +172,20 @@ def schedules(config: OptimizerConfig, total_steps: int) -> dict[str, optax.Sche
 
 
 def weight_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Optimizer of ``params``: optional clipping by the global norm, then AdamATan2."""
+    """Optimizer of ``params``: optional clipping by the global norm, then ``config.name``."""
     schedule = schedules(config, total_steps)['lr']
-    update = adam_atan2(schedule, config.beta1, config.beta2, config.weight_decay)
+    b1, b2, weight_decay = config.beta1, config.beta2, config.weight_decay
+    match config.name:
+        case 'adam_atan2' | 'adam_atan2_pytorch':
+            pytorch_package = config.name == 'adam_atan2_pytorch'
+            update = adam_atan2(schedule, b1, b2, weight_decay, pytorch_package)
+        case 'adamw':
+            # optax counts updates from 0, the schedule from 1.
+            update = optax.adamw(
+                lambda count: schedule(count + 1), b1, b2, config.eps, weight_decay=weight_decay
+            )
+        case _:
+            raise ValueError(f'no optimizer called {config.name!r}')
     if config.grad_clip_norm > 0:
         return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), update)
     return optax.chain(update)

@@ -48,7 +48,7 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         params=params,
-        constants=variables['constants'],
+        constants=variables.get('constants', {}),
         puzzle_table=table,
         opt_state=opt_state,
         ema=jax.tree.map(jnp.copy, params) if config.optimizer.ema_decay > 0 else None,

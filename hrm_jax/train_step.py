@@ -21,6 +21,7 @@ def act_step(
     puzzle_rows_BE: jax.Array | None,
     carry: Carry,
     min_steps_B: jax.Array,
+    dropout_key: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[Carry, Outputs, jax.Array | None, Sums]]:
     """One ACT step on a carry that has been refilled.
 
@@ -31,6 +32,7 @@ def act_step(
       puzzle_rows_BE: rows of the puzzle table for the puzzles in the carry.
       carry: state in which no row is waiting for a puzzle.
       min_steps_B: int32, no earlier halting than this.
+      dropout_key: turns dropout on.
 
     Returns:
       The loss divided by the global batch size, and (new carry, outputs, target of
@@ -38,18 +40,21 @@ def act_step(
     """
     core = hrm.HRM(config.model)
 
-    def apply(params, latent, rows):
+    def apply(params, latent, rows, number):
         variables = {'params': params, 'constants': constants}
-        return core.apply(variables, latent, carry.batch.inputs, rows)
+        rngs = None
+        if dropout_key is not None:
+            rngs = {'dropout': jax.random.fold_in(dropout_key, number)}
+        return core.apply(variables, latent, carry.batch.inputs, rows, rngs=rngs)
 
-    latent, outputs = apply(params, carry.latent, puzzle_rows_BE)
+    latent, outputs = apply(params, carry.latent, puzzle_rows_BE, 0)
     latent = jax.lax.stop_gradient(latent)
     steps = carry.steps + 1
     halted = act.halt(outputs, steps, min_steps_B, config.act)
     target = None
     if act.has_continue_target(config.act):
         frozen_params, frozen_rows = jax.lax.stop_gradient((params, puzzle_rows_BE))
-        _, next_outputs = apply(frozen_params, latent, frozen_rows)
+        _, next_outputs = apply(frozen_params, latent, frozen_rows, 1)
         target = act.continue_target(next_outputs, steps, config.act)
     loss, sums = losses.act_loss(outputs, carry.batch.labels, steps, halted, target, config.loss)
     carry = dataclasses.replace(carry, latent=latent, steps=steps, halted=halted)
@@ -71,15 +76,26 @@ def train_step(
       The state after the step and the sums of its metrics.
     """
     key = jax.random.fold_in(state.rng, state.step)
-    carry = act.refill(state.carry, batch, hrm.initial_latent(state.constants))
+
+    def refill(params):
+        return act.refill(state.carry, batch, hrm.initial_latent(state.constants, params))
+
+    carry = refill(state.params)
     ids = carry.batch.puzzle_identifiers
     min_steps = act.exploration_min_steps(key, ids.shape[0], config.act)
     rows = hrm.gather_puzzle_rows(state.puzzle_table, ids)
+    model = config.model
+    drops = max(model.dropout, model.attention_dropout) > 0
+    # Another number than the key's own split, which draws the exploration.
+    dropout_key = jax.random.fold_in(key, 1) if drops else None
+
+    def loss(params, rows):
+        # Trained initial states get their gradient from the rows that begin at this step.
+        begun = refill(params) if model.initial_state == 'learned' else carry
+        return act_step(config, params, state.constants, rows, begun, min_steps, dropout_key)
 
     (_, (carry, _, _, sums)), (grads, row_grads) = jax.value_and_grad(
-        lambda params, rows: act_step(config, params, state.constants, rows, carry, min_steps),
-        argnums=(0, 1),
-        has_aux=True,
+        loss, argnums=(0, 1), has_aux=True
     )(state.params, rows)
 
     table, table_state = state.puzzle_table, state.opt_state['puzzle_table']

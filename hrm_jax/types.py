@@ -61,12 +61,13 @@ class LatentState(struct.PyTreeNode):
     """Recurrent state of the two levels, float of ``forward_dtype``.
 
     Attributes:
-      high: [B, T, D], the slow level (``z_H``).
-      low: [B, T, D], the fast level (``z_L``).
+      high: [B, T, D], the slow level (``z_H``); SRU: its cells, float32 [B, layers, D].
+      low: [B, T, D], the fast level (``z_L``); with several low states [B, states, T, D];
+        SRU: its cells; None in models with one state.
     """
 
     high: jax.Array
-    low: jax.Array
+    low: jax.Array | None
 
 
 class Outputs(struct.PyTreeNode):

@@ -22,7 +22,7 @@ LAYERS = (
      'data/puzzles', 'data/npy_folder', 'data/records'),
     ('kernels/*', 'model/layers', 'model/attention', 'act', 'losses', 'metrics', 'optim',
      'partitioning'),
-    ('model/embeddings', 'model/blocks', 'data/sampling', 'data/grain_source', 'data/pipeline',
+    ('model/embeddings', 'model/blocks', 'model/sru', 'data/sampling', 'data/grain_source', 'data/pipeline',
      'workdir', 'checkpoint', 'writers'),
     ('model/recursion', 'model/hrm'),
     ('train_state', 'train_step', 'eval_step'),

@@ -1,15 +1,22 @@
 """The one attention function: full (not causal), unmasked, over every position."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
 
 
-def _attend_xla(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> jax.Array:
+def _attend_xla(
+    q_BTNK: jax.Array,
+    k_BTNK: jax.Array,
+    v_BTNK: jax.Array,
+    drop: Callable[[jax.Array], jax.Array] = lambda weights: weights,
+) -> jax.Array:
     scores_BNTT = jnp.einsum(
         'BTNK,BSNK->BNTS', q_BTNK, k_BTNK, preferred_element_type=jnp.float32
     ) * (q_BTNK.shape[-1] ** -0.5)
-    weights = jax.nn.softmax(scores_BNTT, axis=-1).astype(q_BTNK.dtype)
+    weights = drop(jax.nn.softmax(scores_BNTT, axis=-1)).astype(q_BTNK.dtype)
     return jnp.einsum('BNTS,BSNK->BTNK', weights, v_BTNK)
 
 
@@ -34,7 +41,11 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
 
 
 def attend(
-    q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array, implementation: str = 'auto'
+    q_BTNK: jax.Array,
+    k_BTNK: jax.Array,
+    v_BTNK: jax.Array,
+    implementation: str = 'auto',
+    drop: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """Softmax attention, scale 1 / sqrt(K), scores and softmax in float32.
 
@@ -43,10 +54,13 @@ def attend(
     Args:
       q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype.
       implementation: ``auto``, ``xla`` or ``cudnn``.
+      drop: dropout of the attention weights [B, N, T, T]; only XLA's implementation has it.
 
     Returns:
       [B, T, N, K] in the dtype of ``q_BTNK``.
     """
     chex.assert_equal_shape([q_BTNK, k_BTNK, v_BTNK])
+    if drop is not None:
+        return _attend_xla(q_BTNK, k_BTNK, v_BTNK, drop)
     name = resolve(implementation, q_BTNK.dtype, q_BTNK.shape[-1])
     return _IMPLEMENTATIONS[name](q_BTNK, k_BTNK, v_BTNK)

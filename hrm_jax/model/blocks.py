@@ -1,7 +1,10 @@
 """What a level is made of: blocks [B, T, D] -> [B, T, D], chosen by ``model.block``."""
 
+import functools
+
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
 from hrm_jax.config import ModelConfig
@@ -22,35 +25,70 @@ class SelfAttention(nn.Module):
             (types.EMBED,),
             (types.QKV, types.HEADS, types.HEAD_DIM),
             layers.kernel_initializer(config, dim),
+            use_bias=config.qkv_bias,
+            bias_init=layers.bias_initializer(config, dim),
             name='qkv_proj',
         )(x_BTD)
         q_BTNK, k_BTNK, v_BTNK = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
-        if config.pos_encodings == 'rope':
+        if config.uses_rope:
             tables = layers.rotary_tables(x_BTD.shape[1], config.head_dim, config.rope_theta)
             q_BTNK, k_BTNK = layers.rotate(q_BTNK, *tables), layers.rotate(k_BTNK, *tables)
-        mixed_BTNK = attention.attend(q_BTNK, k_BTNK, v_BTNK, config.attention)
+        drop = None
+        if config.attention_dropout > 0 and self.has_rng('dropout'):
+            drop = functools.partial(layers.dropout, self, rate=config.attention_dropout)
+        mixed_BTNK = attention.attend(q_BTNK, k_BTNK, v_BTNK, config.attention, drop)
         return layers.Projection(
             (dim,),
             (types.HEADS, types.HEAD_DIM),
             (types.EMBED,),
             layers.kernel_initializer(config, config.num_heads * config.head_dim),
+            use_bias=config.o_bias,
+            bias_init=layers.bias_initializer(config, dim),
             name='o_proj',
         )(mixed_BTNK)
 
 
+def _add(block: nn.Module, x: jax.Array, change: jax.Array, norm: str) -> jax.Array:
+    """The residual: dropout of the change, sum, norm (post-norm)."""
+    config = block.config
+    return layers.Norm(config, name=norm)(x + layers.dropout(block, change, config.dropout))
+
+
 class AttentionBlock(nn.Module):
-    """Attention, then the gated unit; the norm comes after each residual (post-norm)."""
+    """Attention over the positions, then the gated unit over the channels."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        eps = self.config.rms_norm_eps
-        y = layers.rms_norm(x_BTD + SelfAttention(self.config, name='self_attn')(x_BTD), eps)
-        return layers.rms_norm(y + layers.GatedUnit(self.config, name='mlp')(y), eps)
+        config = self.config
+        y = _add(self, x_BTD, SelfAttention(config, name='self_attn')(x_BTD), 'attn_norm')
+        return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
 
 
-BLOCKS: dict[str, type[nn.Module]] = {'attention': AttentionBlock}
+class TokenMixingBlock(nn.Module):
+    """A gated unit over the positions, then one over the channels.
+
+    The first sub-layer's residual and norm run over the positions too, each channel by itself,
+    and its weights fix the length of the sequence (TRM, ``mlp_t``).
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        config = self.config
+        x_BDT = jnp.swapaxes(x_BTD, 1, 2)
+        inner = config.inner_size(x_BDT.shape[-1])
+        mixed_BDT = layers.GatedUnit(config, inner, types.CELLS, name='mlp_t')(x_BDT)
+        y = jnp.swapaxes(_add(self, x_BDT, mixed_BDT, 'mlp_t_norm'), 1, 2)
+        return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
+
+
+BLOCKS: dict[str, type[nn.Module]] = {
+    'attention': AttentionBlock,
+    'token_mixing': TokenMixingBlock,
+}
 
 
 class Level(nn.Module):
@@ -65,12 +103,12 @@ class Level(nn.Module):
     num_layers: int
 
     @nn.compact
-    def __call__(self, state_BTD: jax.Array, injection_BTD: jax.Array) -> jax.Array:
-        """Adds the injection once, before the first block; returns the new state."""
+    def __call__(self, state_BTD: jax.Array, injection_BTD: jax.Array | None) -> jax.Array:
+        """Adds the injection (if any) once, before the first block; returns the new state."""
         block = BLOCKS[self.config.block]
         if self.config.remat:
             block = nn.remat(block)
-        x = state_BTD + injection_BTD
+        x = state_BTD if injection_BTD is None else state_BTD + injection_BTD
         for i in range(self.num_layers):
             x = block(self.config, name=f'layers_{i}')(x)
             x = partitioning.constrain(x, (types.BATCH, types.CELLS, types.EMBED))

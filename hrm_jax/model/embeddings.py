@@ -37,7 +37,9 @@ def embed_puzzle(
         prefix = rows.reshape(-1, config.prefix_len, config.hidden_size)
         x = jnp.concatenate([prefix, x], axis=1)
     if positions is not None:
-        # 1 / sqrt(2) keeps the variance of a sum of two embeddings of equal variance.
-        x = layers.scale_in_float32(x + positions.table(dtype)[None], 0.707106781)
+        x = x + positions.table(dtype)[None]
+        if config.scale_learned_positions:
+            # 1 / sqrt(2) keeps the variance of a sum of two embeddings of equal variance.
+            x = layers.scale_in_float32(x, 0.707106781)
     x = layers.scale_in_float32(x, config.hidden_size**0.5)
     return partitioning.constrain(x, (types.BATCH, types.CELLS, types.EMBED))

@@ -4,6 +4,7 @@ It knows no batch size, loss, halting rule or random policy: those are act.py's,
 and the train step's. HRM and its relatives are configurations of this module.
 """
 
+import dataclasses
 from typing import Any
 
 import chex
@@ -12,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import types
-from hrm_jax.config import ModelConfig
-from hrm_jax.model import blocks, embeddings, layers, recursion
+from hrm_jax.config_model import ModelConfig
+from hrm_jax.model import blocks, embeddings, layers, recursion, sru
 from hrm_jax.types import LatentState, Outputs
 
 
@@ -22,56 +23,65 @@ class HRM(nn.Module):
 
     Source: arXiv 2506.21734, section 2; sapientinc/HRM models/hrm/hrm_act_v1.py.
 
-    Collections: ``params`` (float32, trained) and ``constants`` (initial states ``H_init``
-    and ``L_init`` [D] in the compute dtype, drawn once and never trained).
+    Collections: ``params`` (float32, trained) and ``constants`` (initial states ``H_init`` and
+    ``L_init`` in the compute dtype and frozen weights, drawn once and never trained).
     """
 
     config: ModelConfig
 
     def setup(self):
         config = self.config
+        dim = config.hidden_size
+        table_init = layers.embedding_initializer(config, dim)
         self.embed_tokens = layers.Embedding(
-            config.vocab_size, config.hidden_size, (types.VOCAB, types.EMBED)
+            config.vocab_size, dim, (types.VOCAB, types.EMBED), table_init
         )
-        if config.pos_encodings == 'learned':
+        if config.uses_learned_positions:
             self.embed_pos = layers.Embedding(
-                config.total_len, config.hidden_size, (types.CELLS, types.EMBED)
+                config.total_len, dim, (types.CELLS, types.EMBED), table_init
             )
-        self.L_level = blocks.Level(config, config.L_layers)
+        level = sru.SruLevel if config.is_recurrent else blocks.Level
+        self.L_level = level(config, config.L_layers)
         if config.levels == 'separate':
-            self.H_level = blocks.Level(config, config.H_layers)
+            self.H_level = level(config, config.H_layers)
         self.lm_head = layers.Projection(
             (config.vocab_size,),
             (types.EMBED,),
             (types.VOCAB,),
-            layers.kernel_initializer(config, config.hidden_size),
+            layers.kernel_initializer(config, dim),
+            use_bias=config.head_bias,
+            bias_init=layers.bias_initializer(config, dim),
         )
-        # Q starts near "never halt, never gain": zero weights and bias -5 (paper, section 2).
-        self.q_head = layers.Projection(
-            (2,),
-            (types.EMBED,),
-            ('q',),
-            nn.initializers.zeros_init(),
-            use_bias=True,
-            bias_init=nn.initializers.constant(-5.0),
-        )
-        dtype = jnp.dtype(config.forward_dtype)
-        for name in ('H_init', 'L_init'):
-            self.variable(
-                'constants',
-                name,
-                lambda: layers.truncated_normal(1.0)(
-                    self.make_rng('params'), (config.hidden_size,), dtype
-                ),
+        if config.q_head:
+            # Q starts near "never halt, never gain": zero weights and bias -5 (paper, section 2).
+            self.q_head = layers.Projection(
+                (2,),
+                (types.EMBED,),
+                ('q',),
+                nn.initializers.zeros_init(),
+                use_bias=True,
+                bias_init=nn.initializers.constant(-5.0),
             )
+        for name, shape in initial_shapes(config).items():
+            self._make_initial(name, shape)
+
+    def _make_initial(self, name: str, shape: tuple[int, ...]) -> None:
+        config = self.config
+        init = layers.state_initializer(config)
+        if config.initial_state == 'learned':
+            boxed = nn.with_logical_partitioning(init, (None,) * len(shape))
+            self.param(name, boxed, shape, jnp.float32)
+        else:
+            dtype = jnp.dtype(config.forward_dtype)
+            self.variable('constants', name, lambda: init(self.make_rng('params'), shape, dtype))
 
     def __call__(
         self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
     ) -> tuple[LatentState, Outputs]:
-        """Runs one ACT step.
+        """Runs one ACT step. Dropout is on where a ``dropout`` key is given.
 
         Args:
-          latent: state, [B, T, D] in the compute dtype.
+          latent: state, [B, T, D] in the compute dtype (``empty_latent`` for other kinds).
           inputs_BS: int32 token ids.
           puzzle_rows_BE: float32 rows of the puzzle table, or None without a prefix.
 
@@ -81,58 +91,128 @@ class HRM(nn.Module):
         """
         config = self.config
         x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
-        chex.assert_equal_shape([x_BTD, latent.high, latent.low])
-        latent = self._reason(latent, x_BTD)
-        logits_BSV = self.lm_head(latent.high[:, config.prefix_len :])
-        q_B2 = self.q_head(latent.high[:, 0]).astype(jnp.float32)
+        if config.is_recurrent:
+            middle_BTD, low = self.L_level(x_BTD, latent.low)
+            read_BTD, high = self.H_level(middle_BTD, latent.high)
+            latent = LatentState(high=high, low=low)
+        else:
+            chex.assert_equal_shape([x_BTD, latent.high])
+            latent = self._reason(latent, x_BTD, self._schedule())
+            read_BTD = latent.high
+        logits_BSV = self.lm_head(read_BTD[:, config.prefix_len :])
+        if not config.q_head:
+            no_q_B = jnp.zeros(inputs_BS.shape[0], jnp.float32)
+            return latent, Outputs(logits=logits_BSV, q_halt=no_q_B, q_continue=no_q_B)
+        q_B2 = self.q_head(read_BTD[:, 0]).astype(jnp.float32)
         return latent, Outputs(logits=logits_BSV, q_halt=q_B2[:, 0], q_continue=q_B2[:, 1])
 
     def embed(self, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None) -> jax.Array:
         """Embeds a puzzle, [B, T, D]: what is injected at every low-level update."""
-        positions = self.embed_pos if self.config.pos_encodings == 'learned' else None
+        positions = self.embed_pos if self.config.uses_learned_positions else None
         return embeddings.embed_puzzle(
             self.config, self.embed_tokens, positions, inputs_BS, puzzle_rows_BE
         )
 
-    def _reason(self, latent: LatentState, x_BTD: jax.Array) -> LatentState:
+    def read(self, latent: LatentState) -> jax.Array:
+        """Logits [B, S, V] that the state stands for (not for recurrent blocks)."""
+        return self.lm_head(latent.high[:, self.config.prefix_len :])
+
+    def cycle(
+        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
+    ) -> LatentState:
+        """Runs one high-level cycle only: ``H_cycles`` of them are one ACT step."""
+        one = dataclasses.replace(self._schedule(), H_cycles=1, gradient_window='full')
+        return self._reason(latent, self.embed(inputs_BS, puzzle_rows_BE), one)
+
+    def _schedule(self) -> recursion.Schedule:
+        config = self.config
+        return recursion.Schedule(
+            H_cycles=config.H_cycles,
+            L_cycles=config.L_cycles,
+            gradient_window=config.gradient_window,
+            closing_update=config.closing_update,
+            straight_through=config.initial_state == 'learned',
+            unroll=config.unroll_cycles,
+        )
+
+    def _reason(
+        self, latent: LatentState, x_BTD: jax.Array, schedule: recursion.Schedule
+    ) -> LatentState:
         config = self.config
         low_level = self.L_level
-        high_level = self.L_level if config.levels == 'shared' else self.H_level
+        high_level = self.H_level if config.levels == 'separate' else self.L_level
         if self.is_initializing():
             # Every parameter is made by one application; tracing the loops would only cost time.
-            low = low_level(latent.low, latent.high + x_BTD)
-            return LatentState(high=high_level(latent.high, low), low=low)
+            low_level(latent.high, x_BTD)
+            if high_level is not low_level:
+                high_level(latent.high, x_BTD)
+            return latent
 
         # Linen modules can not be called inside jax.lax.scan: apply unbound copies instead.
         def rule(level: blocks.Level):
             unbound = level.clone(parent=None)
-            return lambda params, state, inject: unbound.apply({'params': params}, state, inject)
+
+            def update(params, state, inject, key):
+                rngs = None if key is None else {'dropout': key}
+                return unbound.apply({'params': params}, state, inject, rngs=rngs)
+
+            return update
 
         low_params = low_level.variables['params']
-        shared = high_level is low_level
+        high_params = low_params if high_level is low_level else high_level.variables['params']
         return recursion.unroll_cycles(
             rule(low_level),
             rule(high_level),
-            (low_params, low_params if shared else high_level.variables['params']),
+            (low_params, high_params),
             latent,
             x_BTD,
-            H_cycles=config.H_cycles,
-            L_cycles=config.L_cycles,
-            gradient_window=config.gradient_window,
-            unroll=config.unroll_cycles,
+            schedule,
+            self.make_rng('dropout') if self.has_rng('dropout') else None,
         )
 
 
-def initial_latent(constants: Any) -> LatentState:
-    """State of a puzzle that was just begun, [D] each: broadcast over rows and positions."""
-    return LatentState(high=constants['H_init'], low=constants['L_init'])
+def initial_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the initial states; they broadcast against those of ``empty_latent``."""
+    dim = config.hidden_size
+    if config.is_recurrent:
+        return {'H_init': (config.H_layers, dim), 'L_init': (config.L_layers, dim)}
+    if config.levels == 'single':
+        return {'H_init': (dim,)}
+    several = config.low_states > 1
+    return {'H_init': (dim,), 'L_init': (config.low_states, 1, dim) if several else (dim,)}
+
+
+def initial_latent(constants: Any, params: Any = None) -> LatentState:
+    """State of a puzzle that was just begun: broadcasts over rows and positions.
+
+    Args:
+      constants: holds ``H_init`` and ``L_init`` where they are fixed.
+      params: holds them where they are trained (``initial_state='learned'``).
+    """
+    found = constants if 'H_init' in constants else params
+    if found is None or 'H_init' not in found:
+        raise ValueError('the initial states are trained parameters here: pass params as well.')
+    return LatentState(high=found['H_init'], low=found.get('L_init'))
 
 
 def empty_latent(config: ModelConfig, rows: int) -> LatentState:
-    """Zeros [rows, T, D] in the compute dtype, for rows that take a puzzle at their first step."""
-    shape = (rows, config.total_len, config.hidden_size)
+    """Zeros, for rows that take a puzzle at their first step.
+
+    [rows, T, D] in the compute dtype; several low states: low is [rows, states, T, D]; one-state
+    models: low is None; recurrent blocks: float32 cells, [rows, layers, D].
+    """
+    dim = config.hidden_size
+    if config.is_recurrent:
+        return LatentState(
+            high=jnp.zeros((rows, config.H_layers, dim), jnp.float32),
+            low=jnp.zeros((rows, config.L_layers, dim), jnp.float32),
+        )
     dtype = jnp.dtype(config.forward_dtype)
-    return LatentState(high=jnp.zeros(shape, dtype), low=jnp.zeros(shape, dtype))
+    high = jnp.zeros((rows, config.total_len, dim), dtype)
+    if config.levels == 'single':
+        return LatentState(high=high, low=None)
+    states = () if config.low_states == 1 else (config.low_states,)
+    return LatentState(high=high, low=jnp.zeros((rows, *states, config.total_len, dim), dtype))
 
 
 def gather_puzzle_rows(puzzle_table: jax.Array | None, ids_B: jax.Array) -> jax.Array | None:

@@ -50,6 +50,26 @@ def kernel_initializer(config: ModelConfig, fan_in: int) -> Initializer:
     raise ValueError(f'no initializer called {config.initializer!r}')
 
 
+def bias_initializer(config: ModelConfig, fan_in: int) -> Initializer:
+    """Initializer of the bias of a projection with ``fan_in`` inputs."""
+    if config.initializer == 'uniform':
+        return kernel_initializer(config, fan_in)
+    return nn.initializers.zeros_init()
+
+
+def embedding_initializer(config: ModelConfig, dim: int) -> Initializer:
+    """Initializer of a table whose rows have ``dim`` entries."""
+    cut = config.initializer == 'truncated_normal'
+    return truncated_normal(dim**-0.5) if cut else nn.initializers.normal(dim**-0.5)
+
+
+def state_initializer(config: ModelConfig) -> Initializer:
+    """Initializer of the states that a puzzle starts from."""
+    if config.initializer == 'truncated_normal':
+        return truncated_normal(1.0)
+    return nn.initializers.normal(config.hidden_size**-0.5)  # krychu/hrm
+
+
 def scale_in_float32(x: jax.Array, factor: float) -> jax.Array:
     """Multiplies by an unrounded scalar and rounds once.
 
@@ -64,6 +84,34 @@ def rms_norm(x: jax.Array, eps: float, axis: int = -1) -> jax.Array:
     x32 = x.astype(jnp.float32)
     variance = jnp.mean(jnp.square(x32), axis=axis, keepdims=True)
     return (x32 * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
+
+
+class Norm(nn.Module):
+    """``rms_norm`` over the last axis, with a learnable scale if ``norm_scale`` says so."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = rms_norm(x, self.config.rms_norm_eps)
+        if not self.config.norm_scale:
+            return y
+        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ('norm',))
+        return y * self.param('scale', init, (x.shape[-1],), jnp.float32).astype(x.dtype)
+
+
+def dropout(
+    module: nn.Module, x: jax.Array, rate: float, shape: Sequence[int] | None = None
+) -> jax.Array:
+    """Zeroes entries with probability ``rate`` and scales up the rest.
+
+    Happens only where ``module`` is applied with a ``dropout`` key: that is what training means
+    here. ``shape`` is the shape of the mask, broadcast against ``x``; its own by default.
+    """
+    if rate == 0 or not module.has_rng('dropout'):
+        return x
+    keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, shape or x.shape)
+    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
 class Projection(nn.Module):
@@ -118,16 +166,18 @@ class Embedding(nn.Module):
       size: number of rows.
       dim: length of a row.
       names: logical names of the two axes.
+      init: initializer of the table.
     """
 
     size: int
     dim: int
     names: tuple[str, str]
+    init: Initializer
 
     def setup(self):
         self.embedding = self.param(
             'embedding',
-            nn.with_logical_partitioning(truncated_normal(self.dim**-0.5), self.names),
+            nn.with_logical_partitioning(self.init, self.names),
             (self.size, self.dim),
             jnp.float32,
         )
@@ -142,26 +192,34 @@ class Embedding(nn.Module):
 
 
 class GatedUnit(nn.Module):
-    """SwiGLU: ``down(silu(gate) * up)`` over the last axis."""
+    """SwiGLU: ``down(silu(gate) * up)`` over the last axis.
+
+    Attributes:
+      config: architecture.
+      inner: size of gate and of up.
+      axis_name: logical name of the last axis.
+    """
 
     config: ModelConfig
+    inner: int
+    axis_name: str = types.EMBED
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        dim, inner = x_BTD.shape[-1], self.config.mlp_dim
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dim = x.shape[-1]
         gate_up = Projection(
-            (2, inner),
-            (types.EMBED,),
+            (2, self.inner),
+            (self.axis_name,),
             (types.GATE_UP, types.MLP),
             kernel_initializer(self.config, dim),
             name='gate_up_proj',
-        )(x_BTD)
+        )(x)
         hidden = nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
         return Projection(
             (dim,),
             (types.MLP,),
-            (types.EMBED,),
-            kernel_initializer(self.config, inner),
+            (self.axis_name,),
+            kernel_initializer(self.config, self.inner),
             name='down_proj',
         )(hidden)
 
