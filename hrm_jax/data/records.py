@@ -7,7 +7,7 @@ Folder made by ``python -m data_builders``::
     manifest.json             sources with hashes, seed, versions, counts, size of every file
 
 One record holds a block of consecutive groups: the fields of ``FIELDS``, each a vector of
-bytes (integers little-endian), deflated.
+bytes (integers little-endian). array_record compresses whole records.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,0 +1,197 @@
+"""Where puzzles come from: CSV files, folders of the original, the Hugging Face hub."""
+
+from collections.abc import Iterator
+import csv
+import dataclasses
+import gzip
+import hashlib
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from data_builders.errors import BuildError, require
+from hrm_jax.data import npy_folder, records
+from hrm_jax.data.puzzles import DatasetError, PuzzleDataset, stored_examples
+
+COLUMNS = ('source', 'question', 'answer', 'rating')
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Questions and answers of one split as bytes.
+
+    Attributes:
+      questions: uint8 [N, S], the characters of each question.
+      answers: uint8 [N, S].
+      ratings: int64 [N]; zeros where the source has none.
+      path: the file, for messages.
+    """
+
+    questions: np.ndarray
+    answers: np.ndarray
+    ratings: np.ndarray
+    path: str
+
+    def take(self, chosen: np.ndarray) -> 'Table':
+        return Table(self.questions[chosen], self.answers[chosen], self.ratings[chosen], self.path)
+
+
+def fingerprint(path: pathlib.Path) -> dict[str, Any]:
+    """Returns path, bytes and sha256 of a source file, for the manifest."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return {'path': str(path), 'bytes': path.stat().st_size, 'sha256': digest.hexdigest()}
+
+
+def find_csv(source: str, split: str) -> pathlib.Path:
+    """Returns ``train.csv`` or ``test.csv`` (or .csv.gz) of a folder or a hub data set.
+
+    Raises:
+      BuildError: neither is there.
+    """
+    folder = pathlib.Path(source).expanduser()
+    if folder.is_dir():
+        for name in (f'{split}.csv', f'{split}.csv.gz'):
+            if (folder / name).is_file():
+                return folder / name
+        there = ', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'nothing'
+        raise BuildError(
+            f'{folder} must hold {split}.csv or {split}.csv.gz; it holds {there}. Give another '
+            f'--source.'
+        )
+    require(
+        not folder.exists(), f'--source {source} is a file; give the folder with train and test.'
+    )
+    return _download(source, f'{split}.csv')
+
+
+def _download(repo: str, name: str) -> pathlib.Path:
+    local = 'Or give a folder with train.csv and test.csv: --source DIR.'
+    require(
+        repo.count('/') == 1 and not repo.startswith(('.', '/', '~')),
+        f'--source {repo} is no folder here and no name of a hub data set (OWNER/NAME). Check '
+        f'the spelling.',
+    )
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise BuildError(
+            f'--source {repo} needs the package huggingface_hub: pip install huggingface_hub. '
+            f'{local}'
+        ) from None
+    try:
+        return pathlib.Path(huggingface_hub.hf_hub_download(repo, name, repo_type='dataset'))
+    except Exception as error:  # its errors come from several HTTP packages
+        raise BuildError(
+            f'the Hugging Face data set {repo} cannot be reached ({type(error).__name__}). '
+            f'Download {name} from https://huggingface.co/datasets/{repo} on another machine. '
+            f'{local}'
+        ) from None
+
+
+def read_csv(path: pathlib.Path, length: int | None = None, chunk_rows: int = 50_000) -> Table:
+    """Reads ``source,question,answer,rating``; only question and answer are required.
+
+    Args:
+      path: a .csv or .csv.gz file with a header row.
+      length: characters of every question and answer; None: as the first record's.
+      chunk_rows: rows that are held as Python strings at a time.
+
+    Raises:
+      BuildError: wrong columns, a record of another length, or a rating that is no number;
+        names the file and the record.
+    """
+    questions, answers, ratings = [], [], []
+    for start, rows in _csv_chunks(path, chunk_rows):
+        if length is None:
+            length = len(rows[0][0])
+        for offset, (question, answer, _) in enumerate(rows):
+            for what, text in (('question', question), ('answer', answer)):
+                require(
+                    len(text) == length and text.isascii(),
+                    f'{path}, record {start + offset}: the {what} must have {length} '
+                    f'characters; got {len(text)}.',
+                )
+        for k, into in enumerate((questions, answers)):
+            text = ''.join(row[k] for row in rows).encode('ascii')
+            into.append(np.frombuffer(text, np.uint8).reshape(-1, length))
+        try:
+            ratings.append(np.array([int(row[2] or 0) for row in rows], np.int64))
+        except ValueError as error:
+            raise BuildError(
+                f'{path}, records {start}..{start + len(rows) - 1}: a rating must be a whole '
+                f'number; {error}.'
+            ) from None
+    require(bool(questions), f'{path} has a header but no records. Give another --source.')
+    return Table(
+        np.concatenate(questions), np.concatenate(answers), np.concatenate(ratings), str(path)
+    )
+
+
+def _csv_chunks(
+    path: pathlib.Path, chunk_rows: int
+) -> Iterator[tuple[int, list[tuple[str, str, str]]]]:
+    """Yields the number of the first record (from 1) and up to ``chunk_rows`` records."""
+    opener = gzip.open if path.name.endswith('.gz') else open
+    try:
+        with opener(path, 'rt', newline='', encoding='utf-8') as file:
+            reader = csv.reader(file)
+            header = [name.strip().lower() for name in next(reader, [])]
+            missing = [name for name in ('question', 'answer') if name not in header]
+            require(
+                not missing,
+                f'{path} must have the columns {",".join(COLUMNS)} in its first line; got '
+                f'{",".join(header)[:120] or "nothing"}.',
+            )
+            q, a = header.index('question'), header.index('answer')
+            r = header.index('rating') if 'rating' in header else None
+            rows, start = [], 1
+            for number, row in enumerate(reader, start=1):
+                require(
+                    len(row) == len(header),
+                    f'{path}, record {number}: {len(header)} columns are needed; got {len(row)}.',
+                )
+                rows.append((row[q], row[a], row[r] if r is not None else ''))
+                if len(rows) == chunk_rows:
+                    yield start, rows
+                    rows, start = [], number + 1
+            if rows:
+                yield start, rows
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise BuildError(f'{path} cannot be read as CSV: {error}') from None
+
+
+def is_array_folder(source: str) -> bool:
+    """Whether ``--source`` is a folder of the original, or one made by this program."""
+    root = pathlib.Path(source).expanduser()
+    return root.is_dir() and (
+        npy_folder.looks_like_one(root) or (root / records.MANIFEST).is_file()
+    )
+
+
+def read_folder(source: str, split: str) -> tuple[PuzzleDataset, np.ndarray, np.ndarray]:
+    """Reads the first example of every group of a built folder: the un-augmented boards.
+
+    Returns:
+      The data set, and uint8 tokens [G, S] of questions and answers.
+    """
+    try:
+        dataset = records.load(source, split)
+    except DatasetError as error:
+        raise BuildError(str(error)) from None
+    parts = []
+    for puzzles in dataset.sets.values():
+        first = puzzles.puzzle_indices[puzzles.group_indices[:-1]]
+        parts.append(stored_examples(puzzles, dataset.metadata, first))
+    return dataset, *(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def subsample(table: Table, size: int | None, rng: np.random.Generator) -> Table:
+    """Draws ``size`` records without replacement; all of them, in order, when there are fewer."""
+    if size is None or size >= len(table.questions):
+        return table
+    require(size > 0, f'a subsample must have at least 1 record; got {size}.')
+    return table.take(rng.choice(len(table.questions), size, replace=False))

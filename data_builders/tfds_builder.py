@@ -1,0 +1,92 @@
+"""One TFDS builder per task, written as array_record without TensorFlow.
+
+They differ in name only: what a record holds is defined once, in hrm_jax/data/records.py.
+"""
+
+from collections.abc import Iterable, Iterator
+import contextlib
+import io
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from hrm_jax.data import records
+
+
+class _PuzzleRecords(tfds.core.GeneratorBasedBuilder):
+    """Writes blocks of puzzles, in the order in which they come."""
+
+    VERSION = tfds.core.Version(f'{records.FORMAT_VERSION}.0.0')
+    SKIP_REGISTERING = True
+
+    def __init__(self, *, blocks: dict[str, Iterable[dict[str, np.ndarray]]], **kwargs):
+        self._blocks = blocks
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        vector = tfds.features.Tensor(
+            shape=(None,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
+        )
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description='Puzzles for hierarchical reasoning models; see hrm_jax/data/records.py.',
+            features=tfds.features.FeaturesDict(dict.fromkeys(records.FIELDS, vector)),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: object) -> dict[str, Iterator]:
+        del dl_manager  # sources are read by the task's builder, which knows what they are
+        return {split: self._generate_examples(blocks) for split, blocks in self._blocks.items()}
+
+    def _generate_examples(self, blocks: Iterable[dict[str, np.ndarray]]) -> Iterator:
+        yield from enumerate(blocks)
+
+
+class Sudoku(_PuzzleRecords):
+    """Sudoku boards and their solutions."""
+
+
+class Maze(_PuzzleRecords):
+    """Mazes and their shortest paths."""
+
+
+class Arc(_PuzzleRecords):
+    """ARC-AGI puzzles: un-padded pairs and lists of augmentations."""
+
+
+class Lisp(_PuzzleRecords):
+    """Arithmetic expressions and their simplified forms."""
+
+
+class Pathfinding(_PuzzleRecords):
+    """Random boards and the shortest path that a breadth-first search finds."""
+
+
+class Custom(_PuzzleRecords):
+    """Questions and answers of a user's own task, and sets imported from other folders."""
+
+
+_BUILDERS = {c.__name__.lower(): c for c in (Sudoku, Maze, Arc, Lisp, Pathfinding, Custom)}
+
+
+def write(
+    folder: pathlib.Path, task: str, blocks: dict[str, Iterable[dict[str, np.ndarray]]]
+) -> None:
+    """Writes the record files and TFDS's own description of them into ``folder``.
+
+    Args:
+      folder: an existing, empty folder.
+      task: name of the files; a name without a builder of its own is written as 'custom'.
+      blocks: split -> records.
+    """
+    tfds.disable_progress_bar()
+    kind = _BUILDERS.get(task, Custom)
+    builder = kind(blocks=blocks, data_dir=str(folder / 'tfds'), file_format='array_record')
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
+        builder.download_and_prepare()
+    made = pathlib.Path(builder.data_dir)
+    for file in made.iterdir():
+        file.rename(folder / file.name)
+    shutil.rmtree(folder / 'tfds')

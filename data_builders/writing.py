@@ -1,0 +1,233 @@
+"""Writing a data set so that a half-written one never bears the final name.
+
+Everything goes into a hidden folder beside the output; the manifest is written last, and one
+rename makes it visible. A lock keeps two builds from writing to one place.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from data_builders.errors import BuildError, require
+import hrm_jax
+from hrm_jax.data import npy_folder, records
+from hrm_jax.data.puzzles import METADATA, DatasetMetadata, PuzzleSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split, ready to be written."""
+
+    metadata: DatasetMetadata
+    sets: dict[str, PuzzleSet]
+
+    def counts(self) -> dict[str, int]:
+        return {
+            name: sum(getattr(puzzles, f'num_{name}') for puzzles in self.sets.values())
+            for name in ('groups', 'puzzles', 'examples')
+        }
+
+
+def one_set(puzzles: PuzzleSet, *, num_puzzle_identifiers: int = 1, **metadata: Any) -> Split:
+    """Returns a split with the single set ``all`` and its sizes filled in."""
+    return Split(
+        DatasetMetadata(
+            seq_len=puzzles.inputs.shape[1],
+            num_puzzle_identifiers=num_puzzle_identifiers,
+            total_groups=puzzles.num_groups,
+            mean_puzzle_examples=puzzles.num_examples / puzzles.num_puzzles,
+            cell_bytes=puzzles.inputs.dtype.itemsize,
+            **metadata,
+        ),
+        {'all': puzzles},
+    )
+
+
+def progress(items: Iterable, what: str, total: int | None = None, show: bool = True) -> Iterable:
+    """Wraps an iterable in a progress bar on the console."""
+    if not show:
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True, mininterval=0.5)
+
+
+def check_output(output_dir: str | pathlib.Path, overwrite: bool) -> pathlib.Path:
+    """Returns the output folder as a path; called before the work starts.
+
+    Raises:
+      BuildError: something is there and ``overwrite`` is off, or what is there is no data set,
+        or the place cannot be written.
+    """
+    output = pathlib.Path(output_dir).expanduser().absolute()
+    if output.exists():
+        require(overwrite, f'{output} exists. Choose another --output-dir, or add --overwrite.')
+        known = output.is_dir() and (
+            (output / records.MANIFEST).is_file() or npy_folder.looks_like_one(output)
+            or not any(output.iterdir())
+        )  # fmt: skip
+        require(
+            known,
+            f'{output} is not a data set, so --overwrite leaves it alone. Remove it yourself or '
+            f'choose another --output-dir.',
+        )
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        require(os.access(output.parent, os.W_OK), f'{output.parent} cannot be written to.')
+    except OSError as error:
+        raise BuildError(f'{output.parent} cannot be made: {error}') from None
+    return output
+
+
+@contextlib.contextmanager
+def replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a hidden folder that takes the name ``output`` when the block ends well.
+
+    Raises:
+      BuildError: another build holds the same output.
+    """
+    lock_path = output.parent / f'.{output.name}.lock'
+    partial = output.parent / f'.{output.name}.partial'
+    old = output.parent / f'.{output.name}.old'
+    with lock_path.open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BuildError(
+                f'another build is writing {output}. Wait for it, or choose another --output-dir.'
+            ) from None
+        if old.exists() and not output.exists():
+            old.rename(output)  # a build was killed between its last two steps
+        for left in (partial, old):  # of builds that were killed
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            partial.mkdir()
+            yield partial
+            if output.exists():
+                output.rename(old)
+            partial.rename(output)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise BuildError(f'{output} could not be written: {error}') from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
+
+
+def write_dataset(
+    output: pathlib.Path,
+    task: str,
+    splits: dict[str, Split],
+    *,
+    sources: list[dict[str, Any]],
+    seed: int,
+    options: dict[str, Any],
+    started: float,
+    notes: dict[str, Any] | None = None,
+    show: bool = True,
+    also: Callable[[pathlib.Path], None] | None = None,
+) -> dict[str, Any]:
+    """Writes records, metadata and manifest; prints a summary and returns the manifest.
+
+    Args:
+      output: final folder, from ``check_output``.
+      task: name of the task and of the record files.
+      splits: 'train' and 'test'.
+      sources: what the data came from: path or name, sha256, bytes.
+      seed: seed of everything random.
+      options: the other settings.
+      started: ``time.monotonic()`` at the start of the build.
+      notes: facts worth keeping, such as the report on leaks.
+      show: show progress bars and the summary.
+      also: writes further files into the folder.
+    """
+    from data_builders import tfds_builder
+
+    total = sum(split.counts()['groups'] for split in splits.values())
+    with replacing(output) as folder, _bar(total, show) as advance:
+        blocks = {name: _advancing(split, advance) for name, split in splits.items()}
+        tfds_builder.write(folder, task, blocks)
+        for name, split in splits.items():
+            (folder / name).mkdir()
+            (folder / name / METADATA).write_text(split.metadata.to_json())
+        if also is not None:
+            also(folder)
+        manifest = {
+            'format_version': records.FORMAT_VERSION,
+            'task': task,
+            'counts': {name: split.counts() for name, split in splits.items()},
+            'seed': seed,
+            'options': options,
+            'sources': sources,
+            'notes': notes or {},
+            'versions': _versions(),
+            'seconds': round(time.monotonic() - started, 2),
+            'files': {
+                str(file.relative_to(folder)): file.stat().st_size
+                for file in sorted(folder.rglob('*'))
+                if file.is_file()
+            },
+        }
+        partial = folder / f'{records.MANIFEST}.partial'
+        partial.write_text(json.dumps(manifest, indent=2, default=str))
+        with partial.open('rb') as file:
+            os.fsync(file.fileno())
+        partial.rename(folder / records.MANIFEST)
+    if show:
+        print(summary(output, manifest), file=sys.stderr)
+    return manifest
+
+
+def summary(output: pathlib.Path, manifest: dict[str, Any]) -> str:
+    """Returns what was built, in a few lines."""
+    lines = [f'{manifest["task"]}: {output}']
+    for name, counts in manifest['counts'].items():
+        listed = ', '.join(f'{value:,} {key}' for key, value in counts.items())
+        lines.append(f'  {name:5} {listed}')
+    size = sum(manifest['files'].values())
+    lines.append(f'  {size / 1e6:,.1f} MB in {manifest["seconds"]:.1f} s, seed {manifest["seed"]}')
+    return '\n'.join(lines)
+
+
+@contextlib.contextmanager
+def _bar(total: int, show: bool) -> Iterator[Callable[[int], Any]]:
+    if not show:
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total, desc='writing groups', leave=False, dynamic_ncols=True, mininterval=0.5
+    ) as bar:
+        yield bar.update
+
+
+def _advancing(split: Split, advance: Callable[[int], Any]) -> Iterator[dict[str, np.ndarray]]:
+    # ARC: one record per puzzle, so that a reader of single records sees whole puzzles.
+    block = 1 if split.metadata.transform == 'arc' else 4096
+    for name, puzzles in split.sets.items():
+        for encoded in records.encode_blocks(name, puzzles, split.metadata, block):
+            yield encoded
+            advance(len(encoded['group_puzzles']) // 4)
+
+
+def _versions() -> dict[str, str]:
+    import tensorflow_datasets as tfds
+
+    return {
+        'hrm_jax': hrm_jax.__version__,
+        'python': platform.python_version(),
+        'numpy': np.__version__,
+        'tensorflow_datasets': tfds.__version__,
+    }
