@@ -1,0 +1,102 @@
+"""What the model would answer after every ACT step: the raw material of every picture."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.model import hrm
+
+Weights = tuple[Any, Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """The answers of a few puzzles after each of K ACT steps.
+
+    Attributes:
+      inputs: int32 [B, S], token ids of the questions.
+      labels: int32 [B, S], token ids of the right answers.
+      predictions: int32 [K, B, S], most probable token of every cell after every step.
+      q_halt: float32 [K, B], logit of "stop now".
+      q_continue: float32 [K, B], logit of "go on".
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
+    q_halt: np.ndarray
+    q_continue: np.ndarray
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.predictions)
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Bool [K, B, S], cells that differ from the right answer; unscored ones never do."""
+        return (self.predictions != self.labels) & (self.labels >= 0)
+
+    @property
+    def solved(self) -> np.ndarray:
+        """Bool [K, B], boards without a wrong cell."""
+        return ~self.wrong.any(axis=-1)
+
+
+def trace(
+    config: ExperimentConfig,
+    weights: Weights,
+    inputs_BS: np.ndarray,
+    labels_BS: np.ndarray,
+    ids_B: np.ndarray,
+    steps: int = 0,
+) -> Trace:
+    """Answers puzzles from a fresh state and keeps what stands after every ACT step.
+
+    Args:
+      config: the experiment; its model knows the sizes of the data set.
+      weights: params, constants, puzzle table (or None).
+      inputs_BS: int32 token ids.
+      labels_BS: int32, only carried along; the model does not see them.
+      ids_B: int32 rows of the puzzle table.
+      steps: ACT steps; 0: as many as in an evaluation.
+    """
+    steps = steps or config.eval.halt_max_steps or config.act.halt_max_steps
+    core = hrm.HRM(config.model)
+
+    def run(weights, inputs, ids):
+        params, constants, table = weights
+        rows = hrm.gather_puzzle_rows(table, ids)
+        empty = hrm.empty_latent(config.model, inputs.shape[0])
+        start = hrm.initial_latent(constants, params)
+        start = jax.tree.map(lambda x, like: jnp.broadcast_to(x, like.shape), start, empty)
+        start = jax.tree.map(lambda x, like: x.astype(like.dtype), start, empty)
+
+        def step(latent, _):
+            variables = {'params': params, 'constants': constants}
+            latent, outputs = core.apply(variables, latent, inputs, rows)
+            answer = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+            return latent, (answer, outputs.q_halt, outputs.q_continue)
+
+        return jax.lax.scan(step, start, length=steps)[1]
+
+    answers, q_halt, q_continue = jax.device_get(
+        jax.jit(run)(weights, np.asarray(inputs_BS, np.int32), np.asarray(ids_B, np.int32))
+    )
+    return Trace(np.asarray(inputs_BS), np.asarray(labels_BS), answers, q_halt, q_continue)
+
+
+def most_instructive(seen: Trace) -> int:
+    """Returns the row that is right at the end and took the most steps to get there.
+
+    Among those, the one with the most wrong cells after the first step; without any solved
+    board, the one with the fewest wrong cells at the end.
+    """
+    wrong = seen.wrong.sum(axis=-1)
+    if not seen.solved[-1].any():
+        return int(wrong[-1].argmin())
+    first_solved = np.where(seen.solved[-1], (~seen.solved).sum(axis=0), -1)
+    return int(np.lexsort((wrong[0], first_solved))[-1])

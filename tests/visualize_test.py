@@ -1,0 +1,117 @@
+"""Boards as text, traces of the reasoning, pictures."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from hrm_jax import eval_step, partitioning, train_state
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.types import Batch
+from hrm_jax.visualize import boards, figures, trace
+
+
+def test_board_of_sudoku_has_boxes_and_blanks():
+    tokens = np.array([1, 2, 3, 4] * 4)
+    assert boards.board_lines(tokens, 'sudoku') == [
+        '. 1 | 2 3', '. 1 | 2 3', '----+----', '. 1 | 2 3', '. 1 | 2 3',
+    ]  # fmt: skip
+    assert boards.board_lines(np.array([1, 2, 3, 9]), 'maze') == ['#  ', 'S ?']
+    with pytest.raises(ValueError, match='square number of cells; got 5'):
+        boards.board_lines(np.arange(5), 'sudoku')
+
+
+def test_boards_stand_side_by_side():
+    text = boards.side_by_side(['one', 'two'], [['a b', 'c d'], ['e', 'f']], gap=2)
+    assert text.split('\n') == ['one  two', '', 'a b  e', 'c d  f']
+
+
+def fake(wrong_cells):
+    """A trace of 4-cell boards from the number of wrong cells after each step, [K][B]."""
+    counts = np.array(wrong_cells)
+    labels = np.full((counts.shape[1], 4), 5)
+    predictions = np.where(np.arange(4) < counts[..., None], 4, labels)
+    q = np.zeros(counts.shape, np.float32)
+    return trace.Trace(np.ones_like(labels), labels, predictions, q, q)
+
+
+@pytest.mark.parametrize(
+    ('wrong_cells', 'row'),
+    [
+        ([[1, 3, 4], [1, 2, 4], [0, 0, 4]], 1),  # equally late: more wrong at first
+        ([[4, 1], [0, 1], [0, 0]], 1),  # solved later
+        ([[1, 4, 4], [1, 4, 3], [2, 1, 3]], 1),  # none solved: fewest wrong at the end
+    ],
+)
+def test_most_instructive_row(wrong_cells, row):
+    assert trace.most_instructive(fake(wrong_cells)) == row
+
+
+def test_unscored_cells_are_never_wrong():
+    seen = fake([[2]])
+    labels = np.array([[-100, 5, 5, 5]])
+    assert dataclasses.replace(seen, labels=labels).wrong.tolist() == [[[0, 1, 0, 0]]]
+
+
+@pytest.fixture(scope='module')
+def config():
+    config = ExperimentConfig.from_dict({
+        'model': {
+            'H_layers': 1, 'L_layers': 1, 'hidden_size': 16, 'num_heads': 2,
+            'puzzle_emb_ndim': 16, 'forward_dtype': 'float32',
+        },
+        'act': {'halt_max_steps': 3},
+        'train': {'global_batch_size': 4, 'epochs': 1, 'eval_interval': 0},
+    })  # fmt: skip
+    sizes = {'vocab_size': 6, 'seq_len': 16, 'num_puzzle_identifiers': 2}
+    return dataclasses.replace(config, model=config.model.for_dataset(**sizes))
+
+
+def test_trace_agrees_with_the_evaluation(config):
+    mesh = partitioning.make_mesh(jax.devices()[:1])
+    state = train_state.create(config, mesh)
+    # Sharper than the initial weights, so that the answer changes from step to step.
+    params = jax.tree.map(lambda x: 3 * x, state.params)
+    weights = (params, state.constants, state.puzzle_table)
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.integers(1, 6, (2, 4, 16)).astype(np.int32)
+    ids = np.array([0, 1, 0, 1], np.int32)
+
+    seen = trace.trace(config, weights, inputs, labels, ids)
+
+    assert seen.num_steps == 3
+    assert (seen.predictions[0] != seen.predictions[-1]).any()
+    for steps in (1, 3):
+        short = dataclasses.replace(config, eval=dataclasses.replace(
+            config.eval, halt_max_steps=steps))  # fmt: skip
+        result = eval_step.make_eval_step(short, mesh)(*weights, Batch(inputs, labels, ids))
+        np.testing.assert_array_equal(seen.predictions[steps - 1], result.predictions)
+        np.testing.assert_allclose(seen.q_halt[steps - 1], result.q_halt, atol=1e-5)
+
+
+def test_pictures_are_written_whole(tmp_path):
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(2, 6, (3, 2, 16))
+    seen = trace.Trace(tokens[0], tokens[1], tokens, np.zeros((3, 2)), np.zeros((3, 2)))
+    records = [{'step': i + 1, 'train/lm_loss': 2.0 / (i + 1), 'train/exact_accuracy': 0.0,
+                'eval/all/exact_accuracy': None} for i in range(60)]  # fmt: skip
+    records[-1] |= {'eval/all/lm_loss': 0.5, 'eval/all/exact_accuracy': 0.9}
+    pictures = [
+        figures.save(figures.draw_reasoning(seen, 1, 'sudoku'), tmp_path / 'new' / 'a.png'),
+        figures.save(figures.draw_learning_curve(records), tmp_path / 'new' / 'b.png'),
+    ]
+    assert all(path.read_bytes().startswith(b'\x89PNG') for path in pictures)
+    assert sorted(pictures) == sorted((tmp_path / 'new').iterdir())
+
+
+def test_series_skips_what_is_missing():
+    records = [{'step': 1, 'x': 2.0}, {'step': 2, 'x': None}, {'step': 3}, {'step': 4, 'x': 1.0}]
+    steps, values = figures.series(records, 'x')
+    assert steps.tolist() == [1, 4]
+    assert values.tolist() == [2.0, 1.0]
+    assert len(figures.series(records, 'y')[0]) == 0
+
+
+def test_running_mean():
+    assert figures._mean_of_last(np.array([1.0, 3.0, 5.0]), 2).tolist() == [1.0, 2.0, 4.0]
