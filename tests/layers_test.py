@@ -23,12 +23,12 @@ LAYERS = (
     ('kernels/*', 'model/layers', 'model/attention', 'act', 'losses', 'metrics', 'optim',
      'partitioning'),
     ('model/embeddings', 'model/blocks', 'model/sru', 'data/sampling', 'data/grain_source', 'data/pipeline',
-     'workdir', 'checkpoint', 'writers'),
+     'workdir', 'compatibility', 'checkpoint', 'writers', 'early_stopping', 'plan'),
     ('model/recursion', 'model/hrm'),
-    ('train_state', 'train_step', 'eval_step'),
+    ('train_state', 'train_step', 'eval_step', 'begin', 'summary', 'step_log'),
     ('scoring/*', 'evaluate'),
     ('interop/*', 'inference', 'visualize/*', 'train'),
-    ('main', 'solve', 'convert', 'checkpoint_tool'),
+    ('compile_cache', 'command_line', 'main', 'solve', 'convert', 'checkpoint_tool'),
 )  # fmt: skip
 FREE = ('lisp/*',)  # imports nothing of the project but itself, and anyone may import it
 

@@ -1,0 +1,89 @@
+"""The first state of a run: new, continued, rewound, or new with another run's weights."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from hrm_jax import checkpoint, compatibility, train_state
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.plan import Plan
+from hrm_jax.types import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run begins: its state and what a checkpoint knew about the log and the data."""
+
+    state: TrainState
+    step: int = 0
+    data_position: Any = None
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    path: Path | None = None
+
+
+def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) -> Start:
+    """Makes a new state, or restores one.
+
+    Without ``selector`` the latest checkpoint of the workdir goes on. A step, ``best``,
+    ``latest`` or a folder inside the workdir rewinds to that checkpoint; later ones are set
+    aside. A checkpoint from elsewhere gives a *new* workdir its weights, nothing else; when
+    the workdir has checkpoints of its own those go on, so that a restarted job may keep the
+    flag.
+
+    Raises:
+      CheckpointError: no such checkpoint, a damaged one, or one of another experiment.
+    """
+    config, mesh = plan.config, plan.mesh
+    known = checkpoint.steps(workdir)
+    path = None
+    if selector:
+        path = checkpoint.resolve(selector, workdir)
+        elsewhere = path.parent.parent.resolve() != workdir.resolve()
+        if elsewhere and not known:
+            return Start(_with_weights_of(path, train_state.create(config, mesh), config, say))
+        if elsewhere:
+            say(f'--checkpoint={selector} was for the start only; {workdir} has its own.')
+            path = None
+    if path is None and known:
+        path = checkpoint.resolve('latest', workdir)
+    if path is None:
+        say(f'new run in {workdir}')
+        return Start(train_state.create(config, mesh))
+    meta = checkpoint.read_meta(path)
+    metadata = dataclasses.asdict(plan.train_data.metadata)
+    compatibility.check_same_experiment(meta, config, metadata, path)
+    state, position = checkpoint.restore(path, train_state.abstract(config, mesh))
+    aside = checkpoint.set_aside_after(meta['step'], workdir)
+    if aside:
+        say(f'moved the checkpoints of steps {aside} to {workdir / "set_aside"}')
+    say(f'resumed from step {meta["step"]} of {path}')
+    return Start(state, meta['step'], position, meta, path)
+
+
+def _with_weights_of(
+    path: Path, state: TrainState, config: ExperimentConfig, say: Callable[[str], None]
+) -> TrainState:
+    """Replaces the weights of a new state by those of another run's checkpoint."""
+    weights = checkpoint.restore_weights(path)
+    compatibility.check_same_model(weights.meta, config, path, free=('num_puzzle_identifiers',))
+
+    def place(new, like):
+        return jax.tree.map(lambda n, old: jax.device_put(n, old.sharding), new, like)
+
+    table = state.puzzle_table
+    if table is not None and table.shape == weights.puzzle_table.shape:
+        table = place(weights.puzzle_table, table)
+    elif table is not None:
+        say('the puzzle table starts from zero: it belongs to another data set')
+    params = place(weights.params, state.params)
+    ema = state.ema
+    if ema is not None:
+        ema = place(weights.params if weights.ema is None else weights.ema, ema)
+    say(f'new run with the weights of step {weights.step} of {path}')
+    constants = place(weights.constants, state.constants)
+    return dataclasses.replace(
+        state, params=params, constants=constants, puzzle_table=table, ema=ema
+    )

@@ -1,0 +1,102 @@
+"""Whether a checkpoint may be continued, or its weights used, under other settings."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from hrm_jax.config import ConfigError, ExperimentConfig
+
+# What may differ between a checkpoint and the run that continues it. Everything else changes
+# what is computed and would make the resumed run neither the old nor a new experiment.
+CHANGEABLE_ON_RESUME = (
+    'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'train.log_every_steps',
+    'train.max_steps', 'train.early_stopping.',
+)  # fmt: skip
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, can not be written, or belongs to another model."""
+
+
+def _flat(values: Any, prefix: str = '') -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    flat = {}
+    for name, value in values.items():
+        flat |= _flat(value, f'{prefix}.{name}' if prefix else str(name))
+    return flat
+
+
+def differences(
+    saved: Mapping[str, Any], current: Mapping[str, Any], allowed: tuple[str, ...] = ()
+) -> list[str]:
+    """Lists the keys of two nested mappings that differ, as 'key: saved -> current'.
+
+    Args:
+      saved, current: nested mappings of JSON values.
+      allowed: keys, or prefixes ending in a dot, that may differ.
+    """
+    old, new = _flat(saved), _flat(current)
+    missing = object()
+    return [
+        f'{key}: {old.get(key, "(absent)")!r} in the checkpoint, {new.get(key, "(absent)")!r} now'
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, missing) != new.get(key, missing)
+        and not any(key == a or (a.endswith('.') and key.startswith(a)) for a in allowed)
+    ]
+
+
+def check_same_experiment(
+    meta: Mapping[str, Any], config: ExperimentConfig, dataset: Mapping[str, Any], path: Path
+) -> None:
+    """Checks that a checkpoint can be continued with this configuration and data.
+
+    Raises:
+      CheckpointError: keys differ that must not; each is shown with both values.
+    """
+    try:  # fills in keys that did not exist when the checkpoint was written
+        saved = ExperimentConfig.from_dict(meta['config']).to_dict()
+    except ConfigError:
+        saved = meta['config']
+    found = differences(saved, config.to_dict(), CHANGEABLE_ON_RESUME)
+    found += [
+        f'data set {text}' for text in differences(meta['dataset'], json.loads(json.dumps(dataset)))
+    ]
+    if found:
+        raise CheckpointError(
+            f'{path} was made with other settings:\n  ' + '\n  '.join(found) + '\n'
+            f'Use the old values to go on, or another --workdir for a new run. These may change: '
+            f'{", ".join(name + "*" * name.endswith(".") for name in CHANGEABLE_ON_RESUME)}.'
+        )
+
+
+# Does not change what the weights mean.
+_FREE_OF_THE_MODEL = ('attention', 'remat', 'unroll_cycles', 'forward_dtype', 'initializer')
+
+
+def check_same_model(
+    meta: Mapping[str, Any], config: ExperimentConfig, path: Path, free: tuple[str, ...] = ()
+) -> None:
+    """Checks that a checkpoint's weights fit the configured model.
+
+    Args:
+      meta: metadata of the checkpoint.
+      config: configuration with the sizes of the data set filled in.
+      path: folder of the checkpoint, for the message.
+      free: further keys of the model that may differ.
+
+    Raises:
+      CheckpointError: the architecture differs; each key is shown with both values.
+    """
+    try:
+        saved = ExperimentConfig.from_dict(meta['config']).to_dict()['model']
+    except ConfigError:
+        saved = meta['config'].get('model', {})
+    found = differences(saved, config.to_dict()['model'], _FREE_OF_THE_MODEL + free)
+    if found:
+        raise CheckpointError(
+            f'{path} is the checkpoint of another model:\n  '
+            + '\n  '.join(f'model.{text}' for text in found)
+            + '\nUse the configuration and the data that it was trained with.'
+        )

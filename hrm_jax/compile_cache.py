@@ -1,0 +1,21 @@
+"""Compiled programs are kept between runs, so that only the first one waits for the compiler."""
+
+import os
+from pathlib import Path
+
+
+def enable() -> None:
+    """Keeps compiled programs in the user's cache folder.
+
+    ``JAX_COMPILATION_CACHE_DIR`` names another folder; JAX_ENABLE_COMPILATION_CACHE=false
+    turns it off. Must be called before the first compilation.
+    """
+    import jax
+
+    if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+        base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+        jax.config.update('jax_compilation_cache_dir', str(Path(base) / 'hrm_jax' / 'compiled'))
+    if not os.environ.get('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'):
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    if not os.environ.get('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'):
+        jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)

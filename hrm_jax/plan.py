@@ -1,0 +1,102 @@
+"""What is settled before a run begins: configuration, data, devices, and what happens when."""
+
+import dataclasses
+
+from jax.sharding import Mesh
+
+from hrm_jax import metrics, partitioning
+from hrm_jax.config import ConfigError, ExperimentConfig
+from hrm_jax.data import records, sampling
+
+
+def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
+    """Raises ConfigError where a global batch does not divide over the devices."""
+    try:
+        partitioning.check_batch_size(name, batch_size, mesh)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What stays the same during a run: configuration, data, devices, length."""
+
+    config: ExperimentConfig
+    train_data: records.PuzzleDataset
+    eval_data: records.PuzzleDataset
+    mesh: Mesh
+    total_steps: int  # of the learning-rate schedule
+    last_step: int  # where this run ends; earlier with train.max_steps
+
+    @property
+    def number_of_evaluations(self) -> int:
+        every = self.config.train.eval_interval
+        return self.config.train.epochs // every if every else 1
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation is due: evenly spread, the last one after the last step."""
+
+        def due(at):
+            return at * self.number_of_evaluations // self.total_steps
+
+        return step == self.last_step or due(step) > due(step - 1)
+
+    def saves_after(self, step: int) -> bool:
+        every = self.config.checkpoint.every_steps
+        return self.evaluates_after(step) or (every > 0 and step % every == 0)
+
+
+def make_plan(config: ExperimentConfig) -> Plan:
+    """Reads the data and fills what depends on it into the configuration.
+
+    Raises:
+      ConfigError: settings that do not fit the data or the devices.
+      DatasetError: the data set is missing or damaged.
+    """
+    mesh = partitioning.make_mesh()
+    check_batch_size('train.global_batch_size', config.train.global_batch_size, mesh)
+    check_batch_size('eval.global_batch_size', config.eval_batch_size, mesh)
+    train_data = records.load(config.data.path, 'train', config.data.format)
+    eval_data = records.load(config.data.path, config.eval.split, config.data.format)
+    metadata = train_data.metadata
+    if (metadata.vocab_size, metadata.seq_len) != (
+        eval_data.metadata.vocab_size, eval_data.metadata.seq_len
+    ):  # fmt: skip
+        raise records.DatasetError(
+            f'the splits of {config.data.path} must agree on vocab_size and seq_len. Build the '
+            f'data set again as a whole.'
+        )
+    model = config.model.for_dataset(
+        vocab_size=metadata.vocab_size,
+        seq_len=metadata.seq_len,
+        num_puzzle_identifiers=metadata.num_puzzle_identifiers,
+    )
+    config = dataclasses.replace(config, model=model)
+    train = config.train
+    total = sampling.total_steps(metadata, train.epochs, train.global_batch_size)
+    last = min(total, train.max_steps or total)
+    _check_metric_names(config, eval_data.metadata.sets)
+    return Plan(config, train_data, eval_data, mesh, total, last)
+
+
+def _check_metric_names(config: ExperimentConfig, sets: tuple[str, ...]) -> None:
+    """Raises ConfigError now, not after hours, where a watched metric will never come."""
+    train_names, eval_names = metric_names(sets)
+    watched = [('train.early_stopping.metric', config.train.early_stopping.metric,
+                train_names + eval_names)]  # fmt: skip
+    if config.checkpoint.keep_best:
+        watched.append(('checkpoint.best_metric', config.checkpoint.best_metric, eval_names))
+    for key, name, known in watched:
+        if name and name not in known:
+            raise ConfigError(f'{key} must be one of {", ".join(known)}; got {name!r}.')
+
+
+def metric_names(sets: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Names of the training metrics and of the evaluation metrics of these sets."""
+
+    def names(collection: type, prefix: str) -> list[str]:
+        fields = (field.name for field in dataclasses.fields(collection))
+        return [f'{prefix}/{name}' for name in fields if not name.startswith('_')]
+
+    evaluation = [n for one in sets for n in names(metrics.EvalMetrics, f'eval/{one}')]
+    return names(metrics.TrainMetrics, 'train'), evaluation

@@ -1,0 +1,145 @@
+"""From the sums of train steps to records, averages, the progress bar and the stop checks."""
+
+from collections.abc import Mapping
+import math
+import time
+
+import jax
+import jax.numpy as jnp
+
+from hrm_jax import metrics, optim
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.early_stopping import EarlyStopping
+from hrm_jax.types import Sums
+from hrm_jax.writers import Progress, Writers
+
+_LOSSES = ('train/lm_loss', 'train/q_halt_loss', 'train/q_continue_loss')
+_RATES = ('train/lr', 'train/puzzle_emb_lr')
+
+
+class StepLog:
+    """Notes every train step one step late, so that the device never waits for the log.
+
+    Args:
+      config: the experiment.
+      total_steps: length of the learning-rate schedule.
+      writers: where records and averages go.
+      early_stopping: sees evaluations and the averages of ``train.log_every_steps`` steps.
+
+    Attributes:
+      progress: bar of the run, None before ``start``.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        total_steps: int,
+        writers: Writers,
+        early_stopping: EarlyStopping,
+    ):
+        rows = config.train.global_batch_size
+        schedules = optim.schedules(config.optimizer, total_steps)
+
+        @jax.jit
+        def measure(step, sums):
+            collection = metrics.train_metrics(sums, rows)
+            rates = {name: schedule(step) for name, schedule in schedules.items()}
+            return collection, collection.compute() | rates
+
+        self._measure = measure
+        self._merge = jax.jit(lambda one, other: one.merge(other))
+        self._rows, self._every = rows, config.train.log_every_steps
+        self._writers, self._early = writers, early_stopping
+        self.progress: Progress | None = None
+        self._pending: tuple[int, metrics.TrainMetrics, dict[str, jax.Array]] | None = None
+        self._window: metrics.TrainMetrics | None = None
+        self._restored: list[float] | None = None
+        self._clock = time.perf_counter()
+        self._timed = 0
+
+    def start(self, progress: Progress) -> None:
+        """Shows the run on ``progress`` and begins to measure its speed."""
+        self.progress = progress
+        self.restart_clock()
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self.progress is not None:
+            self.progress.close()
+
+    def note(self, step: int, sums: Sums) -> None:
+        """Takes the sums of a step that was just dispatched and logs the step before.
+
+        Raises:
+          FloatingPointError: the loss of the step before is not finite.
+        """
+        self.catch_up()
+        self._pending = (step, *self._measure(jnp.int32(step), sums))
+        if self._early.watches_training and step % self._every == 0:
+            self.catch_up()  # else the run would stop one step later than it was told to
+
+    def catch_up(self) -> None:
+        """Waits for the newest step and logs it.
+
+        Raises:
+          FloatingPointError: its loss is not finite.
+        """
+        if self._pending is None:
+            return
+        step, collection, on_device = self._pending
+        self._pending = None
+        values = {f'train/{name}': float(v) for name, v in jax.device_get(on_device).items()}
+        broken = [f'{n}={values[n]}' for n in _LOSSES if not math.isfinite(values[n])]
+        if broken:
+            raise FloatingPointError(f'the loss of step {step} is not finite ({", ".join(broken)})')
+        self._writers.log.append(step, values)
+        if self._restored is not None:
+            restored = [jnp.asarray(v, x.dtype) for v, x in
+                        zip(self._restored, jax.tree.leaves(collection), strict=True)]  # fmt: skip
+            self._window = jax.tree.unflatten(jax.tree.structure(collection), restored)
+            self._restored = None
+        self._window = collection if self._window is None else self._merge(self._window, collection)
+        self._timed += 1
+        if step % self._every == 0:
+            self._log_line(step, values)
+        else:
+            self.progress.update(1)
+
+    def _log_line(self, step: int, values: Mapping[str, float]) -> None:
+        rates = {name: values[name] for name in _RATES}
+        means = metrics.to_floats(self._window, 'train')
+        self._window = None
+        self._early.update(means)
+        self._writers.scalars(step, means | rates)
+        now = time.perf_counter()
+        speed = self._timed / max(now - self._clock, 1e-9)
+        self._clock, self._timed = now, 0
+        examples = speed * self._rows
+        self._writers.timing(step, steps_per_second=speed, examples_per_second=examples)
+        self.progress.update(
+            1,
+            f'loss {means["train/lm_loss"]:.4f}, exact {means["train/exact_accuracy"]:.1%}, '
+            f'{speed:.3g} steps/s, {examples:.4g} examples/s',
+        )
+
+    def note_evaluation(self, step: int, values: Mapping[str, float], seconds: float) -> None:
+        """Adds an evaluation to the record of its step."""
+        self._writers.log.extend(values)
+        self._writers.scalars(step, values)
+        self._writers.timing(step, evaluation_seconds=seconds)
+        self._early.update(values)
+
+    def restart_clock(self) -> None:
+        """Leaves the time up to now out of the speeds (compiling, evaluating, saving)."""
+        self._clock, self._timed = time.perf_counter(), 0
+
+    def get_state(self) -> list[float] | None:
+        """Sums of the steps since the last log line, JSON-able."""
+        if self._restored is not None:
+            return self._restored
+        leaves = jax.device_get(jax.tree.leaves(self._window))
+        return [leaf.item() for leaf in leaves] if self._window is not None else None
+
+    def set_state(self, state: list[float] | None) -> None:
+        """Takes the sums over; there must be no step in between."""
+        self._restored = state
