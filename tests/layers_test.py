@@ -28,7 +28,7 @@ LAYERS = (
     ('train_state', 'train_step', 'eval_step', 'begin', 'summary', 'step_log'),
     ('scoring/*', 'evaluate'),
     ('interop/*', 'inference', 'visualize/*', 'train'),
-    ('compile_cache', 'command_line', 'main', 'solve', 'convert', 'checkpoint_tool'),
+    ('compile_cache', 'command_line', 'main', 'score', 'solve', 'convert', 'checkpoint_tool'),
 )  # fmt: skip
 FREE = ('lisp/*',)  # imports nothing of the project but itself, and anyone may import it
 

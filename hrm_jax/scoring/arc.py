@@ -1,0 +1,293 @@
+"""ARC scoring: undo the augmentation of every answer, vote, count what is solved.
+
+Two rules are in use. HRM (arc_eval.ipynb of sapientinc/HRM): a puzzle counts when all of its
+tests are solved. TRM (evaluators/arc.py of TinyRecursiveModels): a puzzle counts by the
+share of its tests that are solved. Both look at the first K distinct candidates of a test,
+ordered by votes and then by the mean halting probability.
+
+A grid travels as bytes: height, width, then the cells row by row as tokens (2 + colour).
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from hrm_jax.data import augment
+from hrm_jax.scoring.arc_names import PuzzleMaps
+
+KS = (1, 2, 5, 10, 100, 1000)
+_SIDE = augment.ARC_SIDE
+_FIRST, _LAST = augment.FIRST_COLOUR, augment.FIRST_COLOUR + augment.ARC_COLOURS - 1
+
+
+class ScoringError(ValueError):
+    """Predictions and puzzles do not belong together; the text says what to do."""
+
+
+def crop_extents(tokens_BS: np.ndarray) -> np.ndarray:
+    """Finds the answered grid: int32 [B, 2], height and width from the top left corner.
+
+    Walking down, the width is the smallest leading run of colours so far; the rows by width
+    of the largest area win, the first of equal ones. No colour in the corner: (0, 0).
+
+    Args:
+      tokens_BS: [B, 900]; end markers, padding and anything else end a run.
+    """
+    grid = tokens_BS.reshape(-1, _SIDE, _SIDE)
+    other = (grid < _FIRST) | (grid > _LAST)
+    run = np.where(other.any(2), other.argmax(2), _SIDE).astype(np.int32)
+    width = np.minimum.accumulate(run, axis=1)
+    area = width * np.arange(1, _SIDE + 1, dtype=np.int32)
+    best = area.argmax(1)
+    width = np.take_along_axis(width, best[:, None], 1)[:, 0]
+    return np.stack([np.where(width > 0, best + 1, 0), width], 1).astype(np.int32)
+
+
+def undo(tokens_BS: np.ndarray, inverse_BM: np.ndarray) -> list[bytes]:
+    """Crops each row's grid and undoes its augmentation; returns grids as bytes."""
+    extents = crop_extents(tokens_BS)
+    cells = tokens_BS.astype(np.uint8)
+    corner = np.zeros((len(cells), 2), np.uint8)
+    canvas = augment.place_arc(cells, extents, inverse_BM, corner).reshape(-1, _SIDE, _SIDE)
+    swapped = augment.SWAPS_SIDES[inverse_BM[:, 0]][:, None]
+    sides = np.where(swapped, extents[:, ::-1], extents).tolist()
+    return [
+        bytes((h, w)) + grid[:h, :w].tobytes() for grid, (h, w) in zip(canvas, sides, strict=True)
+    ]
+
+
+def to_bytes(grid: Sequence[Sequence[int]]) -> bytes:
+    """Turns rows of colours into the form in which grids are compared."""
+    cells = np.asarray(grid, np.uint8)
+    if cells.ndim != 2:
+        return bytes(2)
+    return bytes(cells.shape) + (cells + _FIRST).tobytes()
+
+
+def to_rows(grid: bytes) -> list[list[int]]:
+    """Turns bytes back into rows of colours."""
+    cells = np.frombuffer(grid, np.uint8, offset=2) - np.uint8(_FIRST)
+    return cells.reshape(grid[0], grid[1]).tolist()
+
+
+@dataclasses.dataclass(frozen=True)
+class PuzzleScore:
+    """One puzzle.
+
+    Attributes:
+      tests: number of its test grids.
+      first_right: for each test the place of the truth among its candidates, from 1; 0: nowhere.
+    """
+
+    tests: int
+    first_right: tuple[int, ...]
+
+    def solved(self, k: int) -> int:
+        """Number of tests whose truth is among the first ``k`` candidates."""
+        return sum(0 < place <= k for place in self.first_right)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArcResult:
+    """Scores of a set of predictions.
+
+    Attributes:
+      hrm, trm: K -> share of puzzles in 0..1, by either rule, with votes.
+      single_hrm, single_trm: the same from the rows without augmentation alone.
+      puzzles: name -> score with votes.
+      submission: name -> one dict ``attempt_1``, ``attempt_2`` per test, as the competition
+        wants it.
+      missing: puzzles without any prediction; they count as not solved.
+      rows: predictions used.
+    """
+
+    hrm: dict[int, float]
+    trm: dict[int, float]
+    single_hrm: dict[int, float]
+    single_trm: dict[int, float]
+    puzzles: dict[str, PuzzleScore]
+    submission: dict[str, list[dict[str, list[list[int]]]]]
+    missing: tuple[str, ...]
+    rows: int
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the scores under flat names, for the logs."""
+        named = {'hrm_pass': self.hrm, 'trm_pass': self.trm,
+                 'hrm_single': self.single_hrm, 'trm_single': self.single_trm}  # fmt: skip
+        values = {f'arc/{name}@{k}': v for name, by_k in named.items() for k, v in by_k.items()}
+        return values | {'arc/puzzles': len(self.puzzles), 'arc/missing': len(self.missing)}
+
+
+# (puzzle, input grid) -> answer -> [votes, sum of halting probabilities]; dicts keep the
+# order of arrival, which decides between candidates that are equal in both.
+_Votes = dict[tuple[int, bytes], dict[bytes, list[float]]]
+
+
+class ArcScorer:
+    """Collects predictions, in any order and from any number of files and checkpoints.
+
+    Args:
+      maps: what each puzzle identifier stands for.
+      test_puzzles: name -> {'test': [{'input': grid, 'output': grid}, ...]} of every puzzle
+        that counts (a TRM folder's test_puzzles.json). None: the truth is taken from the
+        labels of the rows without augmentation, and puzzles without rows do not count.
+    """
+
+    def __init__(self, maps: PuzzleMaps, test_puzzles: Mapping[str, Any] | None = None):
+        self._maps = maps
+        self._votes: _Votes = {}
+        self._single: _Votes = {}
+        self._rows = 0
+        self._from_rows = test_puzzles is None
+        # puzzle -> its tests in order, as (input grid, answer)
+        self._truth: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        self._names = list(maps.bases)
+        places = {name: index for index, name in enumerate(self._names)}
+        for name, puzzle in (test_puzzles or {}).items():
+            if name not in places:
+                places[name] = len(self._names)
+                self._names.append(name)
+            self._truth[places[name]] = [
+                (to_bytes(pair['input']), to_bytes(pair['output']) if 'output' in pair else None)
+                for pair in puzzle['test']
+            ]
+
+    def add(
+        self,
+        puzzle_identifiers: np.ndarray,
+        inputs: np.ndarray,
+        labels: np.ndarray | None,
+        predictions: np.ndarray,
+        q_halt: np.ndarray,
+    ) -> None:
+        """Counts rows; those with an identifier of no puzzle are padding.
+
+        Args:
+          puzzle_identifiers: int [B].
+          inputs: int [B, 900].
+          labels: int [B, 900], or None when the truth is known already.
+          predictions: int [B, 900].
+          q_halt: float [B], logits.
+
+        Raises:
+          ScoringError: an identifier beyond the table, or no labels where they are needed.
+        """
+        ids = np.asarray(puzzle_identifiers)
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(self._maps.base_of):
+            raise ScoringError(
+                f'puzzle identifiers must lie in 0..{len(self._maps.base_of) - 1}; got '
+                f'{ids.min()}..{ids.max()}. Give the data set that the predictions were made on.'
+            )
+        keep = self._maps.base_of[ids] >= 0
+        ids = ids[keep]
+        if not ids.size:
+            return
+        bases, inverse = self._maps.base_of[ids].tolist(), self._maps.inverse[ids]
+        originals = self._maps.is_original[ids]
+        questions = undo(np.asarray(inputs)[keep], inverse)
+        answers = undo(np.asarray(predictions)[keep], inverse)
+        # Halting logits of padding rows may be anything, so the mask comes first.
+        halt = _sigmoid(np.asarray(q_halt, np.float64)[keep]).tolist()
+        for base, question, answer, q in zip(bases, questions, answers, halt, strict=True):
+            _vote(self._votes, (base, question), answer, q)
+        for row in np.flatnonzero(originals):
+            _vote(self._single, (bases[row], questions[row]), answers[row], halt[row])
+        if self._from_rows:
+            self._learn_truth(bases, questions, originals, labels, keep, inverse)
+        self._rows += len(ids)
+
+    def _learn_truth(self, bases, questions, originals, labels, keep, inverse) -> None:
+        rows = np.flatnonzero(originals)
+        if labels is None:
+            raise ScoringError(
+                'the truth must come from test_puzzles.json or from labels; the predictions '
+                'hold none. Give the data set, or save labels (eval.save_outputs).'
+            )
+        truth = undo(np.asarray(labels)[keep][rows], inverse[rows])
+        for row, answer in zip(rows, truth, strict=True):
+            tests = self._truth.setdefault(bases[row], [])
+            if (questions[row], answer) not in tests:  # several checkpoints bring it again
+                tests.append((questions[row], answer))
+
+    def result(self) -> ArcResult:
+        """Scores what was collected.
+
+        Raises:
+          ScoringError: there is no row at all, or a row's input is no test of its puzzle.
+        """
+        self._check()
+        counted = {p: tests for p, tests in self._truth.items() if all(t[1] for t in tests)}
+        voted, single = (
+            {self._names[p]: _score(p, tests, votes) for p, tests in counted.items()}
+            for votes in (self._votes, self._single)
+        )
+        asked = {base for base, _ in self._votes}
+        return ArcResult(
+            hrm=_share(voted, fractional=False),
+            trm=_share(voted, fractional=True),
+            single_hrm=_share(single, fractional=False),
+            single_trm=_share(single, fractional=True),
+            puzzles=voted,
+            submission={
+                self._names[p]: [_attempts(self._votes.get((p, question))) for question, _ in tests]
+                for p, tests in self._truth.items()
+            },
+            missing=tuple(self._names[p] for p in self._truth if p not in asked),
+            rows=self._rows,
+        )
+
+    def _check(self) -> None:
+        if not self._rows:
+            raise ScoringError('there must be predictions to score; every row was padding.')
+        known = {(p, question) for p, tests in self._truth.items() for question, _ in tests}
+        strange = [key for key in self._votes if key not in known]
+        if strange:
+            names = sorted({self._names[base] for base, _ in strange})
+            what = 'a row without augmentation' if self._from_rows else 'test_puzzles.json'
+            raise ScoringError(
+                f'the input of every row must be a test of its puzzle in {what}; '
+                f'{len(strange)} are not (of {", ".join(names[:5])}). The predictions are '
+                f'incomplete, or were made on another data set.'
+            )
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -logits))
+
+
+def _vote(votes: _Votes, key: tuple[int, bytes], answer: bytes, q: float) -> None:
+    entry = votes.setdefault(key, {}).setdefault(answer, [0, 0.0])
+    entry[0] += 1
+    entry[1] += q
+
+
+def _ranked(candidates: Mapping[bytes, list[float]]) -> list[bytes]:
+    return sorted(
+        candidates, key=lambda c: (candidates[c][0], candidates[c][1] / candidates[c][0]),
+        reverse=True,
+    )  # fmt: skip
+
+
+def _score(puzzle: int, tests: list[tuple[bytes, bytes | None]], votes: _Votes) -> PuzzleScore:
+    places = []
+    for question, answer in tests:
+        ranked = _ranked(votes.get((puzzle, question), {}))
+        places.append(ranked.index(answer) + 1 if answer in ranked else 0)
+    return PuzzleScore(len(tests), tuple(places))
+
+
+def _share(scores: dict[str, PuzzleScore], fractional: bool) -> dict[int, float]:
+    shares = {}
+    for k in KS:
+        solved = [s.solved(k) / s.tests if fractional else s.solved(k) == s.tests
+                  for s in scores.values()]  # fmt: skip
+        shares[k] = float(sum(solved) / len(solved)) if solved else 0.0
+    return shares
+
+
+def _attempts(candidates: Mapping[bytes, list[float]] | None) -> dict[str, list[list[int]]]:
+    """The two best candidates; a single one is given twice, none as the smallest grid."""
+    best = [to_rows(grid) for grid in _ranked(candidates or {})[:2]] or [[[0]]]
+    return {'attempt_1': best[0], 'attempt_2': best[-1]}
