@@ -163,6 +163,14 @@ def apply_row_updates(table: jax.Array, updates: RowGradients) -> jax.Array:
     return table.at[updates.ids].set(rows)
 
 
+def update_average(average: Any, params: Any, decay: float) -> Any:
+    """Moving average of the weights after an update: decay * average + (1 - decay) * params.
+
+    No bias correction: the average starts as a copy. Source: TinyRecursiveModels models/ema.py.
+    """
+    return optax.incremental_update(params, average, 1.0 - decay)
+
+
 def schedules(config: OptimizerConfig, total_steps: int) -> dict[str, optax.Schedule]:
     """Learning rates of the weights (``lr``) and of the puzzle table (``puzzle_emb_lr``)."""
     return {

@@ -110,7 +110,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
-        ema = optax.incremental_update(params, ema, 1.0 - config.optimizer.ema_decay)
+        ema = optim.update_average(ema, params, config.optimizer.ema_decay)
     new_state = TrainState(
         step=state.step + 1,
         params=params,
