@@ -4,12 +4,16 @@ The train and eval steps return ``Sums``; here they become ``clu.metrics`` colle
 merge over steps, batches and sets and divide once, at the end.
 """
 
-from clu import metrics as clu_metrics
 import flax
 import jax
 import jax.numpy as jnp
 
 from hrm_jax.types import Sums
+
+try:
+    from clu import metrics as clu_metrics
+except ImportError:  # a bare accelerator machine must still be able to train
+    from hrm_jax import bare_metrics as clu_metrics
 
 
 @flax.struct.dataclass
@@ -101,6 +105,11 @@ def eval_metrics(sums: Sums) -> EvalMetrics:
         },
         **{name: Ratio(getattr(sums, name), sums.rows) for name in _Q_MEANS},
     )
+
+
+def depth_metric(multiple: int) -> str:
+    """Name of the exact accuracy at a multiple of the usual ACT steps: acc4x."""
+    return f'acc{multiple}x'
 
 
 def to_floats(collection: clu_metrics.Collection, prefix: str) -> dict[str, float]:

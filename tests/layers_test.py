@@ -20,7 +20,8 @@ PACKAGES = ('hrm_jax', 'data_builders', 'configs', 'experiments', 'tests')
 LAYERS = (
     ('types', 'config_checks', 'config_model', 'config', 'data/augment',
      'data/puzzles', 'data/npy_folder', 'data/records'),
-    ('kernels/*', 'model/layers', 'model/attention', 'act', 'losses', 'metrics', 'optim',
+    ('kernels/*', 'model/layers', 'model/attention', 'act', 'losses',
+     'bare_metrics', 'metrics', 'optim',
      'partitioning'),
     ('model/embeddings', 'model/blocks', 'model/sru', 'data/sampling', 'data/grain_source', 'data/pipeline',
      'workdir', 'compatibility', 'checkpoint', 'writers', 'early_stopping', 'plan'),
