@@ -9,6 +9,7 @@ defaults and follow the original's ``config/cfg_pretrain.yaml`` and ``config/arc
 
 import dataclasses
 import difflib
+import itertools
 import json
 import types
 import typing
@@ -46,6 +47,11 @@ class ActConfig:
             0 <= self.halt_exploration_prob <= 1,
             f'act.halt_exploration_prob must lie in [0, 1]; got {self.halt_exploration_prob}.',
         )
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Train steps that a batch takes where all rows halt together."""
+        return self.halt_max_steps if self.halting == 'fixed' else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +148,8 @@ class TrainConfig:
     """Length of the run and what happens when.
 
     An epoch visits every group of puzzles once, as the original counts it. The number of
-    steps is ``epochs * groups * mean examples of a puzzle / global_batch_size``.
+    steps is ``epochs * groups * mean examples of a puzzle / global_batch_size``, with fixed
+    halting times ``act.halt_max_steps``.
     """
 
     global_batch_size: int = 768
@@ -169,6 +176,8 @@ class EvalConfig:
     split: str = 'test'
     global_batch_size: int = 0  # 0: the training batch size
     halt_max_steps: int = 0  # 0: as trained
+    # Also evaluates at these multiples of that depth, rising; 4 gives the metric acc4x.
+    depth_multiples: tuple[int, ...] = ()
     max_examples: int = 0  # 0: the whole split; otherwise the first ones of each set
     use_ema: bool = True  # evaluates the moving average where the run keeps one
 
@@ -177,6 +186,16 @@ class EvalConfig:
             f'eval.{name}': getattr(self, name)
             for name in ('global_batch_size', 'halt_max_steps', 'max_examples')
         })  # fmt: skip
+        rising = (1, *self.depth_multiples)
+        require(
+            all(a < b for a, b in itertools.pairwise(rising)),
+            f'eval.depth_multiples must be above 1 and rise; got {self.depth_multiples}.',
+        )
+
+    @property
+    def depth_metrics(self) -> tuple[str, ...]:
+        """Names of the exact accuracies at the multiples of the usual depth: acc4x."""
+        return tuple(f'acc{multiple}x' for multiple in self.depth_multiples)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,22 +44,28 @@ def evaluate(
     batches = pipeline.eval_batches(
         dataset, size, jax.process_index(), jax.process_count(), max_examples=limit
     )
-    found: dict[str, metrics.EvalMetrics] = {}
+    found: dict[Any, metrics.EvalMetrics] = {}  # by set, or by set and deeper metric
     before = None
     count = pipeline.num_eval_batches(dataset, size, limit)
     with Progress('evaluate', count, unit='batch') as bar:
         for set_name, batch, _ in batches:
             result = step(*weights, partitioning.put_global(batch, mesh))
-            part = metrics.eval_metrics(result.sums)
-            found[set_name] = found[set_name].merge(part) if set_name in found else part
+            deeper = zip(config.eval.depth_metrics, result.deeper, strict=True)
+            scored = {set_name: result.sums} | {(set_name, name): sums for name, sums in deeper}
+            for key, sums in scored.items():
+                part = metrics.eval_metrics(sums)
+                found[key] = found[key].merge(part) if key in found else part
             jax.block_until_ready(before)  # one batch late: the device always has work
             before = result.sums
             bar.update(1)
             if should_stop():
                 return None
         values: dict[str, float] = {}
-        for set_name, collection in found.items():
-            values |= metrics.to_floats(collection, f'eval/{set_name}')
+        for key, collection in found.items():
+            if isinstance(key, str):
+                values |= metrics.to_floats(collection, f'eval/{key}')
+            else:
+                values['eval/' + '/'.join(key)] = float(collection.exact_accuracy.compute())
     return values
 
 

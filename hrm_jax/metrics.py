@@ -107,11 +107,6 @@ def eval_metrics(sums: Sums) -> EvalMetrics:
     )
 
 
-def depth_metric(multiple: int) -> str:
-    """Name of the exact accuracy at a multiple of the usual ACT steps: acc4x."""
-    return f'acc{multiple}x'
-
-
 def to_floats(collection: clu_metrics.Collection, prefix: str) -> dict[str, float]:
     """Divides, waits for the device, and names every metric ``prefix/name``."""
     return {f'{prefix}/{name}': float(value) for name, value in collection.compute().items()}

@@ -74,6 +74,7 @@ def make_plan(config: ExperimentConfig) -> Plan:
     config = dataclasses.replace(config, model=model)
     train = config.train
     total = sampling.total_steps(metadata, train.epochs, train.global_batch_size)
+    total *= config.act.steps_per_batch
     last = min(total, train.max_steps or total)
     _check_metric_names(config, eval_data.metadata.sets)
     return Plan(config, train_data, eval_data, mesh, total, last)
@@ -82,6 +83,7 @@ def make_plan(config: ExperimentConfig) -> Plan:
 def _check_metric_names(config: ExperimentConfig, sets: tuple[str, ...]) -> None:
     """Raises ConfigError now, not after hours, where a watched metric will never come."""
     train_names, eval_names = metric_names(sets)
+    eval_names += [f'eval/{one}/{name}' for one in sets for name in config.eval.depth_metrics]
     watched = [('train.early_stopping.metric', config.train.early_stopping.metric,
                 train_names + eval_names)]  # fmt: skip
     if config.checkpoint.keep_best:

@@ -23,7 +23,7 @@ from hrm_jax import checkpoint, eval_step, partitioning, summary, train_state, t
 from hrm_jax import plan as plan_lib
 from hrm_jax import workdir as workdir_lib
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import pipeline
+from hrm_jax.data import pipeline, segments
 from hrm_jax.early_stopping import EarlyStopping
 from hrm_jax.evaluate import describe, evaluate, weights_of
 from hrm_jax.step_log import StepLog
@@ -86,6 +86,7 @@ def train(
             jax.process_count(),
             config.data.augmentation,
         )
+        data = segments.hold(data, config.act.steps_per_batch)
         if start.data_position is not None:
             data.set_state(start.data_position)
         run_train_step = train_step.make_train_step(config, plan.total_steps, mesh)
