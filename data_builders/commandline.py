@@ -21,11 +21,19 @@ class Command:
 
     module: str
     help: str
-    builds: bool = True  # takes --output-dir, --seed and --overwrite
+    writes: bool = True  # takes --output-dir, --seed and --overwrite
 
 
 COMMANDS = {
     'sudoku': Command('data_builders.sudoku', 'Sudoku boards and solutions'),
+    'maze': Command('data_builders.maze', 'mazes and shortest paths'),
+    'arc': Command('data_builders.arc', 'ARC-AGI-1, ARC-AGI-2, ConceptARC'),
+    'lisp': Command('data_builders.lisp', 'simplification of Lisp expressions'),
+    'pathfinding': Command('data_builders.pathfinding', 'paths on random boards'),
+    'custom': Command('data_builders.custom', "a task of one's own, from CSV or JSON lines"),
+    'export': Command('data_builders.export', 'records to .npy folder'),
+    'import': Command('data_builders.import_folder', '.npy folder to records'),
+    'check': Command('data_builders.check', 'structure, content and leaks of a set', writes=False),
 }
 
 
@@ -43,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
             name, help=command.help, description=module.__doc__, epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        if command.builds:
+        if command.writes:
             sub.add_argument('--output-dir', required=True, help='folder to make')
             sub.add_argument('--seed', type=int, default=0, help='seed of everything random')
             sub.add_argument('--overwrite', action='store_true', help='replace an existing set')

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_builders import sources, sudoku_rules, writing
+from data_builders import leaks, sources, sudoku_rules, writing
 from data_builders.errors import BuildError, require
 from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleSet
@@ -49,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         help='digits of generated boards (default: 9)')  # fmt: skip
     parser.add_argument('--train-count', type=int, default=1000, help='generated training boards')
     parser.add_argument('--test-count', type=int, default=200, help='generated test boards')
+    leaks.add_flag(parser)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,7 @@ def build(
     size: int = 9,
     train_count: int = 1000,
     test_count: int = 200,
+    allow_leaks: bool = False,
     overwrite: bool = False,
     show: bool = True,
 ) -> dict[str, Any]:
@@ -95,6 +97,7 @@ def build(
       size: digits of generated boards: 4, 6 or 9.
       train_count: generated training boards.
       test_count: generated test boards.
+      allow_leaks: build even when test boards occur in training.
       overwrite: replace an existing data set.
       show: show progress and a summary.
 
@@ -117,6 +120,10 @@ def build(
         size = boards['train'].size
     for part in boards.values():
         check(part, check_unique, show)
+    report = leaks.exact_report(*(
+        (boards[split].questions, boards[split].answers) for split in ('train', 'test')
+    ))  # fmt: skip
+    leaks.refuse(report, allow_leaks)
     maps, rejected = draw_maps(boards['train'], boards['test'].answers, num_aug, rng, show)
     splits = {
         'train': _split(boards['train'], maps, held_out=rejected > 0 or size < 9),
@@ -124,7 +131,7 @@ def build(
     }
     return writing.write_dataset(
         output, 'sudoku', splits, sources=origin, seed=seed, options=options,
-        started=started, notes={'augmentations_drawn_again': rejected}, show=show,
+        started=started, notes={'augmentations_drawn_again': rejected, 'leaks': report}, show=show,
     )  # fmt: skip
 
 

@@ -166,6 +166,23 @@ class PuzzleDataset:
     path: str = ''
 
 
+def puzzle_names(puzzles: PuzzleSet, separator: str = '_') -> list[str]:
+    """Returns the name of every puzzle of an ARC set.
+
+    The original's names: that of the source puzzle, and for augmentations
+    ``<name>_t<dihedral id>_<new colour of each colour>``; TRM parts them by ``|||``.
+    """
+    groups = np.searchsorted(puzzles.group_indices, np.arange(puzzles.num_puzzles), side='right')
+    names = [puzzles.names[g - 1] for g in groups]
+    if puzzles.maps is None:
+        return names
+    plain = (puzzles.maps == augment.identity_map('arc', augment.ARC_SIDE)).all(axis=1)
+    return [
+        name if same else f'{name}{separator}t{row[0]}{separator}{"".join(map(str, row[1:]))}'
+        for name, same, row in zip(names, plain, puzzles.maps.tolist(), strict=True)
+    ]
+
+
 def realise(
     puzzles: PuzzleSet,
     metadata: DatasetMetadata,

@@ -19,11 +19,13 @@ import numpy as np
 
 from hrm_jax.data import augment, npy_folder
 from hrm_jax.data.puzzles import (
+    BLANK_NAME,
     METADATA,
     DatasetError,
     DatasetMetadata,
     PuzzleDataset,
     PuzzleSet,
+    puzzle_names,
     require,
     validate,
 )
@@ -79,6 +81,32 @@ def load(path: str | pathlib.Path, split: str, format: str = 'auto') -> PuzzleDa
     dataset = PuzzleDataset(metadata, sets, str(root))
     validate(dataset)
     return dataset
+
+
+def identifier_names(splits: Iterable[PuzzleDataset], separator: str = '_') -> list[str]:
+    """Returns the name of each puzzle identifier, as ``identifiers.json`` of the original.
+
+    Args:
+      splits: one or more splits of a data set; names that only others know are empty.
+      separator: parts the names of ARC augmentations.
+    """
+    splits = list(splits)
+    for dataset in splits:
+        file = pathlib.Path(dataset.path) / 'identifiers.json'
+        if dataset.path and file.is_file():
+            return json.loads(file.read_text())
+    names = [''] * max(dataset.metadata.num_puzzle_identifiers for dataset in splits)
+    for dataset in splits:
+        for puzzles in dataset.sets.values():
+            if puzzles.names and puzzles.num_puzzles:
+                for k, name in zip(
+                    puzzles.puzzle_identifiers.tolist(),
+                    puzzle_names(puzzles, separator),
+                    strict=True,
+                ):
+                    names[k] = name
+        names[dataset.metadata.blank_identifier_id] = BLANK_NAME
+    return names
 
 
 def builder_command(path: Any) -> str:

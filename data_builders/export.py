@@ -1,0 +1,22 @@
+"""Writes a built data set as a folder of .npy files, for the original HRM or TRM programs.
+
+Augmentations are applied and written out, so the folder can be hundreds of times larger.
+"""
+
+import argparse
+
+from data_builders import folder_format
+
+EXAMPLES = """examples:
+  python -m data_builders export data/sudoku-extreme-1k --output-dir exported
+  python -m data_builders export data/arc-1-aug-1000 --output-dir exported --form trm
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``build``, under their names."""
+    parser.add_argument('path', help='folder of a data set')
+    parser.add_argument('--form', choices=folder_format.FORMS, default='hrm', help='(hrm)')
+
+
+build = folder_format.export_folder
