@@ -5,7 +5,7 @@
 does everything: builds the puzzles, trains with these settings, evaluates, draws. By hand:
 
     python -m data_builders sudoku --output-dir data/sudoku-4x4-seed0 --source generated \\
-        --size 4 --train-count 20000 --test-count 1000
+        --size 4 --train-count 10000 --test-count 1000
     python -m hrm_jax.main --config=configs/quickstart.py --workdir=runs/quickstart-seed0
 
 The test puzzles have solutions that no training puzzle has. Augmentation stays off: there are
@@ -37,5 +37,7 @@ def get_config():
     config.optimizer.lr = 1e-3
     config.optimizer.lr_warmup_steps = 200
     config.optimizer.puzzle_emb_lr = 1e-3
-    config.optimizer.weight_decay = 0.1
+    config.optimizer.lr_min_ratio = 0.1
+    config.optimizer.weight_decay = 1.0
+    config.optimizer.ema_decay = 0.99
     return config

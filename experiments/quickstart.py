@@ -18,7 +18,7 @@ import numpy as np
 from hrm_jax import command_line
 
 FLAGS = flags.FLAGS
-TRAIN_PUZZLES, TEST_PUZZLES = 20_000, 1_000
+TRAIN_PUZZLES, TEST_PUZZLES = 10_000, 1_000
 
 
 class Stopwatch:
@@ -97,18 +97,16 @@ def show_one_puzzle(plan, before, after, inputs, labels, folder: Path) -> list[P
     ids = np.zeros(len(inputs), np.int32)
     seen = trace.trace(plan.config, after, inputs, labels, ids)
     row = trace.most_instructive(seen)
-    untrained = trace.trace(
-        plan.config, before, inputs[row : row + 1], labels[row : row + 1], ids[:1]
-    )
-    found = int(seen.solved[:, row].argmax()) + 1
+    untrained = trace.trace(plan.config, before, inputs, labels, ids)
+    needed = int(np.flatnonzero(~seen.solved[:, row]).max(initial=-1)) + 2
     print(
-        '\nOne unseen puzzle, the hardest of the first '
-        f'{len(inputs)} that it solves (right from step {found} of {seen.num_steps} on):\n'
+        f'\nOf the first {len(inputs)} unseen puzzles the one that takes it longest, right after '
+        f'step {needed} of {seen.num_steps}:\n'
         if seen.solved[-1, row]
-        else '\nOne unseen puzzle, which it does not solve:\n'
+        else '\nAn unseen puzzle, which it does not solve:\n'
     )
-    titles = ('puzzle', 'before', 'after', 'solution')
-    tokens = (inputs[row], untrained.predictions[-1, 0], seen.predictions[-1, row], labels[row])
+    titles = ('puzzle', 'before training', 'after training', 'solution')
+    tokens = (inputs[row], untrained.predictions[-1, row], seen.predictions[-1, row], labels[row])
     print(boards.side_by_side(titles, [boards.board_lines(t, task) for t in tokens]))
     figure = figures.draw_reasoning(seen, row, task, title='An unseen puzzle, step by step')
     return [figures.save(figure, folder / 'reasoning.png')]
@@ -131,7 +129,7 @@ def command() -> int:
     print(f'hrm_jax quickstart with seed {seed}: data in {data}, results in {folder}')
     with clock.part('start'):
         from configs import quickstart
-        from hrm_jax import compile_cache, plan, train, train_state
+        from hrm_jax import compile_cache, evaluate, plan, train, train_state
         from hrm_jax.config import ExperimentConfig
 
         compile_cache.enable()
@@ -151,7 +149,10 @@ def command() -> int:
         return 130
     with clock.part('pictures'):
         untrained = train_state.create(ready.config, ready.mesh)
-        weights = [(s.params, s.constants, s.puzzle_table) for s in (untrained, outcome.state)]
+        weights = [
+            evaluate.weights_of(config, s.params, s.ema, s.constants, s.puzzle_table)
+            for s in (untrained, outcome.state)
+        ]
         pictures = show_one_puzzle(ready, *weights, inputs[:200], labels[:200], folder)
         pictures += draw_learning_curve(folder)
     report(ready, outcome, folder, pictures, clock)
