@@ -62,6 +62,12 @@ def test_only_the_two_packages_are_installed(monkeypatch):
     assert set(arguments['extras_require']) == {'gpu', 'tpu', 'torch', 'notebooks', 'dev'}
 
 
+def test_every_folder_with_code_is_a_package():
+    for package in ('hrm_jax', 'data_builders'):
+        folders = {path.parent for path in (ROOT / package).rglob('*.py')}
+        assert {f for f in folders if not (f / '__init__.py').is_file()} == set()
+
+
 def test_the_lock_names_no_hosts():
     for name in ('requirements.txt', 'requirements-dev.txt'):
         text = (ROOT / name).read_text()
