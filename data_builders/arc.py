@@ -98,9 +98,9 @@ def build(
     leaks.refuse(
         report, allow_leaks, "ARC-2's training puzzles contain ARC-1's evaluation puzzles. "
     )
-    make = _draw_own if draw_order == 'own' else _draw_original
+    make = _draw_own if draw_order == 'own' else draw_original
     groups = make(subsets, held_out, num_aug, seed, show)
-    splits, ids, tests = _splits(groups, held_out)
+    splits, ids, tests = make_splits(groups, held_out)
     short = sum(len(maps) <= num_aug for _, maps, _ in groups)
     notes = {
         'leaks': report,
@@ -163,7 +163,7 @@ def _draw_own(subsets, held_out: set[str], num_aug: int, seed: int, show: bool) 
     return groups
 
 
-def _draw_original(
+def draw_original(
     subsets,
     held_out: set[str],
     num_aug: int,
@@ -171,6 +171,7 @@ def _draw_original(
     show: bool,
     order: tuple[str, ...] = ('train', 'test'),
 ) -> list[Group]:
+    """Draws augmentations and places in the original's order; ``order``: splits in its loop."""
     draws = arc_augment.OriginalDraws(seed)
     shuffled = []
     total = sum(len(subset) for subset in subsets)
@@ -190,7 +191,7 @@ def _draw_original(
     return shuffled
 
 
-def _splits(
+def make_splits(
     groups: list[Group], held_out: set[str]
 ) -> tuple[dict[str, writing.Split], int, dict[str, Any]]:
     """Lays the puzzles out in memory and numbers them: split, then group, then augmentation."""

@@ -13,6 +13,7 @@ list of hashes does. Different puzzles of one group collide with a chance below 
 """
 
 from collections.abc import Callable, Sequence
+import hashlib
 
 import numpy as np
 
@@ -38,6 +39,15 @@ def turn(grid: np.ndarray, dihedral: int) -> np.ndarray:
     if dihedral == 5:
         return np.flipud(grid)
     return grid.T if dihedral == 6 else np.fliplr(np.rot90(grid))
+
+
+def puzzle_hash(pairs: Sequence[Pair]) -> str:
+    """Returns the original's identity of a puzzle: sha256 over its sorted pairs' hashes."""
+    parts = []
+    for pair in pairs:
+        sides = (bytes(g.shape) + g.astype(np.uint8).tobytes() for g in (pair.input, pair.output))
+        parts.append('|'.join(hashlib.sha256(side).hexdigest() for side in sides))
+    return hashlib.sha256('|'.join(sorted(parts)).encode()).hexdigest()
 
 
 class Hasher:

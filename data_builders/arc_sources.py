@@ -112,7 +112,7 @@ def _packaged(source: str) -> Iterator[Puzzle]:
                 part: [{'input': a, 'output': b} for a, b in getattr(task, part)]
                 for part in ('train', 'test')
             }
-            yield _parse(content, task.id, subset, f'{where}/{task.id}')
+            yield parse(content, task.id, subset, f'{where}/{task.id}')
 
 
 def _packaged_origin(source: str) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _folder(root: pathlib.Path) -> Iterator[Puzzle]:
             break
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
         for file in sorted(folder.glob('*.json')):
-            yield _parse(_load(file.read_bytes(), file), file.stem, folder.name, str(file))
+            yield parse(_load(file.read_bytes(), file), file.stem, folder.name, str(file))
 
 
 def _archive(path: pathlib.Path) -> Iterator[Puzzle]:
@@ -141,7 +141,7 @@ def _archive(path: pathlib.Path) -> Iterator[Puzzle]:
                     continue
                 where = f'{path}:{name}'
                 content = _load(archive.extractfile(member).read(), where)
-                yield _parse(content, name.stem, name.parent.name, where)
+                yield parse(content, name.stem, name.parent.name, where)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BuildError(f'{path} is no readable tar archive: {error}') from None
 
@@ -162,7 +162,7 @@ def _kaggle(files: list[pathlib.Path]) -> Iterator[Puzzle]:
                 {'input': test.get('input'), 'output': solved[k] if k < len(solved) else [[0]]}
                 for k, test in enumerate(content.get('test', []))
             ]
-            yield _parse({**content, 'test': tests}, name, subset, f'{file}: {name}')
+            yield parse({**content, 'test': tests}, name, subset, f'{file}: {name}')
 
 
 def _load(data: bytes, where: Any) -> Any:
@@ -174,7 +174,7 @@ def _load(data: bytes, where: Any) -> Any:
     return content
 
 
-def _parse(content: dict[str, Any], stem: str, subset: str, where: str) -> Puzzle:
+def parse(content: dict[str, Any], stem: str, subset: str, where: str) -> Puzzle:
     """Checks one puzzle. A ``name`` inside the file wins over the file's own."""
     name = str(content.get('name', stem))
     unknown = set(content) - {'train', 'test', 'name'}

@@ -86,6 +86,8 @@ def build(
         tables, origin = generate(size, train_count, test_count, rng, show), [{'path': GENERATED}]
     else:
         tables, origin = _read(source)
+        for table in tables.values():
+            check_answers(table)
         tables['train'] = sources.subsample(tables['train'], subsample_size, rng)
     sides = {table.questions.shape[1] for table in tables.values()}
     require(len(sides) == 1, f'train and test mazes must have one size; got {sorted(sides)} cells.')
@@ -102,7 +104,7 @@ def build(
         (tables[split].questions, tables[split].answers) for split in ('train', 'test')
     ))  # fmt: skip
     leaks.refuse(report, allow_leaks)
-    splits = {name: _split(table, aug and name == 'train') for name, table in tables.items()}
+    splits = {name: make_split(table, aug and name == 'train') for name, table in tables.items()}
     return writing.write_dataset(
         output, 'maze', splits, sources=origin, seed=seed, options=options, started=started,
         notes={'leaks': report}, show=show,
@@ -136,14 +138,18 @@ def encode(table: sources.Table) -> sources.Table:
             f'{table.path}, record {bad[0] + 1 if len(bad) else 0}: a {what} must be made of '
             f'the characters {CHARACTERS!r}.',
         )
-    same = np.where(answers == PATH, questions, answers) == questions
+    return sources.Table(questions, answers, table.ratings, table.path)
+
+
+def check_answers(table: sources.Table) -> None:
+    """Raises BuildError where an answer differs from its question in more than the path."""
+    same = np.where(table.answers == PATH, table.questions, table.answers) == table.questions
     bad = np.flatnonzero(~same.all(axis=1))
     require(
         not len(bad),
         f'{table.path}, record {bad[0] + 1 if len(bad) else 0}: the answer must equal the '
         f'question except for the path.',
     )
-    return sources.Table(questions, answers, table.ratings, table.path)
 
 
 def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
@@ -167,7 +173,8 @@ def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
     return tables, origin
 
 
-def _split(table: sources.Table, aug: bool) -> writing.Split:
+def make_split(table: sources.Table, aug: bool) -> writing.Split:
+    """Lays mazes out as a split; ``aug``: with their 8 turned versions."""
     puzzles = PuzzleSet.of_examples(table.questions, table.answers)
     if aug:
         groups = len(table.questions)

@@ -126,8 +126,8 @@ def build(
     leaks.refuse(report, allow_leaks)
     maps, rejected = draw_maps(boards['train'], boards['test'].answers, num_aug, rng, show)
     splits = {
-        'train': _split(boards['train'], maps, held_out=rejected > 0 or size < 9),
-        'test': _split(boards['test'], None, held_out=False),
+        'train': make_split(boards['train'], maps, held_out=rejected > 0 or size < 9),
+        'test': make_split(boards['test'], None, held_out=False),
     }
     return writing.write_dataset(
         output, 'sudoku', splits, sources=origin, seed=seed, options=options,
@@ -135,7 +135,7 @@ def build(
     )  # fmt: skip
 
 
-def _split(boards: Boards, maps: np.ndarray | None, held_out: bool) -> writing.Split:
+def make_split(boards: Boards, maps: np.ndarray | None, held_out: bool) -> writing.Split:
     """Encodes digits as tokens (0 padding, 1 blank, 2.. digits) and groups augmentations."""
     puzzles = PuzzleSet.of_examples(boards.questions + np.uint8(1), boards.answers + np.uint8(1))
     if maps is not None:
@@ -172,7 +172,7 @@ def _read(
             origin.append({'path': f'{source}/{split}'})
         else:
             path = sources.find_csv(source, split)
-            table = _digits(sources.read_csv(path))
+            table = encode(sources.read_csv(path))
             origin.append(sources.fingerprint(path))
         if min_difficulty is not None:
             table = table.take(table.ratings >= min_difficulty)
@@ -187,7 +187,7 @@ def _read(
     return boards, origin
 
 
-def _digits(table: sources.Table) -> sources.Table:
+def encode(table: sources.Table) -> sources.Table:
     """Turns characters into digits; '.' and '0' are blanks."""
     side = round(table.questions.shape[1] ** 0.5)
     require(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import dataclasses
 import fcntl
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -20,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from data_builders.errors import BuildError, require
-import hrm_jax
 from hrm_jax.data import npy_folder, records
 from hrm_jax.data.puzzles import METADATA, DatasetMetadata, PuzzleSet
 
@@ -226,8 +226,15 @@ def _versions() -> dict[str, str]:
     import tensorflow_datasets as tfds
 
     return {
-        'hrm_jax': hrm_jax.__version__,
+        'hrm_jax': _own_version(),
         'python': platform.python_version(),
         'numpy': np.__version__,
         'tensorflow_datasets': tfds.__version__,
     }
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version('hrm_jax')
+    except importlib.metadata.PackageNotFoundError:
+        return 'not installed'
