@@ -1,0 +1,184 @@
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from hrm_jax import checkpoint, compatibility, partitioning, train_state
+from hrm_jax.config import CheckpointConfig
+from tests import commands, tiny_run
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compiled():
+    with commands.quick_compiles():
+        yield
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    config = tiny_run.config(tmp_path_factory.mktemp('data'))
+    model = config.model.for_dataset(vocab_size=5, seq_len=16, num_puzzle_identifiers=3)
+    return dataclasses.replace(config, model=model)
+
+
+@pytest.fixture(scope='module')
+def mesh():
+    return partitioning.make_mesh()
+
+
+@pytest.fixture(scope='module')
+def state(config, mesh):
+    return train_state.create(config, mesh)
+
+
+def _meta(config, step, metric=None):
+    metrics = {} if metric is None else {'eval/all/exact_accuracy': metric}
+    return {'step': step, 'config': config.to_dict(), 'dataset': {}, 'metrics': metrics}
+
+
+def _values(state):
+    state = state.replace(rng=jax.random.key_data(state.rng))
+    return [np.array(leaf) for leaf in jax.tree.leaves(state)]
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory, config, state):
+    """Workdir whose checkpoints 1..5 were scored so that 2 is the best."""
+    workdir = tmp_path_factory.mktemp('saved')
+    scores = {1: 0.1, 2: 0.9, 3: None, 4: 0.3, 5: None}
+    with checkpoint.Saver(workdir, CheckpointConfig()) as saver:
+        for step, score in scores.items():
+            stepped = state.replace(step=jax.numpy.int32(step))
+            assert saver.save(stepped, {'batches': step}, _meta(config, step, score))
+        saver.wait()
+        assert not saver.save(state, {}, _meta(config, 5))  # already there
+    return workdir
+
+
+def test_latest_and_best_are_kept_and_found(saved, tmp_path):
+    assert checkpoint.steps(saved) == [2, 4, 5]
+    folder = saved / checkpoint.FOLDER
+    assert checkpoint.resolve('latest', saved) == folder / '5'
+    assert checkpoint.resolve('best', saved) == folder / '2'
+    assert checkpoint.resolve('4', saved) == folder / '4'
+    for path in (saved, folder, folder / '5'):
+        assert checkpoint.resolve(str(path), tmp_path) == folder / '5'
+    with pytest.raises(checkpoint.CheckpointError, match=r'of step 3\. It has: 2, 4, 5'):
+        checkpoint.resolve('3', saved)
+    with pytest.raises(checkpoint.CheckpointError, match='none of these'):
+        checkpoint.resolve('elsewhere', saved)
+    with pytest.raises(checkpoint.CheckpointError, match='holds no checkpoint yet'):
+        checkpoint.resolve('latest', tmp_path)
+
+
+def test_every_array_comes_back_as_it_was(saved, config, mesh, state):
+    read, data = checkpoint.restore(
+        checkpoint.resolve('latest', saved), train_state.abstract(config, mesh)
+    )
+    assert data == {'batches': 5}
+    assert int(read.step) == 5
+    for one, other in zip(_values(read.replace(step=state.step)), _values(state), strict=True):
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+    for one, other in zip(jax.tree.leaves(read), jax.tree.leaves(state), strict=True):
+        assert one.sharding == other.sharding
+
+
+def test_inference_reads_numpy_arrays(saved, state):
+    weights = checkpoint.restore_weights(checkpoint.resolve('best', saved))
+    assert weights.step == 2
+    assert weights.config.model.num_puzzle_identifiers == 3
+    for name in ('params', 'ema', 'constants', 'puzzle_table'):
+        read, made = getattr(weights, name), getattr(state, name)
+        assert jax.tree.structure(read) == jax.tree.structure(made)
+        for one, other in zip(jax.tree.leaves(read), jax.tree.leaves(made), strict=True):
+            assert isinstance(one, np.ndarray)
+            assert one.tobytes() == np.asarray(other).tobytes()
+
+
+def test_a_state_may_be_donated_while_it_is_being_saved(tmp_path, config, mesh, state):
+    overwrite = jax.jit(
+        lambda s: s.replace(params=jax.tree.map(lambda x: x * 0 - 1, s.params)), donate_argnums=0
+    )
+    copy = jax.tree.map(jax.numpy.copy, state)
+    with checkpoint.Saver(tmp_path, CheckpointConfig()) as saver:
+        saver.save(copy, {}, _meta(config, 1))
+        for _ in range(20):
+            copy = overwrite(copy)
+        jax.block_until_ready(copy)
+    read = checkpoint.restore_weights(checkpoint.resolve('1', tmp_path))
+    for one, other in zip(jax.tree.leaves(read.params), jax.tree.leaves(state.params), strict=True):
+        assert one.tobytes() == np.asarray(other).tobytes()
+
+
+def _files(folder):
+    return [path for path in sorted(folder.rglob('*')) if path.is_file()]
+
+
+def test_whatever_is_cut_off_a_checkpoint_is_noticed_or_harmless(
+    saved, tmp_path, config, mesh, state
+):
+    shutil.copytree(saved, tmp_path / 'run')
+    folder = tmp_path / 'run' / checkpoint.FOLDER / '5'
+    abstract = train_state.abstract(config, mesh)
+    largest = {}
+    for path in _files(folder):  # the largest file of every kind
+        kind = (path.relative_to(folder).parts[0], path.parent.name, path.suffix)
+        if kind[0] in ('params', 'meta', 'data') and path.stat().st_size > 100:
+            largest[kind] = max(path, largest.get(kind, path), key=lambda p: p.stat().st_size)
+    refused = []
+    for path in largest.values():
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        try:
+            read, _ = checkpoint.restore(folder, abstract)
+        except checkpoint.CheckpointError as error:
+            refused.append(str(error))
+        else:
+            for one, other in zip(_values(read)[1:], _values(state)[1:], strict=True):
+                assert one.tobytes() == other.tobytes(), path
+        path.write_bytes(content)
+    assert len(refused) >= 3
+    assert all('the checkpoint of step 5 can not be read' in text for text in refused)
+    assert all('--checkpoint=4' in text for text in refused)
+    checkpoint.restore(folder, abstract)
+
+
+def test_an_evaluation_can_be_added_later(saved, tmp_path, config):
+    shutil.copytree(saved, tmp_path / 'run')
+    path = checkpoint.resolve('latest', tmp_path / 'run')
+    checkpoint.add_evaluation(path, _meta(config, 5, 0.95))
+    assert checkpoint.resolve('best', tmp_path / 'run') == path
+    with checkpoint.Saver(tmp_path / 'run', CheckpointConfig()) as saver:
+        assert saver._manager.metrics(5) == {'eval/all/exact_accuracy': 0.95}
+
+
+def test_only_the_listed_keys_may_change(config, tmp_path):
+    def changed(**sections):
+        values = config.to_dict()
+        for section, changes in sections.items():
+            values[section] = values[section] | changes
+        return type(config).from_dict(values)
+
+    def check(new, dataset):
+        compatibility.check_same_experiment(_meta(config, 1) | {'dataset': {'v': 1}}, new, dataset,
+                                            tmp_path)  # fmt: skip
+
+    check(changed(logging={'wandb': True}, data={'path': 'x'}, train={'max_steps': 7}), {'v': 1})
+    with pytest.raises(compatibility.CheckpointError) as error:
+        check(changed(optimizer={'lr': 0.5}, train={'epochs': 64}), {'v': 2})
+    text = str(error.value)
+    assert 'optimizer.lr: 0.001 in the checkpoint, 0.5 now' in text
+    assert 'train.epochs: 32 in the checkpoint, 64 now' in text
+    assert 'data set v: 1 in the checkpoint, 2 now' in text
+    with pytest.raises(compatibility.CheckpointError, match=r'model\.hidden_size: 16 .* 32 now'):
+        compatibility.check_same_model(
+            _meta(config, 1), changed(model={'hidden_size': 32}), tmp_path
+        )
+    compatibility.check_same_model(_meta(config, 1), changed(model={'remat': True}), tmp_path)
+    older = json.loads(json.dumps(_meta(config, 1)))
+    del older['config']['model']['remat']  # a key that the checkpoint's version did not know
+    compatibility.check_same_model(older, config, tmp_path)
