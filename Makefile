@@ -46,9 +46,9 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: requirements.txt | $(VENV)/bin/python
 	@echo "Installing $$(grep -c '==' $<) packages into $(VENV) (this may take a minute) ..."
-	@$(PIP_INSTALL) -r $< || $(COMPLAIN)
+	@$(PIP_INSTALL) -r $< && rm -f $(VENV)/pip.log || $(COMPLAIN)
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	@$(PIP_INSTALL) -r $< || $(COMPLAIN)
+	@$(PIP_INSTALL) -r $< && rm -f $(VENV)/pip.log || $(COMPLAIN)
 	@touch $@
