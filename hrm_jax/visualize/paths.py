@@ -1,0 +1,90 @@
+"""Boards of the path finding task, as text, PNG and animated GIF.
+
+Source: krychu/hrm boardpath.py, whose symbols, sizes and colours these are.
+"""
+
+from collections.abc import Sequence
+import io
+import math
+
+import numpy as np
+
+SYMBOLS = '.#SE*'  # floor, wall, start, end, path
+_CELL_WIDTH, _CELL_HEIGHT = 28.8, 24
+_PADDING, _HEADER = 20, 67
+_WHITE, _PATH_COLOR = (255, 255, 255), (0, 255, 0)
+_MILLISECONDS = 1000
+
+
+def side_of(tokens_S: np.ndarray) -> int:
+    """Rows of a square board. Raises ValueError if it is not one."""
+    side = math.isqrt(len(tokens_S))
+    if side * side != len(tokens_S):
+        raise ValueError(f'a board must be square; got {len(tokens_S)} cells')
+    return side
+
+
+def board_text(tokens_S: np.ndarray) -> str:
+    """One line per row, cells parted by blanks."""
+    side = side_of(tokens_S)
+    rows = np.asarray(tokens_S).reshape(side, side)
+    return '\n'.join(' '.join(SYMBOLS[token] for token in row) for row in rows)
+
+
+def _font():
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.truetype('Courier', 24)
+    except OSError:
+        return ImageFont.load_default(20)
+
+
+def _draw(tokens_S: np.ndarray, header: str):
+    from PIL import Image, ImageDraw
+
+    side = side_of(tokens_S)
+    size = int(_CELL_WIDTH * side + 2 * _PADDING), int(_CELL_HEIGHT * side + _HEADER + _PADDING)
+    image = Image.new('RGB', size, (0, 0, 0))
+    draw, font = ImageDraw.Draw(image), _font()
+    draw.text((_PADDING, _PADDING), header, fill=_WHITE, font=font)
+    for cell, token in enumerate(np.asarray(tokens_S)):
+        row, column = divmod(cell, side)
+        place = (
+            _PADDING + _CELL_WIDTH * column + 0.15 * _CELL_WIDTH,
+            _HEADER + _CELL_HEIGHT * row,
+        )
+        color = _PATH_COLOR if SYMBOLS[token] == '*' else _WHITE
+        draw.text(place, SYMBOLS[token], fill=color, font=font)
+    return image
+
+
+def picture(tokens_S: np.ndarray, header: str = '') -> bytes:
+    """PNG of one board."""
+    return _saved(_draw(tokens_S, header), format='PNG')
+
+
+def strip(frames_FS: Sequence[np.ndarray]) -> bytes:
+    """PNG of all steps, side by side."""
+    from PIL import Image
+
+    images = [_draw(frame, f'step: {number:2d}') for number, frame in enumerate(frames_FS)]
+    width, height = images[0].size
+    whole = Image.new('RGB', (width * len(images), height), (0, 0, 0))
+    for number, image in enumerate(images):
+        whole.paste(image, (number * width, 0))
+    return _saved(whole, format='PNG')
+
+
+def animation(frames_FS: Sequence[np.ndarray]) -> bytes:
+    """GIF of all steps, one second each, in an endless loop."""
+    first, *rest = (_draw(frame, f'step: {number:2d}') for number, frame in enumerate(frames_FS))
+    return _saved(
+        first, format='GIF', save_all=True, append_images=rest, duration=_MILLISECONDS, loop=0
+    )
+
+
+def _saved(image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()
