@@ -15,6 +15,7 @@ from data_builders import (
     leaks,
     maze,
     pathfinding,
+    sources,
     sudoku,
 )
 from data_builders.errors import BuildError
@@ -120,7 +121,7 @@ def _content(
 
 
 def _sudoku(inputs, labels, metadata, unique: bool) -> tuple[list[str], list[str]]:
-    boards = sudoku.Boards(inputs - 1, labels - 1, metadata.side, 'the data set')
+    boards = sources.Table.unrated(inputs - 1, labels - 1, 'checked examples')
     if min(inputs.min(), labels.min()) < 1:
         return [], ['a board has padding tokens']
     try:

@@ -70,6 +70,9 @@ def main(argv: Sequence[str]) -> int:
     except (BuildError, DatasetError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print('interrupted; nothing was written', file=sys.stderr)
         return 130

@@ -94,12 +94,9 @@ def build(
     side = round(sides.pop() ** 0.5)
     if check_paths:
         for table in tables.values():
-            wrong = find_wrong(table.questions, table.answers, side)
-            require(
-                not len(wrong),
-                f'{table.path}: the answer of maze {wrong[0] + 1 if len(wrong) else 0} is no '
-                f'shortest path ({len(wrong)} in all).',
-            )
+            wrong = np.zeros(len(table.questions), bool)
+            wrong[find_wrong(table.questions, table.answers, side)] = True
+            table.refuse(wrong, 'the answer is no shortest path')
     report = leaks.exact_report(*(
         (tables[split].questions, tables[split].answers) for split in ('train', 'test')
     ))  # fmt: skip
@@ -132,24 +129,16 @@ def encode(table: sources.Table) -> sources.Table:
     codes[np.frombuffer(CHARACTERS.encode(), np.uint8)] = np.arange(1, len(CHARACTERS) + 1)
     questions, answers = codes[table.questions], codes[table.answers]
     for what, cells in (('question', questions), ('answer', answers)):
-        bad = np.flatnonzero((cells == 0).any(axis=1))
-        require(
-            not len(bad),
-            f'{table.path}, record {bad[0] + 1 if len(bad) else 0}: a {what} must be made of '
-            f'the characters {CHARACTERS!r}.',
+        table.refuse(
+            (cells == 0).any(axis=1), f'a {what} must be made of the characters {CHARACTERS!r}'
         )
-    return sources.Table(questions, answers, table.ratings, table.path)
+    return dataclasses.replace(table, questions=questions, answers=answers)
 
 
 def check_answers(table: sources.Table) -> None:
     """Raises BuildError where an answer differs from its question in more than the path."""
     same = np.where(table.answers == PATH, table.questions, table.answers) == table.questions
-    bad = np.flatnonzero(~same.all(axis=1))
-    require(
-        not len(bad),
-        f'{table.path}, record {bad[0] + 1 if len(bad) else 0}: the answer must equal the '
-        f'question except for the path.',
-    )
+    table.refuse(~same.all(axis=1), 'the answer must equal the question except for the path')
 
 
 def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
@@ -163,8 +152,7 @@ def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
                 and max(questions.max(), answers.max()) <= PATH,
                 f'{path} holds no mazes: tokens must lie in {WALL}..{PATH}.',
             )
-            ratings = np.zeros(len(questions), np.int64)
-            tables[split] = sources.Table(questions, answers, ratings, path)
+            tables[split] = sources.Table.unrated(questions, answers, path)
             origin.append({'path': path})
         else:
             path = sources.find_csv(source, split)
@@ -214,9 +202,7 @@ def generate(
     boards, answers = (np.array(column) for column in zip(*seen.values(), strict=True))
     parts = {'train': slice(0, train_count), 'test': slice(train_count, None)}
     return {
-        split: sources.Table(
-            boards[part], answers[part], np.zeros(len(boards[part]), np.int64), GENERATED
-        )
+        split: sources.Table.unrated(boards[part], answers[part], GENERATED)
         for split, part in parts.items()
     }
 

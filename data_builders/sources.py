@@ -25,16 +25,32 @@ class Table:
       questions: uint8 [N, S], the characters of each question.
       answers: uint8 [N, S].
       ratings: int64 [N]; zeros where the source has none.
+      numbers: int64 [N], the record of the file that each row was, from 1.
       path: the file, for messages.
     """
 
     questions: np.ndarray
     answers: np.ndarray
     ratings: np.ndarray
+    numbers: np.ndarray
     path: str
 
+    @classmethod
+    def unrated(cls, questions: np.ndarray, answers: np.ndarray, path: str) -> 'Table':
+        """Rows without ratings, numbered as they come."""
+        zeros = np.zeros(len(questions), np.int64)
+        return cls(questions, answers, zeros, np.arange(1, len(questions) + 1), path)
+
     def take(self, chosen: np.ndarray) -> 'Table':
-        return Table(self.questions[chosen], self.answers[chosen], self.ratings[chosen], self.path)
+        """Returns the chosen rows (numbers, or a mask)."""
+        fields = (self.questions, self.answers, self.ratings, self.numbers)
+        return Table(*(field[chosen] for field in fields), self.path)
+
+    def refuse(self, bad: np.ndarray, what: str) -> None:
+        """Raises BuildError for the first row where ``bad`` (bool [N]) is true."""
+        if bad.any():
+            number = self.numbers[np.flatnonzero(bad)[0]]
+            raise BuildError(f'{self.path}, record {number}: {what} ({bad.sum()} in all).')
 
 
 def fingerprint(path: pathlib.Path) -> dict[str, Any]:
@@ -126,9 +142,9 @@ def read_csv(path: pathlib.Path, length: int | None = None, chunk_rows: int = 50
                 f'number; {error}.'
             ) from None
     require(bool(questions), f'{path} has a header but no records. Give another --source.')
-    return Table(
-        np.concatenate(questions), np.concatenate(answers), np.concatenate(ratings), str(path)
-    )
+    count = sum(map(len, ratings))
+    parts = (np.concatenate(column) for column in (questions, answers, ratings))
+    return Table(*parts, np.arange(1, count + 1), str(path))
 
 
 def _csv_chunks(

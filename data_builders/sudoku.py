@@ -14,6 +14,7 @@ import numpy as np
 
 from data_builders import leaks, sources, sudoku_rules, writing
 from data_builders.errors import BuildError, require
+from data_builders.sources import Table
 from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleSet
 
@@ -50,16 +51,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--train-count', type=int, default=1000, help='generated training boards')
     parser.add_argument('--test-count', type=int, default=200, help='generated test boards')
     leaks.add_flag(parser)
-
-
-@dataclasses.dataclass(frozen=True)
-class Boards:
-    """Boards of one split: uint8 [N, n * n], 0 for a blank, and where they came from."""
-
-    questions: np.ndarray
-    answers: np.ndarray
-    size: int
-    where: str
 
 
 def build(
@@ -117,7 +108,7 @@ def build(
         boards, origin = _read(
             source, min_difficulty, {'train': subsample_size, 'test': test_subsample_size}, rng
         )
-        size = boards['train'].size
+        size = side_of(boards['train'])
     for part in boards.values():
         check(part, check_unique, show)
     report = leaks.exact_report(*(
@@ -135,7 +126,12 @@ def build(
     )  # fmt: skip
 
 
-def make_split(boards: Boards, maps: np.ndarray | None, held_out: bool) -> writing.Split:
+def side_of(boards: Table) -> int:
+    """Returns the rows of the boards."""
+    return round(boards.questions.shape[1] ** 0.5)
+
+
+def make_split(boards: Table, maps: np.ndarray | None, held_out: bool) -> writing.Split:
     """Encodes digits as tokens (0 padding, 1 blank, 2.. digits) and groups augmentations."""
     puzzles = PuzzleSet.of_examples(boards.questions + np.uint8(1), boards.answers + np.uint8(1))
     if maps is not None:
@@ -150,13 +146,17 @@ def make_split(boards: Boards, maps: np.ndarray | None, held_out: bool) -> writi
             maps=maps.reshape(groups * each, -1),
         )
     return writing.one_set(
-        puzzles, vocab_size=boards.size + 2, task='sudoku', transform='sudoku', held_out=held_out
+        puzzles,
+        vocab_size=side_of(boards) + 2,
+        task='sudoku',
+        transform='sudoku',
+        held_out=held_out,
     )
 
 
 def _read(
     source: str, min_difficulty: int | None, sizes: dict[str, int | None], rng
-) -> tuple[dict[str, Boards], list[dict[str, Any]]]:
+) -> tuple[dict[str, Table], list[dict[str, Any]]]:
     boards, origin = {}, []
     for split in ('train', 'test'):
         if sources.is_array_folder(source):
@@ -167,8 +167,7 @@ def _read(
                 f'{source} holds no Sudokus: tokens must be 1 for a blank and 2..n+1 for digits.',
             )
             require(min_difficulty is None, f'{source} has no ratings for --min-difficulty.')
-            ratings = np.zeros(len(questions), np.int64)
-            table = sources.Table(questions - 1, answers - 1, ratings, f'{source}/{split}')
+            table = Table.unrated(questions - 1, answers - 1, f'{source}/{split}')
             origin.append({'path': f'{source}/{split}'})
         else:
             path = sources.find_csv(source, split)
@@ -179,15 +178,11 @@ def _read(
             require(
                 len(table.ratings) > 0, f'{table.path}: no board has a rating of {min_difficulty}.'
             )
-        table = sources.subsample(table, sizes[split], rng)
-        side = round(table.questions.shape[1] ** 0.5)
-        boards[split] = Boards(
-            table.questions.astype(np.uint8), table.answers.astype(np.uint8), side, table.path
-        )
+        boards[split] = sources.subsample(table, sizes[split], rng)
     return boards, origin
 
 
-def encode(table: sources.Table) -> sources.Table:
+def encode(table: Table) -> Table:
     """Turns characters into digits; '.' and '0' are blanks."""
     side = round(table.questions.shape[1] ** 0.5)
     require(
@@ -200,50 +195,39 @@ def encode(table: sources.Table) -> sources.Table:
     codes[ord('1') : ord('1') + side] = np.arange(1, side + 1)
     questions, answers = codes[table.questions], codes[table.answers]
     for what, cells in (('question', questions), ('answer', answers)):
-        bad = np.flatnonzero((cells == 255).any(axis=1))
-        require(
-            not len(bad),
-            f'{table.path}, record {bad[0] + 1 if len(bad) else 0}: a {what} must be made of '
-            f'the digits 1..{side} and . or 0 for a blank.',
+        table.refuse(
+            (cells == 255).any(axis=1),
+            f'a {what} must be made of the digits 1..{side} and . or 0 for a blank',
         )
-    return sources.Table(questions, answers, table.ratings, table.path)
+    return dataclasses.replace(table, questions=questions, answers=answers)
 
 
-def check(boards: Boards, unique: bool = False, show: bool = False) -> None:
+def check(boards: Table, unique: bool = False, show: bool = False) -> None:
     """Checks that every answer is a solution of its question.
 
     Raises:
-      BuildError: names the first board that fails. Records are counted after filtering and
-        subsampling, in the order in which they are written.
+      BuildError: names the record of the first board that fails.
     """
-    wrong = np.flatnonzero(~sudoku_rules.valid_solutions(boards.answers, boards.size))
-    require(
-        not len(wrong),
-        f'{boards.where}: the answer of board {_first(wrong)} breaks the rules of Sudoku.',
+    size = side_of(boards)
+    boards.refuse(
+        ~sudoku_rules.valid_solutions(boards.answers, size),
+        'the answer breaks the rules of Sudoku',
     )
     clash = (boards.questions > 0) & (boards.questions != boards.answers)
-    wrong = np.flatnonzero(clash.any(axis=1))
-    require(
-        not len(wrong),
-        f'{boards.where}: the answer of board {_first(wrong)} contradicts its question.',
-    )
+    boards.refuse(clash.any(axis=1), 'the answer contradicts the question')
     if unique:
-        solver = sudoku_rules.Solver(boards.size)
+        solver = sudoku_rules.Solver(size)
         for k, board in enumerate(writing.progress(boards.questions, 'solving', show=show)):
             found = solver.count(board)
             require(
                 found == 1,
-                f'{boards.where}: board {k + 1} has '
+                f'{boards.path}, record {boards.numbers[k]}: the board has '
                 + ('no solution.' if found == 0 else 'more than one solution.'),
             )
 
 
-def _first(numbers: np.ndarray) -> str:
-    return f'{numbers[0] + 1}' if len(numbers) else ''
-
-
 def draw_maps(
-    train: Boards, held_out_answers: np.ndarray, num_aug: int, rng, show: bool = False
+    train: Table, held_out_answers: np.ndarray, num_aug: int, rng, show: bool = False
 ) -> tuple[np.ndarray | None, int]:
     """Draws the augmentations of every training board.
 
@@ -257,7 +241,7 @@ def draw_maps(
     """
     if num_aug == 0:
         return None, 0
-    size = train.size
+    size = side_of(train)
     identity = augment.identity_map('sudoku', size)
     maps = np.tile(identity, (len(train.answers), 1 + num_aug, 1))
     # A random 64-bit sum identifies a board; equal sums of different boards are no concern.
@@ -280,15 +264,15 @@ def draw_maps(
                 break
         else:
             raise BuildError(
-                f'{train.where}: board {k + 1} is turned into test solutions by nearly every '
-                f'augmentation. Use fewer test boards, or --num-aug 0.'
+                f'{train.path}, record {train.numbers[k]} is turned into test solutions '
+                f'by nearly every augmentation. Use fewer test boards, or --num-aug 0.'
             )
     return maps, rejected
 
 
 def generate(
     size: int, train_count: int, test_count: int, rng: np.random.Generator, show: bool = False
-) -> dict[str, Boards]:
+) -> dict[str, Table]:
     """Makes boards with exactly one solution; test solutions never occur in training.
 
     Raises:
@@ -303,7 +287,7 @@ def generate(
     return make(size, counts, rng, show)
 
 
-def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Boards]:
+def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
     """Picks clues of the 288 solutions at random and keeps those that fix the solution."""
     solutions = sudoku_rules.all_solutions_4()
     order = rng.permutation(len(solutions))
@@ -331,13 +315,12 @@ def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str,
                 f'{len(seen)}. Ask for fewer.'
             )
         pairs = np.stack(list(seen.values())[:count])
-        boards[split] = Boards(
-            np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1]), 4, GENERATED
-        )
+        sides = (np.ascontiguousarray(pairs[:, k]) for k in (0, 1))
+        boards[split] = Table.unrated(*sides, GENERATED)
     return boards
 
 
-def _generate_by_solver(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Boards]:
+def _generate_by_solver(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
     solver = sudoku_rules.Solver(size)
     low, high = CLUES[size]
     boards, held_out = {}, set()
@@ -351,5 +334,5 @@ def _generate_by_solver(size: int, counts: dict[str, int], rng, show: bool) -> d
             answers.append(solution)
         if split == 'test':
             held_out = {answer.tobytes() for answer in answers}
-        boards[split] = Boards(np.array(questions), np.array(answers), size, GENERATED)
+        boards[split] = Table.unrated(np.array(questions), np.array(answers), GENERATED)
     return boards

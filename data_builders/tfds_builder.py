@@ -12,6 +12,7 @@ import shutil
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_builders.errors import BuildError
 from hrm_jax.data import records
 
 
@@ -80,12 +81,21 @@ def write(
       folder: an existing, empty folder.
       task: name of the files; a name without a builder of its own is written as 'custom'.
       blocks: split -> records.
+
+    Raises:
+      BuildError: the disk is full or fails.
     """
     tfds.disable_progress_bar()
     kind = _BUILDERS.get(task, Custom)
     builder = kind(blocks=blocks, data_dir=str(folder / 'tfds'), file_format='array_record')
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
-        builder.download_and_prepare()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
+            builder.download_and_prepare()
+    except (OSError, RuntimeError) as error:  # array_record reports disks as RuntimeError
+        reason = str(error).splitlines()[0]
+        raise BuildError(
+            f'the records could not be written ({reason}). Is the disk full?'
+        ) from error
     made = pathlib.Path(builder.data_dir)
     for file in made.iterdir():
         file.rename(folder / file.name)

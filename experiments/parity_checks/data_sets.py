@@ -48,8 +48,7 @@ def check_sudoku(fixture: Fixture, report: Report) -> None:
                         [identity] + [_draw_sudoku_map(state) for _ in range(num_aug)]
                         for _ in table.questions
                     ])  # fmt: skip
-            boards = sudoku.Boards(table.questions, table.answers, 9, str(root))
-            built = sudoku.make_split(boards, maps, held_out=False)
+            built = sudoku.make_split(table, maps, held_out=False)
             _compare(report, f'case {number}', split, built, case, arrays)
     if (root / 'shuffle.json').is_file():
         _check_shuffles(report, data_folder.read_json(root / 'shuffle.json'))
