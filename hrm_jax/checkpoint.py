@@ -307,10 +307,6 @@ class Saver:
         self._writing = step
         trees = {name: getattr(state, name) for name in _ALWAYS + _OPTIONAL}
         trees = {name: tree for name, tree in trees.items() if tree is not None}
-        if jax.default_backend() == 'cpu':
-            # There the background thread would read the device's own memory, which the next
-            # train step overwrites.
-            trees = jax.tree.map(jnp.copy, trees)
         items = {name: ocp.args.StandardSave(_item(tree)) for name, tree in trees.items()}
         items |= {'data': ocp.args.JsonSave(data), 'meta': ocp.args.JsonSave(_json(meta))}
         try:

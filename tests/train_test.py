@@ -1,0 +1,241 @@
+"""Bad input and the ways in which a run ends. Processes are shared where one is needed."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from hrm_jax import checkpoint, evaluate, partitioning, train, workdir
+from hrm_jax.compatibility import CheckpointError
+from hrm_jax.config import ConfigError
+from hrm_jax.data.puzzles import DatasetError
+from tests import commands, tiny_run
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compiled():
+    with commands.quick_compiles():
+        yield
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny_run.write_dataset(tmp_path_factory.mktemp('train') / 'data')
+
+
+def _config(data, **sections):
+    train_section = {'max_steps': 10} | sections.pop('train', {})
+    return tiny_run.config(data, train=train_section, **sections)
+
+
+@pytest.fixture(scope='module')
+def done(data, tmp_path_factory):
+    """A finished run of 10 steps."""
+    folder = tmp_path_factory.mktemp('done') / 'run'
+    return folder, train.train(_config(data), folder)
+
+
+def _records(folder):
+    return [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_a_run_leaves_records_speeds_and_checkpoints(done):
+    folder, outcome = done
+    records = _records(folder)
+    assert [record['step'] for record in records] == list(range(1, 11))
+    wanted = {'train/lm_loss', 'train/exact_accuracy', 'train/steps', 'train/q_halt_mean',
+              'train/lr', 'train/puzzle_emb_lr'}  # fmt: skip
+    assert all(wanted <= record.keys() for record in records)
+    assert [r['step'] for r in records if 'eval/all/exact_accuracy' in r] == [10]
+    assert records[-1]['eval/all/lm_loss'] == outcome.metrics['eval/all/lm_loss']
+    assert records[0]['train/lr'] == pytest.approx(1e-3 / 4)
+    assert checkpoint.steps(folder)[-1] == 10
+    timing = [json.loads(line) for line in (folder / 'timing.jsonl').read_text().splitlines()]
+    assert any(line.get('steps_per_second', 0) > 0 for line in timing)
+    assert json.loads((folder / 'config.json').read_text())['model']['vocab_size'] == 5
+
+
+def test_a_finished_run_stays_as_it_is(done, data):
+    folder, outcome = done
+    before = (folder / 'metrics.jsonl').read_bytes()
+    assert train.train(_config(data), folder).metrics == outcome.metrics
+    assert (folder / 'metrics.jsonl').read_bytes() == before
+
+
+def test_a_saved_model_scores_as_it_did_in_the_run(done, data):
+    folder, outcome = done
+    said = []
+    for selector in ('latest', '10', str(folder)):
+        assert (
+            evaluate.evaluate_checkpoint(_config(data), folder, selector, said.append)
+            == outcome.metrics
+        )
+    some = _config(data, eval={'max_examples': 3, 'use_ema': False})
+    assert evaluate.evaluate_checkpoint(some, folder, say=said.append) != outcome.metrics
+    assert sum('moving average' in text for text in said) == 3
+    with pytest.raises(CheckpointError, match=r'model\.num_heads: 2 in the checkpoint, 4 now'):
+        evaluate.evaluate_checkpoint(_config(data, model={'num_heads': 4}), folder)
+
+
+def test_a_new_run_can_take_over_weights(done, data, tmp_path):
+    folder, outcome = done
+    said = []
+    config = _config(data, train={'max_steps': 1}, seed=5)
+    new = train.train(config, tmp_path / 'new', str(folder), say=said.append)
+    assert any('new run with the weights of step 10' in text for text in said)
+    assert new.step == 1
+    for one, other in zip(
+        jax.tree.leaves(new.state.params), jax.tree.leaves(outcome.state.params), strict=True
+    ):
+        assert np.abs(np.asarray(one) - np.asarray(other)).max() < 1e-3  # one warm-up step away
+    said.clear()
+    train.train(config, tmp_path / 'new', str(folder), say=said.append)
+    assert any('was for the start only' in text for text in said)
+    with pytest.raises(CheckpointError, match='another model'):
+        train.train(_config(data, model={'num_heads': 4}), tmp_path / 'other', str(folder))
+
+
+@pytest.mark.parametrize(
+    ('metric', 'mode', 'cut', 'step'),
+    # Nothing exceeds a best value by 9: evaluations at 10, 20, 30; log lines at 3, 6, 9.
+    # The run is cut in between, so the counts must come back from the checkpoint.
+    [('eval/all/accuracy', 'max', 20, 30), ('train/lm_loss', 'min', 7, 9)],
+)
+def test_early_stopping_counts_evaluations_or_log_lines(data, tmp_path, metric, mode, cut, step):
+    stopping = {'metric': metric, 'mode': mode, 'patience': 2, 'min_delta': 9.0}
+    config = _config(data, train={'max_steps': 0, 'early_stopping': stopping})
+    short = _config(data, train={'max_steps': cut, 'early_stopping': stopping})
+    assert train.train(short, tmp_path).step == cut
+    said = []
+    outcome = train.train(config, tmp_path, say=said.append)
+    assert outcome.step == step
+    assert outcome.metrics
+    assert 'stopped early' in said[-1]
+    assert train.train(config, tmp_path).step == step
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(data, tmp_path):
+    train.train(_config(data, train={'max_steps': 3}), tmp_path)
+    good = checkpoint.steps(tmp_path)
+    broken = tiny_run.config(data)
+    path = checkpoint.resolve('latest', tmp_path)
+    meta = checkpoint.read_meta(path)
+    meta['config']['optimizer']['lr'] = 1e30  # as if it had been so from the start
+    (path / 'meta' / 'metadata').write_text(json.dumps(meta))
+    values = broken.to_dict()
+    values['optimizer']['lr'] = 1e30
+    with pytest.raises(FloatingPointError, match=r'step [45] .*not finite.*checkpoints/3') as error:
+        train.train(type(broken).from_dict(values), tmp_path)
+    assert 'Lower optimizer.lr' in str(error.value)
+    assert checkpoint.steps(tmp_path) == good
+
+
+def test_a_dry_run_says_what_is_needed_and_writes_nothing(data, capsys):
+    train.dry_run(_config(data))
+    text = capsys.readouterr().out
+    for word in ('parameters in all', '26,818', 'memory:', 'steps: 10 of 8', 'checkpoint:'):
+        assert word in text
+
+
+def test_wrong_configurations_and_data_are_refused_before_anything_is_written(
+    data, tmp_path, monkeypatch
+):
+    def refused(kind, match, folder=data, **sections):
+        with pytest.raises(kind, match=match):
+            train.train(_config(folder, **sections), tmp_path / 'run')
+
+    refused(DatasetError, 'python -m data_builders sudoku', tmp_path / 'sudoku-1')
+    refused(ConfigError, 'checkpoint.best_metric must be one of eval/all/accuracy',
+            checkpoint={'best_metric': 'eval/al/accuracy'})  # fmt: skip
+    refused(ConfigError, 'fill no batch of 800', train={'global_batch_size': 800})
+    half = tiny_run.write_dataset(tmp_path / 'half')
+    (half / 'train' / 'all__labels.npy').write_bytes(b'\x93NUMPY')
+    refused(DatasetError, 'labels', half)
+    outside = tiny_run.write_dataset(tmp_path / 'outside')
+    labels = np.load(outside / 'train' / 'all__labels.npy')
+    labels[0, 0] = 77
+    np.save(outside / 'train' / 'all__labels.npy', labels)
+    refused(DatasetError, '77', outside)
+    monkeypatch.setattr(partitioning, 'make_mesh', lambda: type('Mesh', (), {'shape': {'data': 3}}))
+    refused(ConfigError, 'multiple of the 3 devices; got 8. Use 6 or 9')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_workdir_that_can_not_be_written_is_refused(data, tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(workdir.WorkdirError, match='must be a folder that this user can write'):
+        train.train(_config(data), tmp_path / 'file' / 'run')
+
+
+def _files_of_at_most_64_kilobytes():
+    """Stands for a full disk: every write beyond fails."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
+    from hrm_jax import compile_cache
+
+    compile_cache.enable = lambda: None
+
+
+def test_commands_end_with_a_short_error(data, tmp_path):
+    file = tiny_run.write_config_file(tmp_path / 'config.py', data, train={'max_steps': 6})
+    run = tmp_path / 'run'
+    flags = (f'--config={file}', f'--workdir={run}')
+
+    def fails(*arguments, code=1, prelude=None):
+        found, text = commands.run(tmp_path / 'out.txt', *arguments, prelude=prelude)
+        assert found == code, text
+        assert 'Traceback' not in text
+        return text[text.index('error: ') :]
+
+    wrong = fails(*flags, '--config.optimiser.lr=1', code=2)
+    assert 'unknown config key optimiser. Did you mean optimizer?' in wrong
+    assert 'Did you mean: workdir' in fails(f'--config={file}', '--workdri=x', code=2)
+    assert 'no configuration file' in fails('--config=nowhere.py', code=2)
+
+    code, text = commands.run(tmp_path / 'out.txt', *flags, '--config.checkpoint.keep_latest=3')
+    assert code == 0, text
+    assert checkpoint.steps(run) == [3, 6]
+
+    with workdir.lock(run):
+        busy = fails(*flags, '--config.train.max_steps=9')
+    assert f'in use by another run (process {os.getpid()} on' in busy
+
+    longer = '--config.train.max_steps=12'
+    full = fails(*flags, longer, prelude=_files_of_at_most_64_kilobytes)
+    assert 'could not take step 9: the disk is full. Checkpoints 3, 6 are intact' in full
+    assert checkpoint.steps(run) == [3, 6]
+
+    largest = max(
+        (run / checkpoint.FOLDER / '6' / 'params').rglob('*'), key=lambda p: p.stat().st_size
+    )
+    largest.write_bytes(largest.read_bytes()[:100])
+    damaged = fails(*flags, longer)
+    assert 'the checkpoint of step 6 can not be read' in damaged
+    assert '--checkpoint=3' in damaged
+    code, text = commands.run(tmp_path / 'out.txt', *flags, longer, '--checkpoint=3')
+    assert code == 0, text
+    assert checkpoint.steps(run)[-1] == 12
+    assert [record['step'] for record in _records(run)] == list(range(1, 13))
+
+
+def test_help_is_quick_to_come_and_needs_no_jax():
+    import subprocess
+
+    script = (
+        'import sys; sys.argv = ["main", "--help"]\n'
+        'from hrm_jax import main\n'
+        'try: main.main()\n'
+        'finally: assert "jax" not in sys.modules and "flax" not in sys.modules'
+    )
+    root = pathlib.Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, '-c', script], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert '--config=configs/quickstart.py' in done.stdout
