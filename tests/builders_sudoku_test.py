@@ -1,0 +1,139 @@
+"""The Sudoku builder: sources, generated boards, held-out solutions, bad boards."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('tensorflow_datasets')
+pytest.importorskip('array_record')
+
+from data_builders import (
+    sudoku,
+    sudoku_rules,
+)
+from data_builders.errors import BuildError
+from hrm_jax.data import records
+from tests.builder_sources import BOARD, FULL, cells, sudoku_folder, write_csv
+
+
+def test_sudoku_from_csv(tmp_path):
+    out = tmp_path / 'out'
+    source = sudoku_folder(tmp_path / 'csv')
+    manifest = sudoku.build(str(out), source=source, num_aug=6, show=False)
+    train, test = (records.load(out, split) for split in ('train', 'test'))
+    assert manifest['counts']['train'] == {'groups': 3, 'puzzles': 21, 'examples': 21}
+    assert len(manifest['sources'][0]['sha256']) == 64
+    assert train.metadata.vocab_size == 11
+    inputs, labels = cells(train)
+    assert ''.join(map(str, labels[0] - 1)) == FULL
+    assert ''.join(map(str, inputs[0] - 1)) == BOARD.replace('.', '0')
+    assert sudoku_rules.valid_solutions(labels - 1, 9).all()
+    given = inputs > 1
+    np.testing.assert_array_equal(inputs[given], labels[given])
+    assert len(np.unique(inputs[:7], axis=0)) == 7
+    np.testing.assert_array_equal(given.sum(axis=1), np.repeat(given[::7].sum(axis=1), 7))
+    assert test.sets['all'].maps is None
+    again = sudoku.build(str(tmp_path / 'again'), source=source, num_aug=6, show=False)
+    assert again['counts'] == manifest['counts']
+    np.testing.assert_array_equal(cells(records.load(tmp_path / 'again', 'train')), cells(train))
+    other = sudoku.build(str(tmp_path / 'other'), source=source, num_aug=6, seed=1, show=False)
+    assert other['seed'] == 1
+    assert (cells(records.load(tmp_path / 'other', 'train'))[0] != inputs).any()
+
+
+def test_sudoku_filters(tmp_path):
+    source = sudoku_folder(tmp_path / 'csv')
+    made = sudoku.build(str(tmp_path / 'a'), source=source, min_difficulty=6, show=False)
+    assert made['counts']['train']['examples'] == 1
+    made = sudoku.build(str(tmp_path / 'b'), source=source, subsample_size=2, show=False)
+    assert made['counts']['train']['examples'] == 2
+    with pytest.raises(BuildError, match='no board has a rating of 8'):
+        sudoku.build(str(tmp_path / 'c'), source=source, min_difficulty=8, show=False)
+
+
+@pytest.mark.parametrize('num_aug', [0, 8])
+def test_generated_4x4_keeps_test_solutions_out(tmp_path, num_aug):
+    out = tmp_path / 'out'
+    made = sudoku.build(
+        str(out), source='generated', size=4, train_count=300, test_count=60, num_aug=num_aug,
+        show=False,
+    )  # fmt: skip
+    train, test = (records.load(out, split) for split in ('train', 'test'))
+    inputs, labels = cells(train)
+    held_out = {row.tobytes() for row in cells(test)[1]}
+    assert not held_out & {row.tobytes() for row in labels}
+    assert (made['notes']['augmentations_drawn_again'] > 0) == (num_aug > 0)
+    assert train.metadata.held_out
+    solver = sudoku_rules.Solver(4)
+    assert all(solver.count(board - 1) == 1 for board in inputs[:50])
+
+
+@pytest.mark.parametrize(('size', 'count'), [(6, 8), (9, 3)])
+def test_generated_boards_have_one_solution(size, count):
+    boards = sudoku.generate(size, count, 2, np.random.default_rng(0))['train']
+    sudoku.check(boards, unique=True)
+    clues = (boards.questions > 0).sum(axis=1)
+    low, high = sudoku.CLUES[size]
+    assert clues.min() >= low
+    assert clues.mean() < high + 6
+
+
+def test_solver_counts():
+    assert len(sudoku_rules.all_solutions_4()) == 288
+    solver = sudoku_rules.Solver(9)
+    board = np.array([int(c) if c != '.' else 0 for c in BOARD], np.uint8)
+    assert ''.join(map(str, next(solver.solutions(board)))) == FULL
+    assert solver.count(board) == 1
+    assert solver.count(np.zeros(81, np.uint8)) == 2
+    board[2] = 1  # legal now, without a solution later
+    assert solver.count(board) == 0
+
+
+@pytest.mark.parametrize(
+    ('change', 'match'),
+    [
+        ({'question': BOARD[:-1]}, r'train\.csv, record 2: the question must have 81'),
+        ({'question': 'x' + BOARD[1:]}, r'record 2: a question must be made of the digits'),
+        ({'answer': FULL[:-1] + '8'}, r'record 2: the answer breaks the rules'),
+        ({'question': '1' + BOARD[1:]}, r'record 2: the answer contradicts the question'),
+        ({'question': BOARD[:2] + '.' * 79, 'unique': True}, r'record 2: .* more than one'),
+        ({'test': ('d', BOARD.replace('.', '0'), FULL, 1)}, r'1 of 1 test pairs occur in training'),
+    ],
+)
+def test_bad_sudokus_are_named(tmp_path, change, match):
+    unique = change.pop('unique', False)
+    source = sudoku_folder(tmp_path / 'csv', **change)
+    with pytest.raises(BuildError, match=match):
+        sudoku.build(str(tmp_path / 'out'), source=source, check_unique=unique, show=False)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_bad_sources(tmp_path):
+    build = sudoku.build
+    folder = tmp_path / 'csv'
+    folder.mkdir()
+    with pytest.raises(BuildError, match=r'must hold train\.csv or .*it holds nothing'):
+        build(str(tmp_path / 'out'), source=str(folder), show=False)
+    write_csv(folder / 'train.csv', [('x', 1)], header=('board', 'rating'))
+    with pytest.raises(BuildError, match=r'must have the columns source,question,answer,rating'):
+        build(str(tmp_path / 'out'), source=str(folder), show=False)
+    write_csv(folder / 'train.csv', [(BOARD, FULL), (BOARD,)], header=('question', 'answer'))
+    with pytest.raises(BuildError, match='record 2: 2 columns are needed; got 1'):
+        build(str(tmp_path / 'out'), source=str(folder), show=False)
+    header = ('question', 'answer', 'rating')
+    write_csv(folder / 'train.csv', [(BOARD, FULL, 'hard')], header=header)
+    with pytest.raises(BuildError, match='a rating must be a whole number'):
+        build(str(tmp_path / 'out'), source=str(folder), show=False)
+    with pytest.raises(BuildError, match='no folder here and no name of a hub data set'):
+        build(str(tmp_path / 'out'), source='nowhere', show=False)
+
+
+def test_unreachable_hub_says_what_to_do(tmp_path, monkeypatch):
+    hub = pytest.importorskip('huggingface_hub')
+
+    def fail(*args, **kwargs):
+        raise ConnectionError('no route')
+
+    monkeypatch.setattr(hub, 'hf_hub_download', fail)
+    with pytest.raises(BuildError, match=r'cannot be reached .*--source DIR') as caught:
+        sudoku.build(str(tmp_path / 'out'), show=False)
+    assert '\n' not in str(caught.value)
