@@ -12,9 +12,10 @@ STARTED := $(shell date +%s)
 # Only the modules that are really imported get compiled, once (empty: do write bytecode).
 export PYTHONDONTWRITEBYTECODE :=
 
-PIP_INSTALL = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-compile \
-  --no-deps --only-binary :all: --no-binary promise --log $(VENV)/pip.log
-COMPLAIN = { echo 'Installing failed; $(VENV)/pip.log tells why.' >&2; exit 1; }
+# $(call install,FILE): the packages of FILE, quietly; pip's words only when it fails.
+install = { $(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile --no-deps \
+    --only-binary :all: --no-binary promise -r $(1) > $(VENV)/pip.log 2>&1 && rm $(VENV)/pip.log; } \
+  || { tail -n 20 $(VENV)/pip.log; echo 'Installing failed; all of it: $(VENV)/pip.log'; exit 1; } >&2
 
 .PHONY: quickstart test lint format clean
 
@@ -46,9 +47,9 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: requirements.txt | $(VENV)/bin/python
 	@echo "Installing $$(grep -c '==' $<) packages into $(VENV) (this may take a minute) ..."
-	@$(PIP_INSTALL) -r $< && rm -f $(VENV)/pip.log || $(COMPLAIN)
+	@$(call install,$<)
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	@$(PIP_INSTALL) -r $< && rm -f $(VENV)/pip.log || $(COMPLAIN)
+	@$(call install,$<)
 	@touch $@
