@@ -46,7 +46,7 @@ $(VENV)/bin/python:
 	       && $(PYTHON) -m pip --python $(VENV)/bin/python install -qq pip; }
 
 $(VENV)/installed: requirements.txt | $(VENV)/bin/python
-	@echo "Installing $$(grep -c '==' $<) packages into $(VENV) (this may take a minute) ..."
+	@echo "Installing the packages of $< into $(VENV); this may take a minute ..."
 	@$(call install,$<)
 	@touch $@
 
