@@ -24,12 +24,12 @@ LAYERS = (
      'bare_metrics', 'metrics', 'optim',
      'partitioning'),
     ('model/embeddings', 'model/blocks', 'model/sru', 'data/sampling', 'data/grain_source',
-     'data/pipeline', 'data/segments', 'workdir', 'compatibility', 'checkpoint', 'writers',
-     'early_stopping', 'plan'),
+     'data/pipeline', 'data/segments', 'workdir', 'compatibility', 'puzzle_table', 'checkpoint',
+     'writers', 'early_stopping', 'plan'),
     ('model/recursion', 'model/hrm'),
-    ('train_state', 'train_step', 'eval_step', 'begin', 'summary', 'step_log'),
+    ('train_state', 'train_step', 'eval_step', 'adaptive', 'begin', 'summary', 'step_log'),
     ('scoring/*', 'evaluate'),
-    ('interop/*', 'inference', 'visualize/*', 'train'),
+    ('interop/*', 'puzzle_text', 'inference', 'arc_solve', 'visualize/*', 'solving', 'train'),
     ('compile_cache', 'command_line', 'main', 'score', 'solve', 'convert', 'checkpoint_tool'),
 )  # fmt: skip
 FREE = ('lisp/*',)  # imports nothing of the project but itself, and anyone may import it

@@ -14,7 +14,7 @@ GIVEN, RIGHT, WRONG = '#e4e4e4', '#ffffff', '#f6b2a8'
 INK, LEARNED, BAD = '#222222', '#1f5fa8', '#b3261e'
 
 
-def _new_figure(width: float, height: float):
+def new_figure(width: float, height: float):
     """Returns a figure that needs no display and leaves pyplot's state alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ def draw_reasoning(seen: Trace, row: int, task: str, blank_id: int = 1, title: s
 
     columns = min(len(panels), 6)
     lines = -(-len(panels) // columns)
-    figure = _new_figure(1.9 * columns, 2.45 * lines + 0.3)
+    figure = new_figure(1.9 * columns, 2.45 * lines + 0.3)
     for place, (name, tokens, wrong) in enumerate(panels):
         axes = figure.add_subplot(lines, columns, place + 1)
         draw_board(axes, tokens, task, given, wrong)
@@ -137,7 +137,7 @@ def draw_learning_curve(
     Returns:
       A matplotlib figure.
     """
-    figure = _new_figure(9, 3.4)
+    figure = new_figure(9, 3.4)
     window = max(1, len(records) // 50)
     smooth = f' (mean of the last {window} steps)' if window > 1 else ''
 

@@ -23,6 +23,7 @@ class Trace:
       predictions: int32 [K, B, S], most probable token of every cell after every step.
       q_halt: float32 [K, B], logit of "stop now".
       q_continue: float32 [K, B], logit of "go on".
+      confidence: float32 [K, B, S], probability of the predicted token, or None.
     """
 
     inputs: np.ndarray
@@ -30,6 +31,7 @@ class Trace:
     predictions: np.ndarray
     q_halt: np.ndarray
     q_continue: np.ndarray
+    confidence: np.ndarray | None = None
 
     @property
     def num_steps(self) -> int:
@@ -79,14 +81,15 @@ def trace(
             variables = {'params': params, 'constants': constants}
             latent, outputs = core.apply(variables, latent, inputs, rows)
             answer = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
-            return latent, (answer, outputs.q_halt, outputs.q_continue)
+            confidence = jax.nn.softmax(outputs.logits.astype(jnp.float32), axis=-1).max(-1)
+            return latent, (answer, outputs.q_halt, outputs.q_continue, confidence)
 
         return jax.lax.scan(step, start, length=steps)[1]
 
-    answers, q_halt, q_continue = jax.device_get(
+    answers, *rest = jax.device_get(
         jax.jit(run)(weights, np.asarray(inputs_BS, np.int32), np.asarray(ids_B, np.int32))
     )
-    return Trace(np.asarray(inputs_BS), np.asarray(labels_BS), answers, q_halt, q_continue)
+    return Trace(np.asarray(inputs_BS), np.asarray(labels_BS), answers, *rest)
 
 
 def most_instructive(seen: Trace) -> int:

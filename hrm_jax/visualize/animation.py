@@ -1,0 +1,67 @@
+"""The reasoning as a GIF: one frame per ACT step."""
+
+import io
+import os
+import pathlib
+
+import numpy as np
+
+from hrm_jax.visualize import figures
+from hrm_jax.visualize.trace import Trace
+
+
+def save_gif(
+    seen: Trace,
+    row: int,
+    task: str,
+    path: str | os.PathLike,
+    blank_id: int = 1,
+    seconds: float = 0.7,
+    dpi: int = 90,
+) -> pathlib.Path:
+    """Writes the board after every step, wrong cells red where the labels are known.
+
+    Args:
+      seen: from ``trace.trace``.
+      row: which puzzle of it.
+      task: names the alphabet.
+      path: of the GIF; it appears whole or not at all.
+      blank_id: token of a cell that the question leaves open.
+      seconds: how long a frame stands; the last one stands three times as long.
+      dpi: pixels per inch of a frame of 3.2 x 3.6 inches.
+    """
+    from PIL import Image
+
+    given = seen.inputs[row] != blank_id
+    boards = [('question', seen.inputs[row], np.zeros_like(given))]
+    for step in range(seen.num_steps):
+        share = 1 / (1 + np.exp(-seen.q_halt[step, row]))
+        title = f'step {step + 1} of {seen.num_steps}, thinks it is right: {share:.0%}'
+        boards.append((title, seen.predictions[step, row], seen.wrong[step, row]))
+    frames = []
+    for title, tokens, wrong in boards:
+        figure = figures.new_figure(3.2, 3.6)
+        axes = figure.add_subplot()
+        figures.draw_board(axes, tokens, task, given, wrong)
+        axes.set_title(title, fontsize=9)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=dpi, format='png')
+        frames.append(Image.open(picture).convert('P', palette=Image.Palette.ADAPTIVE))
+    durations = [round(1000 * seconds)] * len(frames)
+    durations[-1] *= 3
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'{path.stem}.{os.getpid()}.tmp{path.suffix}')
+    try:
+        frames[0].save(
+            beside,
+            format='GIF',
+            save_all=True,
+            append_images=frames[1:],
+            duration=durations,
+            loop=0,
+        )
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,226 @@
+"""Solving: puzzles as text, the Solver, the command."""
+
+import io
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from hrm_jax import arc_solve, inference, partitioning, puzzle_text, solve, solving, train_state
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.data import augment
+from hrm_jax.scoring import arc_names
+
+SUDOKU = puzzle_text.Alphabet('sudoku', 16, 6)
+MAZE = puzzle_text.Alphabet('maze', 16, 6)
+BOARD = puzzle_text.Alphabet('pathfinding', 9, 5)
+LISP = puzzle_text.Alphabet('lisp', 5, 4, vocabulary={'<pad>': 0, '(': 1, 'x': 2, ')': 3})
+
+
+@pytest.mark.parametrize(
+    ('alphabet', 'text', 'tokens'),
+    [
+        (SUDOKU, '1.0_ ....\n....  ...4', [2] + [1] * 14 + [5]),
+        (MAZE, '#S #\n#  #\n#. #\n##G#', [1, 3, 2, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 1, 4, 1]),
+        (BOARD, 'S..#..#.E', [2, 0, 0, 1, 0, 0, 1, 0, 3]),
+        (LISP, '( x )', [1, 2, 3, 0, 0]),
+    ],
+)
+def test_texts_become_tokens_and_back(alphabet, text, tokens):
+    assert alphabet.parse(text).tolist() == tokens
+    assert alphabet.parse(alphabet.text(tokens)).tolist() == tokens
+
+
+@pytest.mark.parametrize(
+    ('alphabet', 'text', 'message'),
+    [
+        (SUDOKU, '1...', 'must have 16 cells.*got 4. The first one missing is row 2, column 1'),
+        (SUDOKU, '.' * 17, 'got 17. Nothing may follow row 4, column 4'),
+        (SUDOKU, '.....5..........', r"row 2, column 2 must be a digit 1\.\.4.*got '5'"),
+        (SUDOKU, '.....x..........', "row 2, column 2 .*got 'x'"),
+        (SUDOKU, '1..1............', 'row 1, column 4 must differ from row 1, column 1 in its row'),
+        (SUDOKU, '1....1..........', 'row 2, column 2 .* in its box; both are 1'),
+        (MAZE, 'S' * 16, 'there must be one S; got row 1, column 1; row 1, column 2'),
+        (MAZE, 'S' + ' ' * 15, 'there must be one G; got none'),
+        (BOARD, 'S..#..#.o', "row 3, column 3 must be one of .*got 'o'"),
+        (LISP, '( y )', "cell 2 must be a token of vocab.json; got 'y'"),
+        (LISP, '', 'must have 1 to 5 tokens; got 0'),
+    ],
+)
+def test_bad_puzzles_name_the_cell(alphabet, text, message):
+    with pytest.raises(puzzle_text.PuzzleError, match=message):
+        alphabet.parse(text)
+
+
+def test_validity_of_sudokus():
+    question = SUDOKU.parse('.143341.1.344321')
+    solved = np.array([3, 2, 5, 4, 4, 5, 2, 3, 3, 2, 4, 5, 5, 4, 3, 2])
+    right = SUDOKU.parse('2143341212344321')
+    assert SUDOKU.is_valid(question, right)
+    assert not SUDOKU.is_valid(question, solved)
+    assert not SUDOKU.is_valid(SUDOKU.parse('3...............'), right)  # changed a given
+    assert not SUDOKU.is_valid(question, np.where(np.arange(16) == 0, 1, right))
+    assert LISP.is_valid(question, right) is None
+
+
+@pytest.mark.parametrize(
+    ('answer', 'valid'),
+    [
+        ('S**##*###*E##o'[:9], False),
+        ('S**##*#*E', False),
+        ('S**##*..E', False),
+        ('S**#.*#.E', True),
+    ],
+)
+def test_validity_of_paths(answer, valid):
+    question = BOARD.parse('S..#..#.E')
+    tokens = np.array(['.#SE*'.index(c) if c in '.#SE*' else 9 for c in answer])
+    assert BOARD.is_valid(question, tokens) is valid
+
+
+def make_solver(task='sudoku', vocab=6, cells=16, identifiers=1, transform='sudoku', **model):
+    config = ExperimentConfig.from_dict({
+        'model': {
+            'vocab_size': vocab, 'seq_len': cells, 'num_puzzle_identifiers': identifiers,
+            'H_cycles': 1, 'L_cycles': 1, 'H_layers': 1, 'L_layers': 1, 'hidden_size': 16,
+            'num_heads': 2, 'puzzle_emb_ndim': 16, 'forward_dtype': 'float32', **model,
+        },
+        'act': {'halt_max_steps': 3},
+    })  # fmt: skip
+    devices = jax.devices()[:1]
+    state = train_state.create(config, partitioning.make_mesh(devices))
+    alphabet = puzzle_text.Alphabet(task, cells, vocab)
+    weights = (state.params, state.constants, state.puzzle_table)
+    return inference.Solver(config, weights, alphabet, transform, devices)
+
+
+@pytest.fixture(scope='module')
+def solver():
+    return make_solver()
+
+
+def puzzles(count):
+    rng = np.random.default_rng(0)
+    return [''.join('1' if i == c else '.' for i in range(16)) for c in rng.integers(0, 16, count)]
+
+
+def test_answers_do_not_depend_on_company_or_batch_size(solver):
+    several = puzzles(11)
+    together = solver.solve(several)
+    alone = [solver.solve([text])[0] for text in several[:3]]
+    for one, same in zip(together, alone, strict=False):
+        assert one.text == same.text
+        assert one.steps == same.steps
+        assert one.confidence == pytest.approx(same.confidence, abs=1e-5)
+        assert 0 <= one.confidence <= 1
+    assert solver.solve([]) == []
+    counts = []
+    solver.solve(several, progress=counts.append, steps=2, early_exit=False)
+    assert sum(counts) == 11
+    assert {s.steps for s in solver.solve(several, steps=2, early_exit=False)} == {2}
+
+
+def test_samples_map_their_answers_back(solver, monkeypatch):
+    """A model that answers the question itself must be unanimous under every symmetry."""
+    monkeypatch.setattr(
+        solver, '_answer',
+        lambda views, *rest: {
+            'predictions': views, 'q_halt': np.zeros(len(views)), 'steps': np.ones(len(views)),
+        },
+    )  # fmt: skip
+    several = puzzles(4)
+    for text, solution in zip(several, solver.solve(several, samples=8), strict=True):
+        assert solver.alphabet.text(solution.answer) == text
+        assert solution.agreement == 1
+    with pytest.raises(ValueError, match='samples must be 1 or more'):
+        solver.solve(several, samples=0)
+
+
+def test_samples_need_symmetries():
+    with pytest.raises(ValueError, match='no known symmetries'):
+        make_solver(task='lisp', transform='none').solve([np.zeros(16, int)], samples=2)
+
+
+def test_arc_task_votes_over_known_and_random_views(monkeypatch):
+    colours = '0123456789'
+    names = ['<blank>', 'a', f'a_t3_{colours[::-1]}', f'a_t6_{colours}', 'b']
+    maps = arc_names.PuzzleMaps.from_identifiers(names)
+    solver = make_solver('arc', 12, 900, 5, 'arc')
+    asked = []
+
+    def copy(views, ids, *rest):
+        asked.append(ids.tolist())
+        return {'predictions': views, 'q_halt': np.zeros(len(views)), 'steps': np.ones(len(views))}
+
+    monkeypatch.setattr(solver, '_answer', copy)
+    grid = [[1, 2, 3], [4, 5, 6]]
+    task = {'train': [], 'test': [{'input': grid, 'output': grid}, {'input': [[7]]}]}
+    answers, known = arc_solve.solve_task(solver, task, 'a', maps, samples=3)
+    assert known
+    assert asked == [[1, 2, 3]] * 2
+    assert answers[0].attempts == [grid]
+    assert answers[0].votes == [3]
+    assert [answer.right for answer in answers] == [True, None]
+    answers, known = arc_solve.solve_task(solver, task, 'unknown', maps, samples=4)
+    assert not known
+    assert answers[0].attempts == [grid]
+    task['test'][1]['input'] = [[7, 11]]
+    with pytest.raises(puzzle_text.PuzzleError, match=r'pair 2, input, row 1, column 2 .*got 11'):
+        arc_solve.solve_task(solver, task)
+    assert augment.ARC_COLOURS == 10
+
+
+@pytest.fixture
+def command(solver, monkeypatch, capsys):
+    monkeypatch.setattr(inference.Solver, 'from_checkpoint', lambda *args: solver)
+    monkeypatch.setattr(solving.Solver, 'from_checkpoint', lambda *args: solver)
+    monkeypatch.setattr(solve.compile_cache, 'enable', lambda: None)
+
+    def run(*arguments, typed=''):
+        monkeypatch.setattr(sys, 'stdin', io.StringIO(typed))
+        status = solve.main(['--checkpoint', 'x', *arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_command_shows_one_puzzle(command, tmp_path):
+    status, out, _ = command('--puzzle', '1...............')
+    assert status == 0
+    assert 'puzzle' in out
+    assert 'confidence' in out
+    status, out, _ = command('--puzzle', '1...............', '--show', 'json')
+    assert json.loads(out)['question'] == [2] + [1] * 15
+    board = tmp_path / 'board.txt'
+    board.write_text('1...\n....\n....\n....\n')
+    assert command('--board', str(board))[0] == 0
+    gif = tmp_path / 'a.gif'
+    assert command('--puzzle', '1' + '.' * 15, '--show', 'gif', '-o', str(gif))[0] == 0
+    assert gif.read_bytes()[:6] == b'GIF89a'
+
+
+def test_command_reports_bad_puzzles_and_goes_on(command, tmp_path):
+    typed = '1...............\n11..............\n\n...\n....4...........\n'
+    status, out, err = command('-', typed=typed)
+    assert status == 1
+    assert len(out.splitlines()) == 2
+    assert 'puzzle 2: row 1, column 2' in err
+    assert 'puzzle 3: a sudoku puzzle here must have 16 cells' in err
+    empty = tmp_path / 'empty.txt'
+    empty.write_text('')
+    status, out, err = command('--file', str(empty))
+    assert (status, out) == (1, '')
+    assert 'the input is empty' in err
+    assert 'Error' in command('--file', str(tmp_path / 'none.txt'))[2]
+
+
+def test_command_without_a_checkpoint(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'hrm_jax.solve', '--checkpoint', str(tmp_path), '--puzzle', '1'],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith('Error: ')
