@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from hrm_jax import checkpoint, compatibility, train_state
+from hrm_jax import checkpoint, compatibility, puzzle_table, train_state
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.plan import Plan
 from hrm_jax.types import TrainState
@@ -74,10 +74,11 @@ def _with_weights_of(
         return jax.tree.map(lambda n, old: jax.device_put(n, old.sharding), new, like)
 
     table = state.puzzle_table
-    if table is not None and table.shape == weights.puzzle_table.shape:
-        table = place(weights.puzzle_table, table)
-    elif table is not None:
-        say('the puzzle table starts from zero: it belongs to another data set')
+    if table is not None:
+        old, choice = weights.puzzle_table, config.train.puzzle_table
+        table = place(puzzle_table.resize(old, len(table), choice), table)
+        if len(old) != len(table):
+            say(f'the puzzle table has {len(table)} rows instead of {len(old)}: {choice}')
     params = place(weights.params, state.params)
     ema = state.ema
     if ema is not None:

@@ -11,7 +11,7 @@ from hrm_jax.config import ConfigError, ExperimentConfig
 # what is computed and would make the resumed run neither the old nor a new experiment.
 CHANGEABLE_ON_RESUME = (
     'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'train.log_every_steps',
-    'train.max_steps', 'train.early_stopping.',
+    'train.max_steps', 'train.early_stopping.', 'train.puzzle_table',
 )  # fmt: skip
 
 

@@ -26,7 +26,10 @@ from hrm_jax.config_model import ModelConfig
 
 OPTIMIZERS = ('adam_atan2', 'adam_atan2_pytorch', 'adamw')
 HALTINGS = ('q_learning', 'halt_only', 'fixed')
+EVAL_HALTINGS = ('max', 'adaptive')
+OUTPUTS = ('predictions', 'q', 'inputs', 'labels', 'logits')
 LOSSES = ('stablemax_cross_entropy', 'softmax_cross_entropy')
+PUZZLE_TABLES = ('error', 'mean', 'zeros', 'overlap')
 DATA_FORMATS = ('auto', 'records', 'npy_folder')
 DATA_AUGMENTATIONS = ('stored', 'on_the_fly', 'translation')
 
@@ -106,6 +109,7 @@ class OptimizerConfig:
     puzzle_emb_weight_decay: float = 0.1
     grad_clip_norm: float = 0.0  # 0: off, as in the original
     ema_decay: float = 0.0  # 0: off; evaluation and export use the average when it is on
+    freeze_weights: bool = False  # trains the puzzle table only, as fine-tuning may want
 
     def __post_init__(self):
         require_choice('optimizer.name', self.name, OPTIMIZERS)
@@ -157,9 +161,13 @@ class TrainConfig:
     eval_interval: int = 10000  # epochs between evaluations; 0: only at the end
     max_steps: int = 0  # stops earlier, with the schedule of the whole run; 0: off
     log_every_steps: int = 10
+    # When a run begins with the weights of another one: what to do with a puzzle table of
+    # another size (puzzle_table.py).
+    puzzle_table: str = 'error'
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 
     def __post_init__(self):
+        require_choice('train.puzzle_table', self.puzzle_table, PUZZLE_TABLES)
         require_positive(**{
             f'train.{name}': getattr(self, name)
             for name in ('global_batch_size', 'epochs', 'log_every_steps')
@@ -171,9 +179,16 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Evaluation: every puzzle runs ``halt_max_steps`` ACT steps, as in the original."""
+    """Evaluation: every puzzle runs ``halt_max_steps`` ACT steps, as in the original.
+
+    With ``halting=adaptive`` each leaves as soon as ``act.halting`` says so, and the next takes
+    its slot; the batch size is then the number of slots, best far below that of the puzzles.
+    """
 
     split: str = 'test'
+    halting: str = 'max'
+    # What --mode=eval keeps under <workdir>/predictions: of OUTPUTS; (): nothing.
+    save_outputs: tuple[str, ...] = ('predictions', 'q')
     global_batch_size: int = 0  # 0: the training batch size
     halt_max_steps: int = 0  # 0: as trained
     # Also evaluates at these multiples of that depth, rising; 4 gives the metric acc4x.
@@ -186,6 +201,15 @@ class EvalConfig:
             f'eval.{name}': getattr(self, name)
             for name in ('global_batch_size', 'halt_max_steps', 'max_examples')
         })  # fmt: skip
+        require_choice('eval.halting', self.halting, EVAL_HALTINGS)
+        for name in self.save_outputs:
+            require_choice('eval.save_outputs', name, OUTPUTS)
+        require(
+            self.halting == 'max' or not (self.depth_multiples or 'logits' in self.save_outputs),
+            'eval.halting=adaptive knows each puzzle at its own last step only; it can neither go '
+            'deeper nor keep logits. Use eval.halting=max, or leave eval.depth_multiples and '
+            "'logits' out.",
+        )
         rising = (1, *self.depth_multiples)
         require(
             all(a < b for a, b in itertools.pairwise(rising)),
@@ -247,6 +271,11 @@ class ExperimentConfig:
             self.train.eval_interval == 0 or self.train.epochs % self.train.eval_interval == 0,
             f'train.epochs must be a multiple of train.eval_interval; got {self.train.epochs} '
             f'and {self.train.eval_interval}.',
+        )
+        require(
+            not self.optimizer.freeze_weights or self.model.prefix_len > 0,
+            'optimizer.freeze_weights trains the puzzle table only, and model.puzzle_emb_ndim=0 '
+            'means that there is none. Leave it out, or give puzzles an embedding.',
         )
         require(
             self.model.q_head or (self.act.halting == 'fixed' and self.loss.q_weight == 0),

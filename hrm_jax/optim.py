@@ -180,7 +180,12 @@ def schedules(config: OptimizerConfig, total_steps: int) -> dict[str, optax.Sche
 
 
 def weight_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Optimizer of ``params``: optional clipping by the global norm, then ``config.name``."""
+    """Optimizer of ``params``: optional clipping by the global norm, then ``config.name``.
+
+    With ``freeze_weights`` nothing moves, weight decay included.
+    """
+    if config.freeze_weights:
+        return optax.chain(optax.set_to_zero())
     schedule = schedules(config, total_steps)['lr']
     b1, b2, weight_decay = config.beta1, config.beta2, config.weight_decay
     match config.name:

@@ -1,0 +1,214 @@
+"""What the names and shapes of a checkpoint's tensors say about the model they belong to.
+
+Blocks, layers, widths, vocabulary, puzzle table and learned positions can be seen; the number
+of heads, of cycles and of ACT steps, the rotary base and (without learned positions) the length
+of a puzzle can not, and must come from a configuration. What both know must agree.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+from hrm_jax.config import ModelConfig
+from hrm_jax.interop.errors import CheckpointFormatError
+
+_LAYER = re.compile(r'^([HL]_level)\.(layers|rnn_lst|sru\.rnn_lst)\.(\d+)\.')
+_RECURRENT = {'rnn_lst': 'sru', 'sru.rnn_lst': 'srupp'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A setting of ModelConfig as the tensors show it, and where it shows."""
+
+    value: Any
+    evidence: str
+
+
+def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
+    """Reads settings of ModelConfig off a state dict.
+
+    Args:
+      tensors: arrays (or anything with shape and dtype) in the original's names, without
+        wrapping prefix.
+
+    Returns:
+      setting -> finding, for what can be seen. ``intermediate_size`` is the inner size of the
+      gated unit, whatever rule it came from.
+
+    Raises:
+      CheckpointFormatError: a tensor that every model of the family has is missing, or has
+        another number of axes.
+    """
+
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        if name not in tensors:
+            raise CheckpointFormatError(
+                f'the tensor {name} is missing; is this a checkpoint of an HRM? It has '
+                f'{", ".join(list(tensors)[:4])} ...'
+            )
+        found = tuple(tensors[name].shape)
+        if len(found) != axes:
+            raise CheckpointFormatError(f'{name} must have {axes} axes; its shape is {found}.')
+        return found
+
+    def see(setting: str, value: Any, evidence: str) -> None:
+        findings[setting] = Finding(value, evidence)
+
+    findings: dict[str, Finding] = {}
+    name = 'embed_tokens.embedding_weight'
+    vocab, dim = shape(name, 2)
+    see('vocab_size', vocab, f'{name} has the shape {(vocab, dim)}')
+    see('hidden_size', dim, f'{name} has the shape {(vocab, dim)}')
+
+    stacks = _stacks(tensors)
+    for level, (count, kind) in stacks.items():
+        evidence = f'the last layer is {level}.{kind}.{count - 1}'
+        # The only module of a one-module model is called L here, whatever its name there.
+        see(f'{level[0] if len(stacks) == 2 else "L"}_layers', count, evidence)
+    _see_levels(tensors, stacks, see)
+    level, (_, kind) = next(iter(stacks.items()))
+    first = f'{level}.{kind}.0.'
+    if kind in _RECURRENT:
+        see('block', _RECURRENT[kind], f'there are tensors {first}*')
+    else:
+        mixes = f'{first}mlp_t.gate_up_proj.weight' in tensors
+        block, part = ('token_mixing', 'mlp_t') if mixes else ('attention', 'self_attn')
+        see('block', block, f'there are tensors {first}{part}.*')
+        name = f'{first}mlp.gate_up_proj.weight'
+        rows = shape(name, 2)
+        see('intermediate_size', rows[0] // 2, f'{name} has the shape {rows}')
+    name = 'puzzle_emb.weights'
+    ndim = 0
+    if name in tensors:
+        ids, ndim = shape(name, 2)
+        see('num_puzzle_identifiers', ids, f'{name} has the shape {(ids, ndim)}')
+    see('puzzle_emb_ndim', ndim, f'{name} has {ndim} columns' if ndim else f'no tensor {name}')
+    name = 'embed_pos.embedding_weight'
+    if name in tensors:
+        see('pos_encodings', 'learned', f'there is a tensor {name}')
+        see('total_len', shape(name, 2)[0], f'{name} has the shape {tensors[name].shape}')
+    name = f'{first}mlp_t.down_proj.weight'
+    if name in tensors:
+        see('total_len', shape(name, 2)[0], f'{name} has the shape {tensors[name].shape}')
+    for name in ('H_init', 'L_init'):
+        if name in tensors:
+            dtype = str(np.dtype(tensors[name].dtype))
+            see('forward_dtype', dtype, f'{name} is stored as {dtype}')
+    return findings
+
+
+def _stacks(tensors: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
+    """Level -> (layers, name of the list they stand in), H before L."""
+    found: dict[str, tuple[int, str]] = {}
+    for key in tensors:
+        if match := _LAYER.match(key):
+            level, kind, index = match[1], match[2], int(match[3])
+            found[level] = (max(found.get(level, (0, ''))[0], index + 1), kind)
+    if not found:
+        raise CheckpointFormatError(
+            'there is no tensor L_level.layers.0.*: not a model of this family.'
+        )
+    return dict(sorted(found.items()))
+
+
+def _see_levels(tensors, stacks, see) -> None:
+    lows = sum(re.fullmatch(r'L\d+_init', name) is not None for name in tensors)
+    if len(stacks) == 2:
+        see('levels', 'separate', 'there are tensors H_level.* and L_level.*')
+    elif lows or {'H_init', 'L_init'} <= set(tensors):
+        see('levels', 'shared', 'two states, but only one module L_level')
+    else:
+        see('levels', 'single', 'one state and one module')
+        see('closing_update', 'L_level' in stacks, f'the one module is {next(iter(stacks))}')
+    see('low_states', lows or 1, f'there are {lows} tensors L1_init, L2_init ...')
+
+
+def complete_model(
+    stated: Mapping[str, Any], findings: Mapping[str, Finding], source: str
+) -> ModelConfig:
+    """Joins what a configuration states with what the tensors show.
+
+    Args:
+      stated: settings of ModelConfig that the configuration really gives.
+      findings: result of ``infer_model``.
+      source: name of the configuration, for messages.
+
+    Raises:
+      CheckpointFormatError: both know a setting and differ, or neither knows one that matters.
+      ConfigError: the settings contradict each other.
+    """
+    values = dict(stated)
+    for setting, finding in findings.items():
+        if setting in ('intermediate_size', 'total_len'):
+            continue
+        if setting == 'forward_dtype':
+            # The compute type is a choice at load time; the file only has a habit.
+            values.setdefault(setting, finding.value)
+            continue
+        if values.setdefault(setting, finding.value) != finding.value:
+            raise CheckpointFormatError(
+                f'{source} says {setting}={values[setting]!r}, but the checkpoint has '
+                f'{finding.value!r}: {finding.evidence}. Use the configuration that the '
+                f'checkpoint was trained with.'
+            )
+    recurrent = findings['block'].value in _RECURRENT.values()
+    if findings['levels'].value != 'separate':
+        values.setdefault('H_layers', 0)
+    if recurrent:
+        # Fixed in this model: one update of each level, back-propagated as a whole.
+        values |= {'H_cycles': 1, 'L_cycles': 1, 'gradient_window': 'full'}
+        values.setdefault('pos_encodings', 'none')
+    if recurrent or findings['block'].value == 'token_mixing':
+        values.setdefault('num_heads', 1)
+    if 'learned' in values.get('pos_encodings', '') and 'pos_encodings' not in findings:
+        raise CheckpointFormatError(
+            f'{source} says pos_encodings=learned, but the tensor embed_pos.embedding_weight is '
+            f'missing.'
+        )
+    if 'intermediate_size' in findings:
+        values = _with_inner_size(values, findings['intermediate_size'], source)
+    else:
+        values['intermediate_size'] = 0
+    values = _with_seq_len(values, findings.get('total_len'), source)
+    # Nothing in the tensors shows these, and a wrong value gives wrong answers without an error.
+    lacking = [n for n in ('num_heads', 'H_cycles', 'L_cycles') if n not in values]
+    if 'pos_encodings' not in values:
+        lacking.append('pos_encodings (rope or none)')
+    if lacking:
+        raise CheckpointFormatError(
+            f'the tensors do not show {", ".join(lacking)}, and {source} does not say. Give the '
+            f'all_config.yaml of the training run, or write these settings into one, with --config.'
+        )
+    return ModelConfig(**values)
+
+
+def _with_inner_size(values: dict[str, Any], found: Finding, source: str) -> dict[str, Any]:
+    names = ('hidden_size', 'expansion', 'intermediate_size', 'round_mlp')
+    given = {name: values[name] for name in names if values.get(name) is not None}
+    plain = {'intermediate_size': 0, 'num_heads': 1, 'pos_encodings': 'none'}
+    by_rule = ModelConfig(**given | plain)
+    wanted = given.get('intermediate_size') or by_rule.mlp_dim
+    stated = given.get('intermediate_size') or 'expansion' in given
+    if stated and wanted != found.value:
+        raise CheckpointFormatError(
+            f'{source} gives the gated units an inner size of {wanted} (expansion '
+            f'{by_rule.expansion}), but the checkpoint has {found.value}: {found.evidence}.'
+        )
+    # 0 where the rule says the same, so that equal models have equal configurations.
+    return values | {'intermediate_size': 0 if by_rule.mlp_dim == found.value else found.value}
+
+
+def _with_seq_len(values: dict[str, Any], found: Finding | None, source: str) -> dict[str, Any]:
+    if found is None:
+        return values
+    prefix = values.get('puzzle_emb_len') or -(-values['puzzle_emb_ndim'] // values['hidden_size'])
+    seq_len = found.value - prefix
+    if values.get('seq_len') not in (None, 0, seq_len):
+        raise CheckpointFormatError(
+            f'{source} says seq_len={values["seq_len"]}, but the checkpoint has {seq_len} cells '
+            f'and {prefix} slots of the puzzle prefix: {found.evidence}.'
+        )
+    return values | {'seq_len': seq_len}

@@ -1,0 +1,240 @@
+"""The originals' ``all_config.yaml`` against our configuration, both ways.
+
+Sources: sapientinc/HRM config/cfg_pretrain.yaml, config/arch/hrm_v1.yaml, and
+SamsungSAILMontreal/TinyRecursiveModels config/arch/trm.yaml. The file is a dump of the training
+run's settings; sizes of the data set are not in it.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import os
+from typing import Any
+
+from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.interop.architecture import Finding
+from hrm_jax.interop.errors import CheckpointFormatError
+
+FILE_NAME = 'all_config.yaml'
+_MODEL_KEYS = (
+    'vocab_size', 'seq_len', 'num_puzzle_identifiers', 'H_cycles', 'L_cycles', 'H_layers',
+    'L_layers', 'hidden_size', 'num_heads', 'expansion', 'pos_encodings', 'rope_theta',
+    'rms_norm_eps', 'puzzle_emb_ndim', 'puzzle_emb_len', 'forward_dtype',
+)  # fmt: skip
+_SIZE_KEYS = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+_OPTIMIZER_KEYS = (
+    'lr', 'lr_min_ratio', 'lr_warmup_steps', 'beta1', 'beta2', 'weight_decay', 'puzzle_emb_lr',
+    'puzzle_emb_weight_decay',
+)  # fmt: skip
+_TRAIN_KEYS = ('global_batch_size', 'epochs', 'eval_interval')
+# Defaults of the model classes, for keys that a configuration may leave out.
+_DEFAULTS = {'rope_theta': 10000.0, 'rms_norm_eps': 1e-5}
+_TRM_PUZZLE_EMB_LEN = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a configuration file states, in our names.
+
+    Attributes:
+      model: settings of ModelConfig; only those that the file, or a default of the class that
+        it names, really gives.
+      rest: the other sections of ExperimentConfig, as nested mappings.
+      source: name of the file, for messages.
+    """
+
+    model: dict[str, Any]
+    rest: dict[str, Any]
+    source: str
+
+
+def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a YAML or JSON file that holds a mapping.
+
+    Raises:
+      CheckpointFormatError: it is neither.
+    """
+    import yaml  # comes with flax; only foreign configurations need it
+
+    with open(path, encoding='utf-8') as file:
+        try:
+            text = file.read()
+            try:  # first: to YAML, 1e-08 is text
+                values = json.loads(text)
+            except ValueError:
+                values = yaml.safe_load(text)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            what = str(error).replace('\n', ' ')
+            raise CheckpointFormatError(f'{path}: neither YAML nor JSON ({what}).') from error
+    if not isinstance(values, dict):
+        raise CheckpointFormatError(f'{path}: must hold a mapping; it holds {values!r:.80}.')
+    return values
+
+
+def from_original(
+    values: Mapping[str, Any], source: str, findings: Mapping[str, Finding]
+) -> Settings:
+    """Translates a parsed all_config.yaml, or the settings of a model alone.
+
+    Args:
+      values: with a section ``arch`` (a training run), or with the keys of that section.
+      source: name of the file, for messages.
+      findings: what the tensors show; they tell the model classes apart, whose defaults differ.
+    """
+    arch = values.get('arch', values)
+    if not isinstance(arch, Mapping):
+        raise CheckpointFormatError(f'{source}: arch must be a section; got {arch!r:.80}.')
+    model = {name: arch[name] for name in _MODEL_KEYS if arch.get(name) is not None}
+    model = _DEFAULTS | model | dict(values.get('hrm_jax') or {})
+    for name in ('expansion', 'rope_theta', 'rms_norm_eps'):
+        if name in model:
+            model[name] = float(model[name])
+    act = {
+        name: arch[name]
+        for name in ('halt_max_steps', 'halt_exploration_prob')
+        if arch.get(name) is not None
+    }
+    if 'halt_exploration_prob' in act:
+        act['halt_exploration_prob'] = float(act['halt_exploration_prob'])
+    if 'mlp_t' in arch:
+        model['block'] = 'token_mixing' if arch['mlp_t'] else 'attention'
+    if findings['block'].value not in ('attention', 'token_mixing'):
+        model.pop('block', None)
+    model, act = _of_family(arch, model, act, findings)
+    rest: dict[str, Any] = {'act': act}
+    loss = arch.get('loss')
+    if isinstance(loss, Mapping) and 'loss_type' in loss:
+        rest['loss'] = {'loss_type': loss['loss_type']}
+    if 'arch' in values:
+        rest |= _training(values)
+    return Settings(model, rest, source)
+
+
+def _of_family(arch, model, act, findings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Adds what is fixed in, or the default of, the class that has such tensors."""
+    levels = findings['levels'].value
+    if levels == 'separate':
+        return model, act
+    model = model | {'H_layers': 0}
+    if levels == 'single' and not findings['closing_update'].value:
+        # transformers_baseline: its one stack is the H level, which runs once per ACT step.
+        model |= {'L_layers': arch.get('H_layers', findings['L_layers'].value)}
+        model |= {'H_cycles': 1, 'L_cycles': 1, 'gradient_window': 'full'}
+        return model, act
+    model['gradient_window'] = 'last_cycle'
+    if findings['puzzle_emb_ndim'].value:
+        model.setdefault('puzzle_emb_len', _TRM_PUZZLE_EMB_LEN)
+    halt_only = arch.get('no_ACT_continue', True)
+    return model, act | {'halting': 'halt_only' if halt_only else 'q_learning'}
+
+
+def _training(values: Mapping[str, Any]) -> dict[str, Any]:
+    optimizer = {n: float(values[n]) for n in _OPTIMIZER_KEYS if values.get(n) is not None}
+    if 'lr_warmup_steps' in optimizer:
+        optimizer['lr_warmup_steps'] = round(optimizer['lr_warmup_steps'])
+    if values.get('ema'):
+        optimizer['ema_decay'] = float(values.get('ema_rate', 0.999))
+    if values.get('freeze_weights') is not None:
+        optimizer['freeze_weights'] = bool(values['freeze_weights'])
+    train = {n: int(values[n]) for n in _TRAIN_KEYS if values.get(n) is not None}
+    train.setdefault('eval_interval', 0)
+    paths = values.get('data_paths') or [values.get('data_path')]
+    rest: dict[str, Any] = {'optimizer': optimizer, 'train': train}
+    if paths[0]:
+        rest['data'] = {'path': str(paths[0])}
+    if values.get('seed') is not None:
+        rest['seed'] = int(values['seed'])
+    if values.get('run_name'):
+        rest['name'] = str(values['run_name'])
+    return rest
+
+
+def to_original(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns our configuration as the mapping that the originals dump to all_config.yaml.
+
+    Raises:
+      CheckpointFormatError: the model has a part that no original has.
+    """
+    model, act, optimizer = config.model, config.act, config.optimizer
+    arch: dict[str, Any] = {
+        'name': _class_name(model),
+        'loss': {'name': 'losses@ACTLossHead', 'loss_type': config.loss.loss_type},
+        'halt_exploration_prob': act.halt_exploration_prob,
+        'halt_max_steps': act.halt_max_steps,
+    }
+    skipped = (*_SIZE_KEYS, 'puzzle_emb_len')
+    arch |= {name: getattr(model, name) for name in _MODEL_KEYS if name not in skipped}
+    arch['expansion'] = _expansion(model)
+    if model.block == 'token_mixing':
+        arch['mlp_t'] = True
+    from_trm = model.levels != 'separate'
+    if from_trm:
+        arch |= {
+            'mlp_t': model.block == 'token_mixing',
+            'puzzle_emb_len': model.puzzle_emb_len,
+            'no_ACT_continue': act.halting == 'halt_only',
+        }
+    if model.levels == 'single' and not model.closing_update:
+        arch['H_layers'] = model.L_layers
+    if model.is_recurrent:
+        del arch['H_cycles'], arch['L_cycles']
+    values: dict[str, Any] = {'arch': arch, 'data_path': config.data.path}
+    if from_trm:
+        values |= {'data_paths': [values.pop('data_path')], 'evaluators': []}
+        values |= {'ema': optimizer.ema_decay > 0, 'ema_rate': optimizer.ema_decay or 0.999}
+    values |= {name: getattr(config.train, name) for name in _TRAIN_KEYS}
+    values['eval_interval'] = config.train.eval_interval or None
+    values |= {name: getattr(optimizer, name) for name in _OPTIMIZER_KEYS}
+    values |= {
+        'project_name': None,
+        'run_name': config.name,
+        'checkpoint_path': None,
+        'seed': config.seed,
+        'checkpoint_every_eval': False,
+        'eval_save_outputs': [],
+        # The originals take the sizes from the data set and ignore keys that they do not know.
+        'hrm_jax': {name: getattr(model, name) for name in _SIZE_KEYS},
+    }
+    return values
+
+
+def _class_name(model: ModelConfig) -> str:
+    """``file@class`` under models/ of the repository that has this architecture."""
+    if model.is_recurrent:
+        version = 'v2' if model.block == 'sru' else 'v3'
+        return f'hrm.hrm_act_{version}@HierarchicalReasoningModel_ACT{version.upper()}'
+    if model.levels == 'single' and not model.closing_update:
+        return 'recursive_reasoning.transformers_baseline@Model_ACTV2'
+    if model.levels == 'separate':
+        folder = 'recursive_reasoning.hrm' if model.block == 'token_mixing' else 'hrm.hrm_act_v1'
+        return f'{folder}@HierarchicalReasoningModel_ACTV1'
+    file = 'trm_hier6' if model.low_states > 1 else 'trm'
+    file = 'trm_singlez' if model.levels == 'single' else file
+    return f'recursive_reasoning.{file}@TinyRecursiveReasoningModel_ACTV1'
+
+
+def _expansion(model: ModelConfig) -> float:
+    """The expansion that gives the inner size of the gated units by the original's rule.
+
+    Raises:
+      CheckpointFormatError: there is none.
+    """
+    rule = dataclasses.replace(model, intermediate_size=0)
+    if rule.mlp_dim == model.mlp_dim:
+        return model.expansion
+    expansion = model.mlp_dim * 1.5 / model.hidden_size
+    if dataclasses.replace(rule, expansion=expansion).mlp_dim != model.mlp_dim:
+        raise CheckpointFormatError(
+            f'model.intermediate_size is {model.mlp_dim}, but the original has multiples of 256 '
+            f'only. Save as huggingface or safetensors.'
+        )
+    return expansion
+
+
+def write_yaml(path: str | os.PathLike, values: Mapping[str, Any]) -> None:
+    """Writes the mapping as the originals do, keys sorted."""
+    import yaml
+
+    # json first: turns tuples and numpy numbers into what safe_dump knows.
+    with open(path, 'w', encoding='utf-8') as file:
+        yaml.safe_dump(json.loads(json.dumps(values)), file)

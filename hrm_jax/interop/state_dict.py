@@ -1,0 +1,188 @@
+"""State dicts (names and arrays, from whatever file) against ``Weights``, both ways.
+
+Two ways to name the same tensors exist: the original's and that of transformers. Both store
+linear weights as (out, in). Names and types that a source has and ours does not need are kept
+in ``meta['source']``, so that the way back gives the same names, order, types and bytes.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import os
+import re
+from typing import Any
+
+from flax import traverse_util
+import ml_dtypes
+import numpy as np
+
+from hrm_jax.checkpoint import Weights
+from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.interop import architecture, official
+from hrm_jax.interop.architecture import Finding
+from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax.interop.original_config import Settings
+
+# transformers' name -> the original's, for the tensors whose names differ.
+_TRANSFORMERS_NAMES = {
+    'embed_tokens.weight': 'embed_tokens.embedding_weight',
+    'embed_pos.weight': 'embed_pos.embedding_weight',
+    'puzzle_emb.weight': 'puzzle_emb.weights',
+}
+_ORIGINAL_NAMES = {there: name for name, there in _TRANSFORMERS_NAMES.items()}
+ORIGINAL_PREFIX = '_orig_mod.model.inner.'  # torch.compile around the loss head around the model
+TRANSFORMERS_PREFIX = 'model.inner.'  # HrmForCausalLM; HrmModel alone has 'inner.'
+_FLOATS = tuple(map(np.dtype, (np.float32, np.float16, ml_dtypes.bfloat16)))
+# Cells of a puzzle by the name of its data set, for rotary models whose data are not at hand.
+_KNOWN_SEQ_LEN = {'sudoku': 81, 'arc': 900, 'maze-30x30': 900}
+
+
+def to_weights(
+    tensors: Mapping[str, np.ndarray],
+    findings: Mapping[str, Finding],
+    settings: Settings,
+    *,
+    step: int = 0,
+    seq_len: int = 0,
+    forward_dtype: str = '',
+) -> Weights:
+    """Makes weights of ours from a state dict and what a configuration says about it.
+
+    Args:
+      tensors: result of ``unify_names``; may be memory mapped. A large puzzle table is not
+        copied.
+      findings: what the tensors show (``architecture.infer_model``).
+      settings: what the configuration states.
+      step: train steps done.
+      seq_len: cells of a puzzle, where neither tensors nor configuration show it.
+      forward_dtype: type to compute in, in place of the checkpoint's.
+
+    Raises:
+      CheckpointFormatError: names the tensor or setting that is missing, not known, of another
+        shape, or that contradicts the configuration.
+      ConfigError: the settings contradict each other.
+    """
+    dtypes = {name: str(array.dtype) for name, array in tensors.items()}
+    stated = dict(settings.model)
+    if seq_len:
+        stated['seq_len'] = seq_len
+    if forward_dtype:
+        stated['forward_dtype'] = forward_dtype
+    model = architecture.complete_model(stated, findings, settings.source)
+    model = _sized(model, settings)
+    try:
+        params, constants, table = official.from_official(_cast(tensors, model), model)
+    except ValueError as error:
+        raise CheckpointFormatError(str(error)) from error
+    config = ExperimentConfig.from_dict(settings.rest | {'model': dataclasses.asdict(model)})
+    usual = _usual_dtypes(model, tensors)
+    source = {
+        'dtypes': {name: dtype for name, dtype in dtypes.items() if dtype != usual[name]},
+    }
+    sizes = {
+        name: getattr(model, name) for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+    }
+    meta = {'dataset': sizes, 'metrics': {}, 'source': source}
+    return Weights(step, params, None, constants, table, config, meta)
+
+
+def unify_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Returns the tensors under the original's names, and the prefix cut off them.
+
+    Raises:
+      CheckpointFormatError: the prefixes differ.
+    """
+    tensors, prefixes = {}, {}
+    for name, array in state.items():
+        short = official.strip_prefix(name)
+        prefixes.setdefault(name[: len(name) - len(short)], name)
+        tensors[_TRANSFORMERS_NAMES.get(short, short)] = array
+    if len(prefixes) != 1:
+        raise CheckpointFormatError(
+            f'all tensors must have the same prefix; got {", ".join(prefixes.values())}.'
+        )
+    return tensors, next(iter(prefixes))
+
+
+def _sized(model: ModelConfig, settings: Settings) -> ModelConfig:
+    if model.prefix_len == 0 and not model.num_puzzle_identifiers:
+        model = dataclasses.replace(model, num_puzzle_identifiers=1)
+    if model.seq_len:
+        return model
+    path = settings.rest.get('data', {}).get('path', '')
+    metadata = os.path.join(path, 'train', 'dataset.json')
+    if path and os.path.exists(metadata):
+        with open(metadata, encoding='utf-8') as file:
+            return dataclasses.replace(model, seq_len=int(json.load(file)['seq_len']))
+    folder = os.path.basename(path.rstrip('/')).lower()
+    for name, cells in _KNOWN_SEQ_LEN.items():
+        if folder.startswith(name):
+            return dataclasses.replace(model, seq_len=cells)
+    raise CheckpointFormatError(
+        f'the tensors do not show the number of cells of a puzzle, and {settings.source} does not '
+        f'say. Give it with --seq_len (81 for Sudoku, 900 for 30x30 mazes and ARC).'
+    )
+
+
+def _usual_dtypes(model: ModelConfig, names: Any) -> dict[str, str]:
+    """The type each tensor has in a checkpoint that the original writes."""
+    return {name: model.forward_dtype if _is_constant(name) else 'float32' for name in names}
+
+
+def _is_constant(name: str) -> bool:
+    return re.fullmatch(r'[HL]\d*_init', name) is not None
+
+
+def _cast(tensors: Mapping[str, np.ndarray], model: ModelConfig) -> dict[str, np.ndarray]:
+    for name, array in tensors.items():
+        if array.dtype not in _FLOATS:
+            raise CheckpointFormatError(
+                f'{name} must be float32, bfloat16 or float16; it is {array.dtype}.'
+            )
+    usual = _usual_dtypes(model, tensors)
+    return {
+        name: array.astype(np.dtype(usual[name]), copy=False) for name, array in tensors.items()
+    }
+
+
+def to_state(
+    weights: Weights, naming: str = 'original', prefix: str | None = None, use_ema: bool = True
+) -> dict[str, np.ndarray]:
+    """Returns the state dict of weights, in the original's order.
+
+    Args:
+      weights: parameters of ours.
+      naming: ``original`` or ``transformers``.
+      prefix: put before every name; None: what the weights came with, or else the usual one.
+      use_ema: takes the moving average of the parameters where there is one, as the TRM
+        repository does when it saves.
+
+    Raises:
+      CheckpointFormatError: the model has a parameter that no original has.
+    """
+    source = weights.meta.get('source', {})
+    same_naming = source.get('naming', 'original') == naming
+    if prefix is None:
+        usual = ORIGINAL_PREFIX if naming == 'original' else TRANSFORMERS_PREFIX
+        prefix = source['prefix'] if source and same_naming else usual
+    params = weights.ema if use_ema and weights.ema is not None else weights.params
+    _check_has_names(params, weights.config.model)
+    state = official.to_official(
+        params, weights.constants, weights.puzzle_table, weights.config.model, prefix=''
+    )
+    for name, dtype in source.get('dtypes', {}).items():
+        state[name] = state[name].astype(np.dtype(dtype))
+    if naming == 'transformers':
+        state = {_ORIGINAL_NAMES.get(name, name): array for name, array in state.items()}
+    return {prefix + name: array for name, array in state.items()}
+
+
+def _check_has_names(params: Any, model: ModelConfig) -> None:
+    """Options that no original has (biases, learned states ...) must not get lost silently."""
+    named = {e.path for e in official.entries(model) if e.collection == 'params'}
+    nameless = set(traverse_util.flatten_dict(params)) - named
+    if nameless:
+        raise CheckpointFormatError(
+            f'{", ".join(sorted("/".join(path) for path in nameless))}: no original has such a '
+            f'parameter, so this format has no name for it. Keep the model as a checkpoint of ours.'
+        )

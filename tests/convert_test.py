@@ -1,0 +1,394 @@
+"""Tests of conversions between formats, and of what is refused."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import types
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from hrm_jax import checkpoint_tool, convert, eval_step
+from hrm_jax.checkpoint import CheckpointError
+from hrm_jax.config import ModelConfig
+from hrm_jax.interop import (
+    formats,
+    hub,
+    official,
+    orbax_io,
+    safetensors_io,
+    torch_reader,
+    torch_writer,
+)
+from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax.model import hrm
+
+SHARED = pathlib.Path(__file__).resolve().parent.parent.parent / 'shared' / 'fixtures'
+CORE = ('rope', 'learned', 'no_puzzle_emb', 'puzzle_emb_pad', 'cycles_3x4')
+VARIANTS = (
+    'trm_att', 'trm_mlp_t', 'trm_att_learned_len0', 'trm_att_actcont', 'trm_singlez', 'trm_hier6',
+    'trm_baseline', 'trm_repo_hrm_mlp_t', 'hrm_sru_v2', 'hrm_srupp_v3',
+)  # fmt: skip
+RUN_TOO = ('trm_att', 'trm_mlp_t', 'hrm_sru_v2', 'hrm_srupp_v3')  # the rest: experiments.parity
+needs_fixtures = pytest.mark.skipif(
+    not SHARED.exists(), reason='the recorded numbers of the originals are not beside the checkout'
+)
+ARCH = {
+    'name': 'hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1', 'H_cycles': 2, 'L_cycles': 1,
+    'H_layers': 2, 'L_layers': 1, 'hidden_size': 16, 'num_heads': 2, 'expansion': 4,
+    'pos_encodings': 'rope', 'puzzle_emb_ndim': 16, 'halt_max_steps': 4,
+    'halt_exploration_prob': 0.1, 'loss': {'loss_type': 'softmax_cross_entropy'},
+}  # fmt: skip
+RUN = {'arch': ARCH, 'data_path': 'data/sudoku-extreme-1k', 'lr': 1e-4, 'epochs': 10,
+       'eval_interval': 5, 'global_batch_size': 8}  # fmt: skip
+
+
+def _state(prefix='_orig_mod.model.inner.', init_dtype=ml_dtypes.bfloat16):
+    """A checkpoint as the original writes it, of the architecture ARCH, with random numbers."""
+    random = np.random.default_rng(0)
+    shapes = {'H_init': (16,), 'L_init': (16,), 'embed_tokens.embedding_weight': (11, 16),
+              'lm_head.weight': (11, 16), 'q_head.weight': (2, 16), 'q_head.bias': (2,),
+              'puzzle_emb.weights': (3, 16)}  # fmt: skip
+    for layer in ('H_level.layers.0', 'H_level.layers.1', 'L_level.layers.0'):
+        shapes |= {f'{layer}.self_attn.qkv_proj.weight': (48, 16),
+                   f'{layer}.self_attn.o_proj.weight': (16, 16),
+                   f'{layer}.mlp.gate_up_proj.weight': (512, 16),
+                   f'{layer}.mlp.down_proj.weight': (16, 256)}  # fmt: skip
+    state = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    state |= {name: state[name].astype(init_dtype) for name in ('H_init', 'L_init')}
+    return {prefix + name: array for name, array in state.items()}
+
+
+def _write(folder, state=None, run=None):
+    folder.mkdir(exist_ok=True)
+    torch_writer.write_torch(folder / 'step_12', state or _state())
+    (folder / 'all_config.yaml').write_text(json.dumps(run or RUN))  # JSON is YAML
+    return folder
+
+
+def _assert_same_states(actual, expected):
+    assert list(actual) == list(expected)
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype, name
+        assert actual[name].shape == array.shape, name
+        assert actual[name].tobytes() == array.tobytes(), name
+
+
+@pytest.mark.parametrize('prefix', ['_orig_mod.model.inner.', 'model.inner.'])
+@pytest.mark.parametrize('way', ['orbax', 'huggingface', 'safetensors'])
+def test_torch_to_another_format_and_back_gives_the_same_bytes(tmp_path, capsys, way, prefix):
+    source = _write(tmp_path / 'source', _state(prefix))
+    middle = tmp_path / ('model.safetensors' if way == 'safetensors' else 'middle')
+    assert convert.main([str(source), str(middle), '--format', way, '--verify']) == 0
+    flags = [] if way == 'orbax' else ['--prefix', prefix]  # orbax remembers it
+    back = tmp_path / 'back' / 'step_12'
+    assert convert.main([str(middle), str(back), *flags, '--verify']) == 0
+    assert capsys.readouterr().out.count('verified: 19 tensors') == 2
+    _assert_same_states(torch_reader.read_torch(back), _state(prefix))
+    first, second = formats.load(source), formats.load(tmp_path / 'back')
+    assert second.step == 12
+    assert dataclasses.replace(second.config, name='') == dataclasses.replace(first.config, name='')
+
+
+def test_types_of_a_source_come_back(tmp_path):
+    state = {name: array.astype(ml_dtypes.bfloat16) for name, array in _state().items()}
+    weights = formats.load(_write(tmp_path / 'a', state))
+    assert {leaf.dtype for leaf in jax.tree.leaves(weights.params)} == {np.dtype(np.float32)}
+    orbax_io.write_weights(tmp_path / 'ours', weights)
+    formats.save(formats.load(tmp_path / 'ours'), tmp_path / 'step_9', 'torch')
+    _assert_same_states(torch_reader.read_torch(tmp_path / 'step_9'), state)
+
+
+def test_the_configuration_follows(tmp_path):
+    run = RUN | {'arch': ARCH | {'rms_norm_eps': 1e-6}, 'lr_warmup_steps': 7.0, 'ema': True}
+    config = formats.load(_write(tmp_path / 'a', run=run)).config
+    assert (config.model.seq_len, config.model.vocab_size) == (81, 11)
+    assert config.model.num_puzzle_identifiers == 3
+    assert config.model.forward_dtype == 'bfloat16'
+    assert config.model.rms_norm_eps == 1e-6
+    assert (config.act.halt_max_steps, config.loss.loss_type) == (4, 'softmax_cross_entropy')
+    assert (config.optimizer.lr_warmup_steps, config.optimizer.ema_decay) == (7, 0.999)
+    assert config.train.global_batch_size == 8
+
+
+def _without(name):
+    return {key: value for key, value in _state().items() if not key.endswith(name)}
+
+
+def _with(name, array):
+    return _state() | {'_orig_mod.model.inner.' + name: array}
+
+
+@pytest.mark.parametrize(
+    ('state', 'arch', 'message'),
+    [
+        (_without('q_head.bias'), {}, r'missing: q_head\.bias'),
+        (_without('embed_tokens.embedding_weight'), {}, r'embed_tokens\.embedding_weight is missi'),
+        (_with('extra.weight', np.zeros(2, np.float32)), {}, r'not known: extra\.weight'),
+        (_with('lm_head.weight', np.zeros((11, 8), np.float32)), {}, r'lm_head\.weight must have'),
+        (_with('lm_head.weight', np.zeros((11, 16), np.int32)), {}, r'lm_head\.weight must be flo'),
+        (
+            _with('puzzle_emb.weights', np.zeros(3, np.float32)),
+            {},
+            r'puzzle_emb\.weights must have',
+        ),
+        (_state() | {'other.q_head.bias': np.zeros(2, np.float32)}, {}, r'other\.q_head\.bias'),
+        (None, {'H_layers': 3}, 'H_layers=3, but the checkpoint has 2.*H_level.layers.1'),
+        (None, {'hidden_size': 32}, 'hidden_size=32, but the checkpoint has 16'),
+        (None, {'expansion': 40}, r'inner size of 512.*L_level|inner size of 512.*H_level'),
+        (None, {'puzzle_emb_ndim': 32}, 'puzzle_emb_ndim=32, but'),
+        (None, {'pos_encodings': 'learned'}, r'embed_pos\.embedding_weight is missing'),
+        (None, {'mlp_t': True}, "block='token_mixing', but the checkpoint has 'attention'"),
+        (None, {'num_heads': None}, 'do not show num_heads'),
+        (None, {'num_heads': 3}, 'multiple of model.num_heads'),
+        (None, {'forward_dtype': 'float8'}, 'forward_dtype must be one of'),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, capsys, state, arch, message):
+    source = _write(tmp_path / 'a', state, RUN | {'arch': ARCH | arch})
+    for destination in ('ours', 'out/step_12', 'x.safetensors'):
+        assert convert.main([str(source), str(tmp_path / destination)]) == 1
+        error = capsys.readouterr().err
+        with pytest.raises(AssertionError, match=message):
+            raise AssertionError(error)
+        assert error.count('\n') == 1
+    assert os.listdir(tmp_path) == ['a']
+
+
+def test_damaged_sources_write_nothing(tmp_path, capsys):
+    source = _write(tmp_path / 'a')
+    whole = (source / 'step_12').read_bytes()
+    (source / 'step_12').write_bytes(whole[: len(whole) // 2])
+    assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
+    assert 'cut short' in capsys.readouterr().err
+    (source / 'step_12').write_bytes(whole)
+    (source / 'all_config.yaml').write_text('arch: [')
+    assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
+    assert 'neither YAML nor JSON' in capsys.readouterr().err
+    assert convert.main([str(tmp_path / 'nothing'), str(tmp_path / 'ours')]) == 1
+    assert 'no such file' in capsys.readouterr().err
+    assert convert.main([str(tmp_path), str(tmp_path / 'ours')]) == 1
+    assert 'holds no checkpoint' in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ['a']
+
+
+def test_existing_files_are_kept_unless_told(tmp_path, capsys):
+    source = _write(tmp_path / 'a')
+    for kind in ('torch', 'huggingface', 'safetensors'):
+        arguments = [str(source), str(tmp_path / kind), '--format', kind]
+        assert convert.main(arguments) == 0
+        assert convert.main(arguments) == 1
+        assert 'exists already' in capsys.readouterr().err
+        assert convert.main([*arguments, '--overwrite']) == 0
+    weights = formats.load(source)
+    orbax_io.write_weights(tmp_path / 'ours', weights)
+    with pytest.raises(CheckpointFormatError, match='exists already'):
+        orbax_io.write_weights(tmp_path / 'ours', weights)
+
+
+def test_rotary_models_need_the_number_of_cells(tmp_path):
+    source = _write(tmp_path / 'a', run=RUN | {'data_path': 'data/mine'})
+    with pytest.raises(CheckpointFormatError, match='--seq_len'):
+        formats.load(source)
+    assert formats.load(source, seq_len=9).config.model.seq_len == 9
+    (source / 'all_config.yaml').unlink()
+    with pytest.raises(CheckpointFormatError, match=r'do not show num_heads.*no configuration'):
+        formats.load(source)
+
+
+def test_large_tables_are_written_in_pieces(tmp_path, monkeypatch):
+    weights = formats.load(_write(tmp_path / 'a'))
+    table = np.arange(700 * 16, dtype=np.float32).reshape(700, 16)
+    monkeypatch.setattr(orbax_io, '_LARGE_BYTES', 2**10)
+    monkeypatch.setattr(orbax_io, '_PIECE_BYTES', 2**12)
+    large = dataclasses.replace(weights, puzzle_table=table)
+    path = orbax_io.write_weights(tmp_path / 'ours', large)
+    np.testing.assert_array_equal(orbax_io.read_weights(path).puzzle_table, table)
+    assert os.listdir(tmp_path / 'ours' / 'checkpoints') == ['12']
+
+    def fail(*_):
+        raise OSError('no space left')
+
+    monkeypatch.setattr(orbax_io, '_replace_array', fail)
+    with pytest.raises(OSError, match='no space'):
+        orbax_io.write_weights(tmp_path / 'other', large)
+    assert os.listdir(tmp_path / 'other' / 'checkpoints') == []
+    with pytest.raises(CheckpointError):
+        orbax_io.read_weights(tmp_path / 'other')
+
+
+def test_parameters_without_a_name_are_not_lost(tmp_path):
+    weights = formats.load(_write(tmp_path / 'a'))
+    params = dict(weights.params) | {'novelty': {'kernel': np.ones(2, np.float32)}}
+    with pytest.raises(CheckpointFormatError, match='novelty/kernel'):
+        formats.save(dataclasses.replace(weights, params=params), tmp_path / 'b', 'torch')
+    model = dataclasses.replace(weights.config.model, intermediate_size=300)
+    config = dataclasses.replace(weights.config, model=model)
+    with pytest.raises(CheckpointFormatError, match='multiples of 256'):
+        formats.save(dataclasses.replace(weights, config=config), tmp_path / 'b', 'torch')
+    assert os.listdir(tmp_path) == ['a']
+
+
+def test_averages_are_exported(tmp_path):
+    weights = formats.load(_write(tmp_path / 'a'))
+    average = jax.tree.map(lambda x: x + 1, weights.params)
+    path = formats.save(dataclasses.replace(weights, ema=average), tmp_path / 'b', 'orbax')
+    again = formats.load(path)
+    name = '_orig_mod.model.inner.q_head.bias'
+    for use_ema, shift in ((True, 1), (False, 0)):
+        out = formats.save(again, tmp_path / f'step_{shift}', 'torch', use_ema=use_ema)
+        np.testing.assert_array_equal(torch_reader.read_torch(out)[name], _state()[name] + shift)
+
+
+def test_checkpoint_tool(tmp_path, capsys):
+    source = _write(tmp_path / 'a')
+    weights = formats.load(source)
+    formats.save(weights, tmp_path / 'ours', 'orbax')
+    assert checkpoint_tool.main(['list', str(tmp_path / 'ours')]) == 0
+    assert '12' in capsys.readouterr().out
+    assert checkpoint_tool.main(['list', str(source)]) == 0
+    assert 'step_12' in capsys.readouterr().out
+    assert checkpoint_tool.main(['inspect', str(tmp_path / 'ours')]) == 0
+    text = capsys.readouterr().out
+    for part in ('step: 12', '"seq_len": 81', '"hidden_size": 16', 'params/lm_head/kernel'):
+        assert part in text
+    assert checkpoint_tool.main(['compare', str(source), str(tmp_path / 'ours')]) == 0
+    weights.params['q_head']['bias'] = weights.params['q_head']['bias'] + np.float32(0.5)
+    formats.save(weights, tmp_path / 'other', 'orbax')
+    assert checkpoint_tool.main(['compare', str(source), str(tmp_path / 'other')]) == 1
+    assert 'params/q_head/bias: 100.0% of the values differ, at most 0.5' in capsys.readouterr().out
+    assert checkpoint_tool.main(['list', str(tmp_path)]) == 1
+    assert 'holds no checkpoints' in capsys.readouterr().err
+
+
+def test_hub_ids_without_a_network(tmp_path, monkeypatch, capsys):
+    class LocalEntryNotFoundError(Exception):
+        pass
+
+    def download(*_, **__):
+        raise LocalEntryNotFoundError('three\nlines\nof text')
+
+    fake = types.SimpleNamespace(snapshot_download=download)
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', fake)
+    assert convert.main(['sapientinc/HRM-checkpoint-ARC-2', str(tmp_path / 'ours')]) == 1
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert 'hf download sapientinc/HRM-checkpoint-ARC-2 --local-dir DIR' in error
+    source = _write(tmp_path / 'a')
+    fake.snapshot_download = lambda name, revision, allow_patterns: str(source)
+    assert hub.local_path('sapientinc/HRM-checkpoint-ARC-2') == str(source)
+    assert convert.main(['sapientinc/HRM-checkpoint-ARC-2', str(tmp_path / 'ours')]) == 0
+
+
+def _fixture(name):
+    folder = SHARED / ('core' if name.startswith('forward') else 'variants')
+    config = json.loads((folder / f'{name}.json').read_text())['config']
+    return folder, config, np.load(folder / f'{name}.npz')
+
+
+def _differences(weights, arrays, batch, step_name, first, q_names):
+    """Largest differences of logits and Q over the recorded ACT steps."""
+    config = weights.config
+    rows = hrm.gather_puzzle_rows(weights.puzzle_table, arrays[f'{batch}/puzzle_identifiers'])
+    inputs = arrays[f'{batch}/inputs']
+    latent = eval_step.fresh_latent(config, weights.params, weights.constants, len(inputs))
+    worst, number = 0.0, first
+    variables = {'params': weights.params, 'constants': weights.constants}
+    step = jax.jit(lambda z: hrm.HRM(config.model).apply(variables, z, inputs, rows))
+    while f'{step_name}{number}/logits' in arrays:
+        latent, outputs = step(latent)
+        expected = [arrays[f'{step_name}{number}/{name}'] for name in ('logits', *q_names)]
+        actual = (outputs.logits, outputs.q_halt, outputs.q_continue)
+        worst = max(worst, *(np.abs(a - e).max() for a, e in zip(actual, expected, strict=True)))
+        number += 1
+    assert number > first + 2
+    return worst
+
+
+@needs_fixtures
+@pytest.mark.parametrize('name', CORE)
+def test_original_checkpoints_give_the_recorded_outputs(tmp_path, name):
+    folder, config, arrays = _fixture(f'forward_{name}')
+    (tmp_path / 'all_config.yaml').write_text(json.dumps(config))
+    source = tmp_path / 'step_1'
+    source.write_bytes((folder / f'forward_{name}.pt').read_bytes())
+    formats.save(formats.load(tmp_path), tmp_path / 'ours', 'orbax')
+    weights = formats.load(tmp_path / 'ours')
+    names = ('q_halt_logits', 'q_continue_logits')
+    assert _differences(weights, arrays, 'batch', 'step', 1, names) < 1e-4
+    formats.save(weights, tmp_path / 'back', 'torch')
+    back = torch_reader.read_torch(tmp_path / 'back' / 'step_1')
+    _assert_same_states(back, torch_reader.read_torch(source))
+    assert 'torch' not in sys.modules
+
+
+@needs_fixtures
+def test_the_bfloat16_checkpoint_step_by_step(tmp_path):
+    folder, config, arrays = _fixture('forward_bf16')
+    (tmp_path / 'all_config.yaml').write_text(json.dumps(config))
+    (tmp_path / 'step_1').write_bytes((folder / 'forward_bf16.pt').read_bytes())
+    weights = formats.load(tmp_path)
+    model = weights.config.model
+    assert model.forward_dtype == 'bfloat16'
+    rows = hrm.gather_puzzle_rows(weights.puzzle_table, arrays['batch/puzzle_identifiers'])
+    variables = {'params': weights.params, 'constants': weights.constants}
+    latent = eval_step.fresh_latent(weights.config, weights.params, weights.constants, 4)
+    step = jax.jit(lambda z: hrm.HRM(model).apply(variables, z, arrays['batch/inputs'], rows))
+    for number in range(1, 5):
+        _, outputs = step(latent)
+        expected = arrays[f'step{number}/logits']
+        # Logits reach 4 in size, where bfloat16 counts in steps of 1/64 to 1/32.
+        np.testing.assert_allclose(
+            np.float32(outputs.logits), expected, rtol=0, atol=0.04, err_msg=f'step {number}'
+        )
+        for q, name in ((outputs.q_halt, 'q_halt'), (outputs.q_continue, 'q_continue')):
+            np.testing.assert_allclose(q, arrays[f'step{number}/{name}_logits'], rtol=0, atol=0.04)
+        dtype = np.dtype(ml_dtypes.bfloat16)
+        latent = dataclasses.replace(
+            latent,
+            high=arrays[f'step{number}/z_H'].astype(dtype),
+            low=arrays[f'step{number}/z_L'].astype(dtype),
+        )
+
+
+@needs_fixtures
+@pytest.mark.parametrize('name', VARIANTS)
+def test_relatives_convert(tmp_path, name):
+    _, config, arrays = _fixture(name)
+    params = {key[len('param/') :]: arrays[key] for key in arrays.files if key[:6] == 'param/'}
+    prefix = '_orig_mod.model.'
+    state = {prefix + key: array for key, array in params.items()}
+    _write(tmp_path / 'a', state, config)
+    formats.save(formats.load(tmp_path / 'a'), tmp_path / 'ours', 'orbax')
+    weights = formats.load(tmp_path / 'ours')
+    formats.save(weights, tmp_path / 'b', 'torch')
+    _assert_same_states(torch_reader.read_torch(tmp_path / 'b' / 'step_12'), state)
+    formats.save(weights, tmp_path / 'hf', 'huggingface')
+    for folder in ('b', 'hf'):  # the configuration went through all_config.yaml, config.json
+        again = formats.load(tmp_path / folder)
+        assert again.config.model == weights.config.model
+        assert again.config.act == weights.config.act
+    if name in RUN_TOO:
+        worst = _differences(again, arrays, 'in/eval', 'eval/step', 0, ('q_halt', 'q_continue'))
+        assert worst < 3e-4
+
+
+@needs_fixtures
+def test_names_and_shapes_of_the_full_size_model():
+    shapes = json.loads((SHARED / 'core' / 'full_size_shapes.json').read_text())['sudoku']
+    model = ModelConfig(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
+    expected = [(name, tuple(shape)) for name, shape, _, _ in shapes['state_dict']]
+    prefix = '_orig_mod.model.inner.'
+    assert [(prefix + entry.name, entry.shape) for entry in official.entries(model)] == expected
+
+
+def test_a_safetensors_file_carries_its_configuration(tmp_path):
+    weights = formats.load(_write(tmp_path / 'a'))
+    path = formats.save(weights, tmp_path / 'x.safetensors', 'safetensors')
+    _, metadata = safetensors_io.read_safetensors(path)
+    assert json.loads(metadata['hrm_jax'])['model']['hidden_size'] == 16
+    assert formats.load(path).config == weights.config
