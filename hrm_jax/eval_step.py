@@ -23,6 +23,7 @@ class EvalResult(struct.PyTreeNode):
       q_halt: float32 [B], logit.
       q_continue: float32 [B], logit.
       deeper: one ``Sums`` for each of ``eval.depth_multiples``.
+      logits: [B, S, V], or None where nobody asked for them.
     """
 
     sums: Sums
@@ -30,6 +31,7 @@ class EvalResult(struct.PyTreeNode):
     q_halt: jax.Array
     q_continue: jax.Array
     deeper: tuple[Sums, ...] = ()
+    logits: jax.Array | None = None
 
 
 def fresh_latent(config: ExperimentConfig, params: Any, constants: Any, rows: int) -> LatentState:
@@ -120,6 +122,7 @@ def eval_step(
     constants: Any,
     puzzle_table: jax.Array | None,
     batch: Batch,
+    with_logits: bool = False,
 ) -> EvalResult:
     """Answers a batch and scores the answers (pretrain.py, evaluate).
 
@@ -139,6 +142,7 @@ def eval_step(
         q_halt=outputs.q_halt,
         q_continue=outputs.q_continue,
         deeper=tuple(deeper),
+        logits=outputs.logits if with_logits else None,
     )
 
 
@@ -182,17 +186,19 @@ def make_depth_sweep(
 
 
 def make_eval_step(
-    config: ExperimentConfig, mesh: Mesh
+    config: ExperimentConfig, mesh: Mesh, with_logits: bool = False
 ) -> Callable[[Any, Any, jax.Array | None, Batch], EvalResult]:
     """Jits ``eval_step`` for the mesh: rows spread over it, weights wherever they are."""
 
     def step(params, constants, puzzle_table, batch):
         with partitioning.activate(mesh):
-            return eval_step(config, params, constants, puzzle_table, batch)
+            return eval_step(config, params, constants, puzzle_table, batch, with_logits)
 
     rows, whole = partitioning.batch_sharding(mesh), partitioning.replicated(mesh)
     return jax.jit(
         step,
         in_shardings=(None, None, None, rows),
-        out_shardings=EvalResult(whole, rows, rows, rows, deeper=whole),
+        out_shardings=EvalResult(
+            whole, rows, rows, rows, deeper=whole, logits=rows if with_logits else None
+        ),
     )

@@ -1,21 +1,40 @@
-"""Evaluation of a split: every puzzle gets the same number of ACT steps, as in the original."""
+"""Evaluation of a split.
+
+By default every puzzle gets the same number of ACT steps, as in the original; with
+``eval.halting=adaptive`` each leaves when its halting rule says so (adaptive.py).
+"""
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
+import numpy as np
 
-from hrm_jax import checkpoint, compatibility, eval_step, metrics, partitioning
+from hrm_jax import adaptive, checkpoint, compatibility, eval_step, metrics, partitioning
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, records
 from hrm_jax.eval_step import EvalResult
 from hrm_jax.plan import check_batch_size
+from hrm_jax.scoring.arc import ScoringError
+from hrm_jax.scoring.collect import Collector, score_arc_folder
+from hrm_jax.scoring.predictions import PredictionError
 from hrm_jax.writers import Progress
 
-EvalStep = Callable[[Any, Any, Any, Any], EvalResult]
+EvalStep = Callable[[Any, Any, Any, Any], EvalResult] | adaptive.Worker
+PREDICTIONS = 'predictions'
+_QUEUE = 8  # puzzles handed to the device at a time, per slot
+
+
+def make_step(config: ExperimentConfig, mesh: Mesh, with_logits: bool = False) -> EvalStep:
+    """Compiles what ``evaluate`` runs, as ``eval.halting`` says."""
+    size = config.eval_batch_size
+    if config.eval.halting == 'adaptive':
+        return adaptive.Worker(config, mesh, size, size * _QUEUE)
+    return eval_step.make_eval_step(config, mesh, with_logits)
 
 
 def evaluate(
@@ -25,30 +44,35 @@ def evaluate(
     dataset: records.PuzzleDataset,
     mesh: Mesh,
     should_stop: Callable[[], bool] = lambda: False,
+    collector: Collector | None = None,
 ) -> dict[str, float] | None:
     """Answers every puzzle of the split and returns its metrics.
 
     Args:
       config: the experiment; ``config.eval`` sets batch size and number of puzzles.
-      step: from ``eval_step.make_eval_step``.
+      step: from ``make_step``.
       weights: params, constants, puzzle table, on the mesh.
       dataset: the split.
       mesh: where to run.
       should_stop: asked between batches.
+      collector: takes every answer.
 
     Returns:
       ``eval/<set>/<metric>`` -> value; losses are means over puzzles here (in training they
       are means over rows), or None when it was told to stop.
     """
+    if isinstance(step, adaptive.Worker):
+        return _evaluate_adaptive(config, step, weights, dataset, should_stop, collector)
     size, limit = config.eval_batch_size, config.eval.max_examples
     batches = pipeline.eval_batches(
         dataset, size, jax.process_index(), jax.process_count(), max_examples=limit
     )
+    places: dict[str, int] = {}  # examples of each set that were answered
     found: dict[Any, metrics.EvalMetrics] = {}  # by set, or by set and deeper metric
     before = None
     count = pipeline.num_eval_batches(dataset, size, limit)
     with Progress('evaluate', count, unit='batch') as bar:
-        for set_name, batch, _ in batches:
+        for set_name, batch, real in batches:
             result = step(*weights, partitioning.put_global(batch, mesh))
             deeper = zip(config.eval.depth_metrics, result.deeper, strict=True)
             scored = {set_name: result.sums} | {(set_name, name): sums for name, sums in deeper}
@@ -57,6 +81,10 @@ def evaluate(
                 found[key] = found[key].merge(part) if key in found else part
             jax.block_until_ready(before)  # one batch late: the device always has work
             before = result.sums
+            if collector is not None:
+                place = places.get(set_name, 0)
+                _collect(collector, set_name, place, real, batch, result, config)
+                places[set_name] = place + real
             bar.update(1)
             if should_stop():
                 return None
@@ -67,6 +95,64 @@ def evaluate(
             else:
                 values['eval/' + '/'.join(key)] = float(collection.exact_accuracy.compute())
     return values
+
+
+def _collect(collector, set_name, place, real, batch, result, config) -> None:
+    """Hands over this process's rows of a batch, without those that only pad it."""
+    local = len(batch.inputs)
+    first = jax.process_index() * local
+    rows = slice(0, max(0, min(local, real - first)))
+    answers = {
+        name: partitioning.local_rows(getattr(result, name))[rows]
+        for name in ('predictions', 'q_halt', 'q_continue', 'logits')
+        if getattr(result, name) is not None
+    }
+    answers['steps'] = np.full(rows.stop, eval_step.depth(config))
+    example = place + first + np.arange(rows.stop)
+    collector.add(set_name, example, jax.tree.map(lambda x: x[rows], batch), answers)
+
+
+def _evaluate_adaptive(
+    config, worker, weights, dataset, should_stop, collector
+) -> dict[str, float] | None:
+    """Every process hands all puzzles over and gets all answers; the first one keeps them."""
+    limit, values = config.eval.max_examples, {}
+    count = pipeline.num_eval_batches(dataset, worker.queue, limit)
+    with Progress('evaluate', count, unit='batch') as bar:
+        for set_name in dataset.metadata.sets:
+            metadata = dataclasses.replace(dataset.metadata, sets=(set_name,))
+            one_set = dataclasses.replace(dataset, metadata=metadata)
+            seen: list[Any] = []
+            found = metrics.eval_metrics(adaptive.zero_sums())
+            for answers, sums in worker.answer(
+                weights, _real_rows(one_set, worker.queue, limit, seen, bar)
+            ):
+                found = found.merge(metrics.eval_metrics(sums))
+                if collector is not None and jax.process_index() == 0:
+                    puzzles = _joined(seen, answers.number, worker.queue)
+                    collector.add(set_name, answers.number, puzzles, vars(answers))
+                if should_stop():
+                    return None
+            values |= metrics.to_floats(found, f'eval/{set_name}')
+    return values
+
+
+def _real_rows(dataset, size, limit, seen, bar):
+    """Yields the batches without the rows that only pad the last one, and remembers them."""
+    for _, batch, real in pipeline.eval_batches(dataset, size, max_examples=limit):
+        batch = jax.tree.map(lambda x, real=real: x[:real], batch)
+        seen.append(batch)
+        yield batch
+        bar.update(1)
+
+
+def _joined(batches, number, size):
+    """Rows by their number in a stream of batches of ``size`` rows."""
+    pick = [(int(n) // size, int(n) % size) for n in number]
+    return jax.tree.map(
+        lambda *leaves: np.stack([leaves[b][r] for b, r in pick])
+        if pick else leaves[0][:0], *batches
+    )  # fmt: skip
 
 
 def describe(values: dict[str, float]) -> str:
@@ -83,10 +169,31 @@ def weights_of(
     return (ema if averaged else params), constants, puzzle_table
 
 
+def _arc_values(config, dataset, folder, say) -> dict[str, float]:
+    """Votes on ARC answers once all processes have written theirs."""
+    enough = {'predictions', 'q'} <= set(config.eval.save_outputs)
+    if dataset.metadata.task != 'arc' or not enough:
+        return {}
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices('predictions written')
+    if jax.process_index() != 0:
+        return {}
+    try:
+        return score_arc_folder(folder, dataset)
+    except (ScoringError, PredictionError) as error:
+        say(f'no ARC score: {error}')
+        return {}
+
+
 def evaluate_checkpoint(
     config: ExperimentConfig, workdir: Path, selector: str = 'latest', say=print
 ) -> dict[str, float]:
-    """Evaluates a saved model on ``eval.split`` of ``data.path``. Only reads the workdir.
+    """Evaluates a saved model on ``eval.split`` of ``data.path``.
+
+    Keeps what ``eval.save_outputs`` names in ``<workdir>/predictions/step_<step>_<split>``,
+    and scores ARC by votes from there; writes nothing else.
 
     Args:
       config: names the data and the model, which must be the checkpoint's.
@@ -118,6 +225,25 @@ def evaluate_checkpoint(
         'moving average of the weights' if weights_of(config, 0, saved.ema, 0, 0)[0] else 'weights'
     )
     say(f'evaluating step {saved.step} of {path.parent.parent} ({used})')
-    values = evaluate(config, eval_step.make_eval_step(config, mesh), weights, dataset, mesh)
+    step = make_step(config, mesh, 'logits' in config.eval.save_outputs)
+    folder = Path(workdir) / PREDICTIONS / f'step_{saved.step}_{config.eval.split}'
+    with contextlib.ExitStack() as stack:
+        collector = None
+        if config.eval.save_outputs:
+            facts = {
+                'data': str(Path(config.data.path).absolute()),
+                'split': config.eval.split,
+                'checkpoint': str(path.absolute()),
+                'halting': config.eval.halting,
+            }
+            # With early exit the first process has all answers.
+            shared = config.eval.halting == 'max'
+            writers = (jax.process_index(), jax.process_count()) if shared else (0, 1)
+            collector = Collector(folder, config.eval, dataset, facts, *writers)
+            stack.enter_context(collector)
+        values = evaluate(config, step, weights, dataset, mesh, collector=collector)
+    if collector is not None:
+        say(f'predictions: {folder}')
+        values |= _arc_values(config, dataset, folder, say)
     say(describe(values))
     return values

@@ -86,3 +86,9 @@ def put_global(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(
         lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), tree
     )
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """This process's rows of an array that is spread over rows, as ``put_global`` took them."""
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])

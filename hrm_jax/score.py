@@ -15,7 +15,7 @@ from hrm_jax.data import records
 from hrm_jax.interop import torch_reader
 from hrm_jax.interop.atomic import replacing
 from hrm_jax.interop.errors import CheckpointFormatError
-from hrm_jax.scoring import arc, arc_names, examples, predictions, text
+from hrm_jax.scoring import arc, arc_names, collect, examples, predictions, text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,13 +54,7 @@ def _score_arc(flags, files, dataset) -> dict:
     if maps is None:
         raise arc.ScoringError('give --data or --identifiers, so that augmentations are known.')
     tests = flags.test_puzzles and json.loads(pathlib.Path(flags.test_puzzles).read_text())
-    scorer = arc.ArcScorer(maps, tests or None)
-    wanted = ['puzzle_identifiers', 'inputs', 'predictions', 'q_halt']
-    wanted += [] if tests else ['labels']
-    for file in files:
-        for chunk in examples.chunks(file, *wanted, dataset=dataset):
-            scorer.add(**({'labels': None} | {name: chunk[name] for name in wanted}))
-    result = scorer.result()
+    result = collect.score_arc(files, maps, dataset, tests or None)
     _write_json(flags.submission, result.submission)
     _write_json(flags.per_puzzle, {k: dataclasses.asdict(v) for k, v in result.puzzles.items()})
     if result.missing:

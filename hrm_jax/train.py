@@ -19,13 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import begin as begin_lib
-from hrm_jax import checkpoint, eval_step, partitioning, summary, train_state, train_step
+from hrm_jax import checkpoint, partitioning, summary, train_state, train_step
 from hrm_jax import plan as plan_lib
 from hrm_jax import workdir as workdir_lib
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, segments
 from hrm_jax.early_stopping import EarlyStopping
-from hrm_jax.evaluate import describe, evaluate, weights_of
+from hrm_jax.evaluate import describe, evaluate, make_step, weights_of
 from hrm_jax.step_log import StepLog
 from hrm_jax.types import TrainState
 from hrm_jax.writers import Progress, Writers
@@ -90,7 +90,7 @@ def train(
         if start.data_position is not None:
             data.set_state(start.data_position)
         run_train_step = train_step.make_train_step(config, plan.total_steps, mesh)
-        run_eval_step = eval_step.make_eval_step(config, mesh)
+        run_eval_step = make_step(config, mesh)
 
         workdir_lib.write_atomically(workdir / 'config.json', config.to_json() + '\n')
         saver = resources.enter_context(checkpoint.Saver(workdir, config.checkpoint))

@@ -1,0 +1,129 @@
+"""Keeps what an evaluation answers (``eval.save_outputs``), and scores ARC from it."""
+
+from collections.abc import Iterable, Mapping
+import contextlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from hrm_jax.config import EvalConfig
+from hrm_jax.data.puzzles import PuzzleDataset
+from hrm_jax.scoring import arc, arc_names, examples, predictions
+from hrm_jax.types import IGNORE_LABEL_ID, Batch
+
+SUBMISSION = 'submission.json'
+
+
+class Collector:
+    """Writes the outputs that ``eval.save_outputs`` names, one folder per evaluation.
+
+    Args:
+      folder: see predictions.py.
+      config: names the outputs.
+      dataset: gives the types of the arrays.
+      facts: JSON-able facts about the evaluation.
+      process_index, process_count: this process among those that write.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        config: EvalConfig,
+        dataset: PuzzleDataset,
+        facts: Mapping[str, Any],
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        self.folder = pathlib.Path(folder)
+        self.wanted = config.save_outputs
+        self._process = (process_index, process_count)
+        metadata = dataset.metadata
+        self._facts = dict(facts) | {'task': metadata.task, 'vocab_size': metadata.vocab_size}
+        self._types = {
+            'predictions': predictions.smallest_dtype(metadata.vocab_size - 1),
+            'inputs': predictions.smallest_dtype(metadata.vocab_size - 1),
+            'labels': predictions.smallest_dtype(metadata.vocab_size - 1, IGNORE_LABEL_ID),
+            'logits': np.dtype(np.float32),
+        }
+        self._writers: dict[str, predictions.Writer] = {}
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> 'Collector':
+        self._open.__enter__()
+        return self
+
+    def __exit__(self, *error) -> bool | None:
+        return self._open.__exit__(*error)
+
+    def add(
+        self, set_name: str, example: np.ndarray, batch: Batch, answers: Mapping[str, np.ndarray]
+    ) -> None:
+        """Writes rows.
+
+        Args:
+          set_name: set of the split.
+          example: int [n], places in the set.
+          batch: the puzzles, n rows.
+          answers: ``predictions``, ``q_halt``, ``q_continue``, ``steps`` and, where wanted,
+            ``logits``; n rows each.
+        """
+        if set_name not in self._writers:
+            writer = predictions.Writer(self.folder, set_name, self._facts, *self._process)
+            self._writers[set_name] = self._open.enter_context(writer)
+        rows = {
+            'example': np.asarray(example, np.int64),
+            'puzzle_identifiers': np.asarray(batch.puzzle_identifiers, np.int32),
+            'steps': np.asarray(answers['steps'], np.int32),
+        }
+        if 'q' in self.wanted:
+            rows |= {n: np.asarray(answers[n], np.float32) for n in ('q_halt', 'q_continue')}
+        found = {'inputs': batch.inputs, 'labels': batch.labels} | dict(answers)
+        for name in self._types:
+            if name in self.wanted:
+                rows[name] = np.asarray(found[name]).astype(self._types[name])
+        self._writers[set_name].add(**rows)
+
+
+def score_arc(
+    files: Iterable[predictions.PredictionFile],
+    maps: arc_names.PuzzleMaps,
+    dataset: PuzzleDataset | None = None,
+    test_puzzles: Mapping[str, Any] | None = None,
+) -> arc.ArcResult:
+    """Scores prediction files of ARC puzzles.
+
+    Args:
+      files: merged, whatever process or checkpoint they are of.
+      maps: what the puzzle identifiers stand for.
+      dataset: where inputs and labels come from, if the files hold none.
+      test_puzzles: see ``arc.ArcScorer``.
+
+    Raises:
+      ScoringError, PredictionError: the files do not fit, or lack something.
+    """
+    scorer = arc.ArcScorer(maps, test_puzzles)
+    wanted = ['puzzle_identifiers', 'inputs', 'predictions', 'q_halt']
+    wanted += [] if test_puzzles else ['labels']
+    for file in files:
+        for chunk in examples.chunks(file, *wanted, dataset=dataset):
+            scorer.add(**({'labels': None} | {name: chunk[name] for name in wanted}))
+    return scorer.result()
+
+
+def score_arc_folder(folder: pathlib.Path, dataset: PuzzleDataset) -> dict[str, float]:
+    """Scores an evaluation's own folder, writes its submission, returns metrics by set."""
+    found: dict[str, list[predictions.PredictionFile]] = {}
+    for file in predictions.find([folder]):
+        found.setdefault(file.set_name, []).append(file)
+    values = {}
+    for set_name, files in found.items():
+        result = score_arc(files, arc_names.find(dataset), dataset)
+        values |= {f'eval/{set_name}/{name}': v for name, v in result.metrics().items()}
+        path = folder / (SUBMISSION if len(found) == 1 else f'{set_name}-{SUBMISSION}')
+        beside = path.with_name(f'.{path.name}.tmp')
+        beside.write_text(json.dumps(result.submission), encoding='utf-8')
+        os.replace(beside, path)
+    return values
