@@ -28,18 +28,21 @@ class Plan:
     total_steps: int  # of the learning-rate schedule
     last_step: int  # where this run ends; earlier with train.max_steps
 
+    def _due(self, step: int) -> int:
+        """Evaluations that the schedule has up to a step, evenly spread over all of it."""
+        every = self.config.train.eval_interval
+        whole = self.config.train.epochs // every if every else 1
+        return step * whole // self.total_steps
+
     @property
     def number_of_evaluations(self) -> int:
-        every = self.config.train.eval_interval
-        return self.config.train.epochs // every if every else 1
+        """Evaluations of this run."""
+        before = self.last_step - 1
+        return min(self._due(before), before) + 1
 
     def evaluates_after(self, step: int) -> bool:
-        """Whether an evaluation is due: evenly spread, the last one after the last step."""
-
-        def due(at):
-            return at * self.number_of_evaluations // self.total_steps
-
-        return step == self.last_step or due(step) > due(step - 1)
+        """Whether an evaluation is due; one always is after the last step."""
+        return step == self.last_step or self._due(step) > self._due(step - 1)
 
     def saves_after(self, step: int) -> bool:
         every = self.config.checkpoint.every_steps
