@@ -15,6 +15,7 @@ from absl import logging
 import jax
 
 from hrm_jax.checkpoint import Weights
+from hrm_jax.config import PUZZLE_TABLES
 from hrm_jax.interop import formats, verify
 
 
@@ -41,6 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--dtype', default='', help="type to compute in, in place of the checkpoint's"
+    )
+    parser.add_argument(
+        '--num_puzzles', type=int, default=0, help='rows that the puzzle table shall have'
+    )
+    parser.add_argument(
+        '--puzzle_table',
+        default='error',
+        choices=PUZZLE_TABLES,
+        help='what to do when that is another number: every row the mean of the old ones, zeros, '
+        'or keep the rows both have',
     )
     parser.add_argument(
         '--prefix', help="put before the tensors' names; default: as they came, or the usual one"
@@ -75,6 +86,8 @@ def convert(arguments: argparse.Namespace) -> None:
     if kind == 'auto':
         kind = formats.guess_format(arguments.destination, source.format)
     weights = formats.load(source, seq_len=arguments.seq_len, forward_dtype=arguments.dtype)
+    if arguments.num_puzzles:
+        weights = formats.with_puzzle_rows(weights, arguments.num_puzzles, arguments.puzzle_table)
     written = formats.save(
         weights,
         arguments.destination,

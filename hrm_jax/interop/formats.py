@@ -15,7 +15,7 @@ import os
 import re
 from typing import Any
 
-from hrm_jax import checkpoint
+from hrm_jax import checkpoint, puzzle_table
 from hrm_jax.checkpoint import Weights
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.interop import (
@@ -209,6 +209,23 @@ def with_forward_dtype(weights: Weights, dtype: str) -> Weights:
     constants = jax.tree.map(lambda x: np.asarray(x).astype(np.dtype(dtype)), weights.constants)
     config = dataclasses.replace(weights.config, model=model)
     return dataclasses.replace(weights, constants=constants, config=config)
+
+
+def with_puzzle_rows(weights: Weights, rows: int, choice: str) -> Weights:
+    """Returns weights whose puzzle table has ``rows`` rows (see ``puzzle_table.resize``).
+
+    Raises:
+      CheckpointError: the size differs and the choice is ``error``.
+      CheckpointFormatError: the model has no puzzle table.
+    """
+    if weights.puzzle_table is None:
+        raise CheckpointFormatError('this model has no puzzle table (puzzle_emb_ndim=0).')
+    table = puzzle_table.resize(weights.puzzle_table, rows, choice)
+    model = dataclasses.replace(weights.config.model, num_puzzle_identifiers=rows)
+    config = dataclasses.replace(weights.config, model=model)
+    sizes = weights.meta.get('dataset', {}) | {'num_puzzle_identifiers': rows}
+    meta = weights.meta | {'dataset': sizes}
+    return dataclasses.replace(weights, puzzle_table=table, config=config, meta=meta)
 
 
 def guess_format(destination: str | os.PathLike, source_format: str = '') -> str:

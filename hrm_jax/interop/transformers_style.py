@@ -57,7 +57,8 @@ class HrmModel:
             config = HrmConfig.from_experiment(config)
         experiment = config.to_experiment()
         model = experiment.model
-        variables = nn.unbox(train_state.init_variables(experiment, jax.random.key(seed)))
+        init = jax.jit(lambda key: nn.unbox(train_state.init_variables(experiment, key)))
+        variables = init(jax.random.key(seed))
         table = None
         if model.prefix_len:
             table = jnp.zeros((model.num_puzzle_identifiers, model.puzzle_emb_ndim), jnp.float32)
@@ -92,6 +93,8 @@ class HrmModel:
         dtype: str = '',
         param_dtype: str = 'float32',
         mesh: Mesh | None = None,
+        num_puzzle_identifiers: int = 0,
+        puzzle_table: str = 'error',
         revision: str | None = None,
     ) -> 'HrmModel':
         """Loads a model from any format, local or on the hub.
@@ -106,6 +109,10 @@ class HrmModel:
             compute type, so with both ``bfloat16`` the outputs are those of float32 parameters
             and the memory is half.
           mesh: devices to put the weights on; None: the default device.
+          num_puzzle_identifiers: rows that the puzzle table shall have, for new puzzles; 0: as
+            it is.
+          puzzle_table: what to do when that is another number: ``error``, ``mean``, ``zeros``
+            or ``overlap`` (hrm_jax/puzzle_table.py).
           revision: branch, tag or commit on the hub.
 
         Raises:
@@ -114,6 +121,8 @@ class HrmModel:
         weights = formats.load(
             path_or_hub_id, config=config, seq_len=seq_len, forward_dtype=dtype, revision=revision
         )
+        if num_puzzle_identifiers:
+            weights = formats.with_puzzle_rows(weights, num_puzzle_identifiers, puzzle_table)
         params = weights.ema if weights.ema is not None else weights.params
         where = partitioning.replicated(mesh) if mesh is not None else None
 
