@@ -209,11 +209,12 @@ def compare_gradients(fixture, report, config, number, trees, row_grads) -> None
         got = row_grads if name.endswith('puzzle_emb.local_weights') else ours[name]
         report.close_to_largest(f'{what}{official.strip_prefix(name)}', got, want,
                                 GRADIENT_TOLERANCE)  # fmt: skip
+    if 'compact' in fixture.info:  # small copies lack the gradients of large tensors
+        return
     trained = {
         OWN + entry.name for entry in official.entries(config.model) if entry.collection == 'params'
     }
-    unknown = trained - set(wanted)
-    report.equal(f'{what}tensors without one there', sorted(unknown), sorted(set()))
+    report.equal(f'{what}tensors without one there', sorted(trained - set(wanted)), [])
 
 
 def check_levels(fixture, report, config, params, constants) -> None:
