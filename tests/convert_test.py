@@ -372,6 +372,9 @@ def test_relatives_convert(tmp_path, name):
         again = formats.load(tmp_path / folder)
         assert again.config.model == weights.config.model
         assert again.config.act == weights.config.act
+    window = 'last_cycle' if name.startswith('trm') else 'full'
+    window = {'trm_repo_hrm_mlp_t': 'one_step', 'trm_baseline': 'full'}.get(name, window)
+    assert weights.config.model.gradient_window == window
     if name in RUN_TOO:
         worst = _differences(again, arrays, 'in/eval', 'eval/step', 0, ('q_halt', 'q_continue'))
         assert worst < 3e-4

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 import sys
 import types
 
@@ -325,6 +327,21 @@ def iter_batches(made):
     rows = pipeline.train_iterator(made.train_data, made.config.train.global_batch_size, 0)
     for batch in rows:
         yield partitioning.put_global(batch, made.mesh)
+
+
+def test_the_examples_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    text = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
+    examples = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    assert len(examples) >= 4
+    monkeypatch.chdir(tmp_path)
+    config = HrmConfig.from_dict(CONFIG | {'max_position_embeddings': 81})
+    HrmForCausalLM(config).save_pretrained('runs/theirs')
+    names = {}
+    for example in examples:
+        exec(example, names)
+    assert capsys.readouterr().out.count('[') > 9
+    assert names['model'].puzzle_table.shape == (50, 16)
+    assert np.isfinite(names['loss'])
 
 
 def test_formats_take_a_saved_model(model, tmp_path):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.parity_checks import core_data
+from experiments.parity_checks import checkpoints, core_data
 from experiments.parity_checks.registry import Fixture, Report, check
 from hrm_jax import act, eval_step, losses, optim, train_step
 from hrm_jax.config import (
@@ -95,6 +95,7 @@ def compare_metrics(report: Report, prefix: str, sums: Sums, want: dict[str, np.
 @check('forward', arrays=('batch/inputs', 'step1/logits', 'step1/z_H'))
 def forward(fixture: Fixture, report: Report) -> None:
     """Evaluation-mode ACT steps; in half precision each step starts from the original's state."""
+    checkpoints.round_trip(fixture, report)
     config = experiment(fixture)
     model = config.model
     half = model.forward_dtype != 'float32'

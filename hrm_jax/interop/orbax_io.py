@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 import shutil
 
+from absl import logging
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -91,4 +92,9 @@ def read_weights(path: str | os.PathLike) -> Weights:
     Raises:
       CheckpointError: there is none, or it is damaged.
     """
-    return checkpoint.restore_weights(checkpoint.resolve(os.fspath(path), Path(path)))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # orbax warns of files that only whole checkpoints have
+    try:
+        return checkpoint.restore_weights(checkpoint.resolve(os.fspath(path), Path(path)))
+    finally:
+        logging.set_verbosity(verbosity)
