@@ -18,6 +18,7 @@ setup(
     python_requires='>=3.11',
     # Named patterns: configs, experiments and tests are no packages of anybody's site-packages.
     packages=find_packages(include=['hrm_jax', 'hrm_jax.*', 'data_builders', 'data_builders.*']),
+    package_data={'hrm_jax.visualize': ['static/*']},
     install_requires=[
         # The core: model, steps, checkpoints.
         'jax>=0.10.2,<0.12',

@@ -1,0 +1,119 @@
+"""``python -m hrm_jax.visualize PATH [-o FILE]``: shows a data set, predictions, or a model.
+
+PATH is a built data set, a folder or file of predictions, or a run or checkpoint, whose
+reasoning on test puzzles is shown. FILE ends in .html (default: page.html), and for a run also
+.png or .gif (one puzzle, step by step).
+"""
+
+import argparse
+import json
+import logging
+import pathlib
+import sys
+
+import numpy as np
+
+from hrm_jax import checkpoint
+from hrm_jax.compatibility import CheckpointError
+from hrm_jax.data import puzzles, records
+from hrm_jax.interop import torch_reader
+from hrm_jax.scoring import examples, predictions
+from hrm_jax.visualize import page
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='python -m hrm_jax.visualize', description=__doc__)
+    parser.add_argument('path', help='data set, predictions, run or checkpoint')
+    parser.add_argument('-o', '--output', default='page.html', help='(default: %(default)s)')
+    parser.add_argument('--split', default='test', help='of the data set (default: %(default)s)')
+    parser.add_argument('--data', default='', help='data set of predictions or of a run')
+    parser.add_argument('--count', type=int, default=16, help='puzzles of a run (16)')
+    parser.add_argument('--row', type=int, help='puzzle of a .png or .gif (default: a telling one)')
+    parser.add_argument('--steps', type=int, default=0, help='ACT steps (default: as trained)')
+    return parser
+
+
+def _vocabulary(root: pathlib.Path | str) -> list[str]:
+    path = pathlib.Path(root) / 'vocab.json'
+    if not root or not path.is_file():
+        return []
+    ids = json.loads(path.read_text('utf-8'))
+    names = {i: name for name, i in ids.items()}
+    return [names.get(i, '<pad>' if i == 0 else '?') for i in range(max(names, default=-1) + 1)]
+
+
+def _show_dataset(flags: argparse.Namespace, root: pathlib.Path) -> None:
+    dataset = records.load(root, flags.split)
+    vocabulary, path = _vocabulary(root), root / 'identifiers.json'
+    names = json.loads(path.read_text('utf-8')) if path.is_file() and not vocabulary else []
+    title = f'{root.name}, {flags.split}'
+    page.write_dataset(flags.output, dataset, title, vocabulary=vocabulary, identifiers=names)
+
+
+def _show_predictions(flags: argparse.Namespace, path: pathlib.Path) -> None:
+    files = predictions.find([path], torch_reader.read_torch)
+    facts = predictions.folder_metadata(path) if path.is_dir() else {}
+    data = flags.data or facts.get('data', '')
+    dataset = records.load(data, facts.get('split', flags.split)) if data else None
+    wanted = ['predictions', *(n for n in ('q_halt', 'steps', 'example') if n in files[0].fields)]
+    for name in ('inputs', 'labels'):
+        if name in files[0].fields or (dataset is not None and 'example' in files[0].fields):
+            wanted.append(name)
+    chunks = (c for file in files for c in examples.chunks(file, *wanted, dataset=dataset))
+    task = dataset.metadata.task if dataset is not None else facts.get('task', '')
+    page.write_predictions(flags.output, chunks, task, path.name, _vocabulary(data))
+
+
+def _show_run(flags: argparse.Namespace, path: pathlib.Path) -> None:
+    from hrm_jax.inference import Solver
+    from hrm_jax.visualize import animation, figures, trace
+
+    solver = Solver.from_checkpoint(path, flags.data)
+    data = flags.data or solver.config.data.path
+    dataset = records.load(data, flags.split)
+    one = next(iter(dataset.sets.values()))
+    chosen = np.arange(min(flags.count, one.num_examples))
+    inputs, labels = puzzles.stored_examples(one, dataset.metadata, chosen)
+    labels = np.where(labels == dataset.metadata.ignore_label_id, -100, labels.astype(np.int32))
+    ids = one.puzzle_identifiers[one.owners(chosen)[0]]
+    seen = trace.trace(solver.config, solver.weights, inputs, labels, ids, flags.steps)
+    suffix = pathlib.Path(flags.output).suffix
+    if suffix in ('.png', '.gif'):
+        row = trace.most_instructive(seen) if flags.row is None else flags.row
+        task = solver.alphabet.task
+        if suffix == '.gif':
+            animation.save_gif(seen, row, task, flags.output)
+        else:
+            figures.save(figures.draw_reasoning(seen, row, task), flags.output)
+        return
+    page.write_trace(flags.output, seen, solver.alphabet, f'{path.name}, {flags.split}')
+
+
+def _show(flags: argparse.Namespace) -> None:
+    path = pathlib.Path(flags.path)
+    if any((path / split).is_dir() for split in ('train', 'test')):
+        _show_dataset(flags, path)
+        return
+    try:
+        checkpoint.resolve(str(path), path)
+    except CheckpointError:
+        _show_predictions(flags, path)
+    else:
+        _show_run(flags, path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 when PATH can not be shown."""
+    flags = _parser().parse_args(argv)
+    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax on files that are not needed
+    try:
+        _show(flags)
+    except (ValueError, OSError, CheckpointError) as error:
+        print(f'Error: {error}', file=sys.stderr)
+        return 1
+    print(f'wrote {flags.output}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""One self-contained HTML page: no server, nothing from the network.
+
+The page holds its data as zlib-compressed arrays and draws what is looked at. Augmented
+puzzles are made in the page from the stored puzzle and its map, so a data set of 876,000
+augmentations is a page of some megabytes. Names from data reach the page as JSON and become
+text nodes, never markup.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping
+import html
+import json
+import os
+import pathlib
+from typing import Any
+import zlib
+
+import numpy as np
+
+from hrm_jax.data.puzzles import PuzzleDataset, PuzzleSet
+from hrm_jax.puzzle_text import Alphabet
+from hrm_jax.visualize.trace import Trace
+
+_STATIC = pathlib.Path(__file__).parent / 'static'
+_SCRIPTS = ('boards.js', 'arrays.js', 'page.js')
+# A page is read as a whole by the browser; more than this makes it slow.
+MAX_BYTES = 96 << 20
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<h1 id="title">{title}</h1>
+<span class="facts" id="about"></span><span class="error" id="error"></span>
+<label>open an original's folder
+<input type="file" id="pick-folder" webkitdirectory multiple></label>
+<label>open predictions (.npz)<input type="file" id="pick-file" accept=".npz"></label>
+</header>
+<main>
+<nav><div class="tools"><input id="filter" placeholder="find by name" aria-label="find by name">
+<div id="group-pager"></div></div><ul id="groups"></ul></nav>
+<section id="cards"></section>
+</main>
+<script type="application/json" id="facts">{facts}</script>
+{arrays}
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def write(
+    path: str | os.PathLike, kind: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> pathlib.Path:
+    """Writes a page; it appears whole or not at all.
+
+    Args:
+      path: of the HTML file.
+      kind: 'dataset', 'predictions' or 'trace': how static/page.js reads the arrays.
+      arrays: by name.
+      facts: JSON-able: title, task, vocabulary, ...
+    """
+    facts = dict(facts) | {'kind': kind, 'arrays': sorted(arrays)}
+    text = _TEMPLATE.format(
+        title=html.escape(facts.get('title', 'hrm_jax')),
+        style=(_STATIC / 'page.css').read_text('utf-8'),
+        # A '<' in JSON can only stand in a string; escaped it can not end the script element.
+        facts=json.dumps(facts).replace('<', '\\u003c'),
+        arrays='\n'.join(_embed(name, arrays[name]) for name in sorted(arrays)),
+        script='\n'.join((_STATIC / name).read_text('utf-8') for name in _SCRIPTS),
+    )
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        beside.write_text(text, encoding='utf-8')
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _embed(name: str, array: np.ndarray) -> str:
+    array = np.asarray(array)
+    if array.dtype == np.int64:
+        array = array.astype(np.int32)
+    elif array.dtype in (np.float64, np.float16):
+        array = array.astype(np.float32)
+    array = np.ascontiguousarray(array)
+    packed = base64.b64encode(zlib.compress(array.tobytes(), 6)).decode()
+    kind = array.dtype.str[1:]
+    return (
+        f'<script type="application/octet-stream" id="array-{name}" data-type="{kind}" '
+        f'data-shape="{json.dumps(list(array.shape))}">{packed}</script>'
+    )
+
+
+def write_dataset(
+    path: str | os.PathLike,
+    dataset: PuzzleDataset,
+    title: str = '',
+    set_name: str = '',
+    vocabulary: Iterable[str] = (),
+    identifiers: Iterable[str] = (),
+    max_bytes: int = MAX_BYTES,
+) -> pathlib.Path:
+    """Writes a page of a split: its first groups as far as ``max_bytes`` of arrays go.
+
+    Args:
+      path: of the HTML file.
+      dataset: the split.
+      title: of the page.
+      set_name: set to show; '': the first.
+      vocabulary: text of every token, for Lisp and the like.
+      identifiers: name of every puzzle identifier (folders of the originals).
+      max_bytes: of the arrays before compression.
+    """
+    name = set_name or dataset.metadata.sets[0]
+    full = dataset.sets[name]
+    shown, groups = _first_groups(full, max_bytes)
+    note = ''
+    if groups < full.num_groups:
+        note = f'This page holds the first {groups} of {full.num_groups} groups.'
+    identifiers = list(identifiers)
+    starts = full.puzzle_identifiers[full.group_indices[:groups]]
+    names = list(full.names[:groups]) or [identifiers[i] for i in starts if i < len(identifiers)]
+    if len(set(names)) < len(names):
+        names = []  # one identifier for all: says nothing
+    metadata = dataset.metadata
+    facts = {
+        'title': title or f'{dataset.path or "data set"}, {name}',
+        'task': metadata.task,
+        'transform': metadata.transform if full.maps is not None else 'none',
+        'pad_id': metadata.pad_id,
+        'names': names,
+        'vocabulary': list(vocabulary),
+        'note': note,
+    }
+    return write(path, 'dataset', shown, facts)
+
+
+def _first_groups(full: PuzzleSet, max_bytes: int) -> tuple[dict[str, np.ndarray], int]:
+    """Arrays of as many groups as fit (one at least), and their number."""
+    ends = full.puzzle_first + np.diff(full.puzzle_indices)
+    stored = np.maximum.accumulate(ends)[full.group_indices[1:] - 1]
+    maps = 0 if full.maps is None else full.maps.shape[1]
+    cost = stored * 2 * full.inputs.shape[1] * full.inputs.itemsize
+    cost = cost + full.group_indices[1:] * (maps + 12)
+    groups = max(1, int(np.searchsorted(cost, max_bytes, side='right')))
+    puzzles, examples = int(full.group_indices[groups]), int(stored[groups - 1])
+    arrays = {
+        'inputs': full.inputs[:examples],
+        'labels': full.labels[:examples],
+        'group_indices': full.group_indices[: groups + 1],
+        'puzzle_indices': full.puzzle_indices[: puzzles + 1],
+        'puzzle_first': full.puzzle_first[:puzzles],
+        'puzzle_identifiers': full.puzzle_identifiers[:puzzles],
+    }
+    if full.maps is not None:
+        arrays['maps'] = full.maps[:puzzles]
+    if full.extents is not None:
+        arrays['extents'] = full.extents[:examples]
+    return arrays, groups
+
+
+def write_predictions(
+    path: str | os.PathLike,
+    chunks: Iterable[Mapping[str, np.ndarray]],
+    task: str,
+    title: str,
+    vocabulary: Iterable[str] = (),
+    max_rows: int = 10_000,
+) -> pathlib.Path:
+    """Writes a page of predictions beside their labels.
+
+    Args:
+      path: of the HTML file.
+      chunks: rows with ``predictions`` and what else there is of inputs, labels, q_halt,
+        steps, example.
+      task: how boards are drawn.
+      title: of the page.
+      vocabulary: text of every token.
+      max_rows: the page holds the first ones.
+    """
+    parts, rows, cut = [], 0, False
+    for chunk in chunks:
+        parts.append({name: values[: max_rows - rows] for name, values in chunk.items()})
+        rows += len(parts[-1]['predictions'])
+        cut = rows == max_rows
+        if cut:
+            break
+    if not rows:
+        raise ValueError('there must be at least one prediction to show.')
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    note = f'This page holds the first {rows} predictions.' if cut else ''
+    facts = {'title': title, 'task': task, 'vocabulary': list(vocabulary), 'note': note}
+    return write(path, 'predictions', arrays, facts)
+
+
+def write_trace(
+    path: str | os.PathLike, seen: Trace, alphabet: Alphabet, title: str = ''
+) -> pathlib.Path:
+    """Writes a page that plays the reasoning step by step."""
+    arrays = {
+        'inputs': seen.inputs, 'labels': seen.labels, 'predictions': seen.predictions,
+        'q_halt': seen.q_halt, 'q_continue': seen.q_continue,
+    }  # fmt: skip
+    if seen.confidence is not None:
+        arrays['confidence'] = seen.confidence
+    names = {token: word for word, token in alphabet.vocabulary.items()}
+    words = [names.get(token, '?') for token in range(max(names, default=-1) + 1)]
+    facts = {
+        'title': title or 'Reasoning, step by step',
+        'task': alphabet.task,
+        'pad_id': alphabet.pad_id,
+        'vocabulary': words,
+    }
+    return write(path, 'trace', arrays, facts)
