@@ -1,5 +1,6 @@
 """Batches from sets in memory, and folders in the original's format."""
 
+import dataclasses
 import json
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from hrm_jax.config import ConfigError
 import hrm_jax.data
-from hrm_jax.data import augment, pipeline, records
+from hrm_jax.data import augment, pipeline, records, sampling
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet
 
 
@@ -145,6 +146,32 @@ def test_on_the_fly_arc_moves_all_but_one_of_a_visit():
         still += corner.sum() == 1
         assert (fresh.puzzle_identifiers == puzzles.puzzle_identifiers[0]).all()
     assert still > 50
+
+
+@pytest.mark.parametrize('augmentation', ['stored', 'on_the_fly'])
+def test_several_sets_are_one_pool(augmentation):
+    parts = {'a': _arc(seed=1).sets['all'], 'b': _arc(groups=3, seed=2).sets['all']}
+    metadata = dataclasses.replace(_arc().metadata, sets=('a', 'b'), total_groups=8)
+    dataset = PuzzleDataset(metadata, parts, 'two sets')
+    kwargs = {'augmentation': augmentation, 'prefetch': False}
+    whole = pipeline.train_iterator(dataset, 12, 0, **kwargs)
+    halves = [pipeline.train_iterator(dataset, 12, 0, k, 2, **kwargs) for k in (0, 1)]
+    for _ in range(6):
+        batch = next(whole)
+        for got, want in zip(_rows([next(h) for h in halves]), _rows([batch]), strict=True):
+            np.testing.assert_array_equal(got, want)
+    if augmentation == 'stored':
+        plan = sampling.BatchPlan(list(parts.values()), 12, 0)
+        iterator = pipeline.train_iterator(dataset, 12, 0, prefetch=False)
+        for _ in range(6):
+            chosen, batch = next(plan), next(iterator)
+            first = chosen < parts['a'].num_examples
+            local = np.where(first, chosen, chosen - parts['a'].num_examples)
+            for name, mask in (('a', first), ('b', ~first)):
+                want = pipeline.gather(parts[name], metadata, local[mask])
+                np.testing.assert_array_equal(batch.inputs[mask], want.inputs)
+    names = [name for name, _, _ in pipeline.eval_batches(dataset, 64)]
+    assert sorted(set(names)) == ['a', 'b']
 
 
 def test_held_out_answers_forbid_fresh_maps():

@@ -13,7 +13,7 @@ from hrm_jax.data.puzzles import DatasetError, DatasetMetadata, PuzzleSet, requi
 
 FIELDS = ('inputs', 'labels', 'puzzle_identifiers', 'puzzle_indices', 'group_indices')
 # Cells above this stay in the file and are read as batches touch them.
-_IN_MEMORY_BYTES = 4 << 30
+_IN_MEMORY_BYTES = 1 << 30
 
 
 def looks_like_one(root: pathlib.Path) -> bool:
