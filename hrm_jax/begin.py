@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from hrm_jax import checkpoint, compatibility, puzzle_table, train_state
+from hrm_jax.compatibility import CheckpointError
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.plan import Plan
 from hrm_jax.types import TrainState
@@ -53,6 +54,11 @@ def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) 
         say(f'new run in {workdir}')
         return Start(train_state.create(config, mesh))
     meta = checkpoint.read_meta(path)
+    if not (path / 'opt_state').exists():
+        raise CheckpointError(
+            f'{path} holds weights only (it was converted), so no run can go on from it. Begin a '
+            f'new one with its weights: another --workdir and --checkpoint={path}'
+        )
     metadata = dataclasses.asdict(plan.train_data.metadata)
     compatibility.check_same_experiment(meta, config, metadata, path)
     state, position = checkpoint.restore(path, train_state.abstract(config, mesh))

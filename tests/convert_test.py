@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import types
+import zipfile
 
 import jax
 import ml_dtypes
@@ -165,6 +166,10 @@ def test_damaged_sources_write_nothing(tmp_path, capsys):
     (source / 'step_12').write_bytes(whole[: len(whole) // 2])
     assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
     assert 'cut short' in capsys.readouterr().err
+    with zipfile.ZipFile(source / 'step_12', 'w') as archive:
+        archive.writestr('a/data.pkl', b'\x80\x02cposix\nsystem\nX\x05\0\0\0touch\x85R.')
+    assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
+    assert 'refused, its pickle asks for posix.system' in capsys.readouterr().err
     (source / 'step_12').write_bytes(whole)
     (source / 'all_config.yaml').write_text('arch: [')
     assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
@@ -247,6 +252,8 @@ def test_averages_are_exported(tmp_path):
 def test_checkpoint_tool(tmp_path, capsys):
     source = _write(tmp_path / 'a')
     weights = formats.load(source)
+    formats.save(dataclasses.replace(weights, step=0), tmp_path / 'zero', 'torch')
+    assert formats.load(tmp_path / 'zero').step == 0
     formats.save(weights, tmp_path / 'ours', 'orbax')
     assert checkpoint_tool.main(['list', str(tmp_path / 'ours')]) == 0
     assert '12' in capsys.readouterr().out

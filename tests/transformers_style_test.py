@@ -315,6 +315,8 @@ def test_frozen_weights_train_the_table_only(tmp_path):
     state, _ = step(state, batch)
     jax.tree.map(np.testing.assert_array_equal, state.params, before)
     assert (np.asarray(state.puzzle_table) != 1).all()
+    with pytest.raises(CheckpointError, match=r'weights only.*--checkpoint'):
+        begin.begin(made, tmp_path / 'other', '', print)
     with pytest.raises(ConfigError, match='freeze_weights'):
         ExperimentConfig.from_dict(
             {'model': {'puzzle_emb_ndim': 0}, 'optimizer': {'freeze_weights': True}}

@@ -90,7 +90,7 @@ def find(
             )
         return Source('orbax', path, '')
     files = [name for name in names if os.path.isfile(os.path.join(path, name))]
-    steps = [name for name in files if step_of(name) and 'all_preds' not in name]
+    steps = [n for n in files if step_of(n) is not None and 'all_preds' not in n]
     others = [n for n in files if n.endswith(_TORCH_SUFFIXES) or n.startswith('checkpoint')]
     if steps or len(others) == 1:
         chosen = max(steps, key=step_of) if steps else others[0]
@@ -101,10 +101,10 @@ def find(
     )
 
 
-def step_of(path: str) -> int:
-    """Returns N of a file named ``step_N``, otherwise 0."""
+def step_of(path: str) -> int | None:
+    """Returns N of a file named ``step_N``, otherwise None."""
     match = _STEP.search(os.path.basename(path))
-    return int(match[1]) if match else 0
+    return int(match[1]) if match else None
 
 
 def _config_beside(folder: str) -> str:
@@ -191,11 +191,11 @@ def load(
         tensors,
         findings,
         settings,
-        step=int(step) if step.isdigit() else step_of(source.path),
+        step=int(step) if step.isdigit() else step_of(source.path) or 0,
         seq_len=seq_len,
         forward_dtype=forward_dtype,
     )
-    naming = 'transformers' if source.format == 'huggingface' else 'original'
+    naming = 'transformers' if state_dict.has_transformers_names(state) else 'original'
     weights.meta['source'] |= {'prefix': prefix, 'naming': naming}
     return weights
 
@@ -297,7 +297,7 @@ def save(
     if format != 'torch':
         raise CheckpointFormatError(f'format must be one of {", ".join(FORMATS)}; got {format!r}.')
     name = os.path.basename(destination.rstrip('/'))
-    if not (step_of(name) or name.endswith(_TORCH_SUFFIXES)):
+    if step_of(name) is None and not name.endswith(_TORCH_SUFFIXES):
         destination = os.path.join(destination, f'step_{weights.step}')
     _refuse_existing(destination, overwrite)
     beside = os.path.join(os.path.dirname(os.path.abspath(destination)), original_config.FILE_NAME)

@@ -4,9 +4,10 @@ import json
 import os
 from pathlib import Path
 
+from flax import traverse_util
 import numpy as np
 
-from hrm_jax import checkpoint, compatibility
+from hrm_jax import checkpoint
 from hrm_jax.checkpoint import Weights
 from hrm_jax.interop import formats
 from hrm_jax.interop.errors import CheckpointFormatError
@@ -40,9 +41,12 @@ def list_checkpoints(folder: str | os.PathLike) -> list[str]:
         return ['      step         size  kind  metrics', *lines]
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
-            if path.is_file() and (formats.step_of(path.name) or path.suffix == '.safetensors'):
+            step = formats.step_of(path.name)
+            if path.is_file() and (step is not None or path.suffix == '.safetensors'):
                 size = _bytes(path) / 2**20
-                lines.append(f'{formats.step_of(path.name):>10}  {size:8.1f} MiB  {path.name}')
+                lines.append(
+                    f'{step if step is not None else "":>10}  {size:8.1f} MiB  {path.name}'
+                )
     if not lines:
         raise CheckpointFormatError(f'{folder} holds no checkpoints.')
     return ['      step         size  file', *lines]
@@ -88,8 +92,6 @@ def inspect(path: str | os.PathLike, config: str = '', seq_len: int = 0) -> list
 
 def _state(weights: Weights) -> dict[str, np.ndarray]:
     """Every array of the weights under a path of ours."""
-    from flax import traverse_util
-
     trees = {'params': weights.params, 'ema': weights.ema, 'constants': weights.constants}
     state = traverse_util.flatten_dict({n: t for n, t in trees.items() if t is not None}, sep='/')
     if weights.puzzle_table is not None:
@@ -115,8 +117,10 @@ def compare(
     lines = []
     if first.step != second.step:
         lines.append(f'step: {first.step} and {second.step}')
-    old, new = first.config.to_dict(), second.config.to_dict()
-    lines += [f'config {text}' for text in compatibility.differences(old, new)]
+    old, new = (
+        traverse_util.flatten_dict(weights.config.to_dict(), sep='.') for weights in (first, second)
+    )
+    lines += [f'config {k}: {old[k]!r} and {new[k]!r}' for k in old if old[k] != new[k]]
     one, two = _state(first), _state(second)
     lines += [f'{name}: only in {path}' for name in one if name not in two]
     lines += [f'{name}: only in {other}' for name in two if name not in one]

@@ -5,7 +5,7 @@ linear weights as (out, in). Names and types that a source has and ours does not
 in ``meta['source']``, so that the way back gives the same names, order, types and bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import json
 import os
@@ -102,6 +102,11 @@ def unify_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray],
             f'all tensors must have the same prefix; got {", ".join(prefixes.values())}.'
         )
     return tensors, next(iter(prefixes))
+
+
+def has_transformers_names(names: Iterable[str]) -> bool:
+    """Whether tensors are named as in transformers rather than as in the original."""
+    return any(official.strip_prefix(name) in _TRANSFORMERS_NAMES for name in names)
 
 
 def _sized(model: ModelConfig, settings: Settings) -> ModelConfig:
