@@ -24,6 +24,7 @@ from hrm_jax.interop import (
     safetensors_io,
     torch_reader,
     torch_writer,
+    verify,
 )
 from hrm_jax.interop.errors import CheckpointFormatError
 from hrm_jax.model import hrm
@@ -231,11 +232,41 @@ def test_parameters_without_a_name_are_not_lost(tmp_path):
     params = dict(weights.params) | {'novelty': {'kernel': np.ones(2, np.float32)}}
     with pytest.raises(CheckpointFormatError, match='novelty/kernel'):
         formats.save(dataclasses.replace(weights, params=params), tmp_path / 'b', 'torch')
-    model = dataclasses.replace(weights.config.model, intermediate_size=300)
-    config = dataclasses.replace(weights.config, model=model)
-    with pytest.raises(CheckpointFormatError, match='multiples of 256'):
-        formats.save(dataclasses.replace(weights, config=config), tmp_path / 'b', 'torch')
+    for change, message in (
+        ({'gradient_window': 'full'}, r"gradient_window: 'full' and 'one_step'"),
+        ({'initial_state': 'learned'}, 'initial_state'),
+        ({'q_head': False}, 'path finders'),
+    ):
+        model = dataclasses.replace(weights.config.model, **change)
+        act = dataclasses.replace(weights.config.act, halting='fixed')
+        loss = dataclasses.replace(weights.config.loss, q_weight=0.0)
+        config = dataclasses.replace(weights.config, model=model, act=act, loss=loss)
+        changed = dataclasses.replace(weights, config=config)
+        if 'initial_state' in change:
+            changed = dataclasses.replace(changed, params=weights.params | weights.constants)
+        with pytest.raises(CheckpointFormatError, match=message):
+            formats.save(changed, tmp_path / 'b', 'torch')
     assert os.listdir(tmp_path) == ['a']
+
+
+def test_verification_finds_a_difference(tmp_path):
+    weights = formats.load(_write(tmp_path / 'a'))
+    path = formats.save(weights, tmp_path / 'x.safetensors', 'safetensors')
+    assert 'equal bit for bit' in verify.verify(weights, path)
+    weights.params['q_head']['bias'] = weights.params['q_head']['bias'] + np.float32(1e-6)
+    with pytest.raises(CheckpointFormatError, match=r'q_head\.bias differs'):
+        verify.verify(weights, path)
+
+
+def test_the_file_of_a_folder(tmp_path):
+    _write(tmp_path / 'a')
+    for name in ('step_3', 'step_12_all_preds.0', 'optimizer.pt'):
+        (tmp_path / 'a' / name).write_bytes(b'')
+    assert formats.find(tmp_path / 'a').path == str(tmp_path / 'a' / 'step_12')
+    for name in ('step_3', 'step_12'):
+        (tmp_path / 'a' / name).unlink()
+    (tmp_path / 'a' / 'step_12_all_preds.0').rename(tmp_path / 'a' / 'checkpoint')  # on the hub
+    assert formats.find(tmp_path / 'a').path == str(tmp_path / 'a' / 'checkpoint')
 
 
 def test_averages_are_exported(tmp_path):

@@ -212,3 +212,30 @@ def _with_seq_len(values: dict[str, Any], found: Finding | None, source: str) ->
             f'and {prefix} slots of the puzzle prefix: {found.evidence}.'
         )
     return values | {'seq_len': seq_len}
+
+
+# How a model is computed, drawn or regularised, not what it computes; and the inner size, which
+# is compared as such.
+_FREE = {
+    'attention', 'remat', 'unroll_cycles', 'initializer', 'dropout', 'attention_dropout',
+    'expansion', 'intermediate_size', 'round_mlp',
+}  # fmt: skip
+
+
+def differences(model: ModelConfig, other: ModelConfig) -> list[str]:
+    """Lists the settings in which two models that fit the same tensors compute differently."""
+    free = set(_FREE)
+    if model.levels != 'separate':
+        free.add('H_layers')  # never read
+    if model.block != 'attention':
+        free |= {'num_heads', 'rope_theta'}
+    if model.is_recurrent:
+        free |= {'mlp_dim', 'pos_encodings', 'rms_norm_eps'}
+    if model.prefix_len == 0:
+        free.add('num_puzzle_identifiers')  # without a table it is not stored everywhere
+    names = [field.name for field in dataclasses.fields(model)] + ['mlp_dim']
+    return [
+        f'model.{name}: {getattr(model, name)!r} and {getattr(other, name)!r}'
+        for name in names
+        if name not in free and getattr(model, name) != getattr(other, name)
+    ]

@@ -92,6 +92,8 @@ def find(
     files = [name for name in names if os.path.isfile(os.path.join(path, name))]
     steps = [n for n in files if step_of(n) is not None and 'all_preds' not in n]
     others = [n for n in files if n.endswith(_TORCH_SUFFIXES) or n.startswith('checkpoint')]
+    if 'checkpoint' in others:
+        others = ['checkpoint']
     if steps or len(others) == 1:
         chosen = max(steps, key=step_of) if steps else others[0]
         return Source('torch', os.path.join(path, chosen), config or _config_beside(folder))
@@ -285,7 +287,6 @@ def save(
             with open(os.path.join(folder, 'README.md'), 'w', encoding='utf-8') as file:
                 file.write(model_card.text(weights))
         return destination
-    settings = original_config.to_original(weights.config) if format == 'torch' else {}
     state = state_dict.to_state(weights, 'original', prefix, use_ema)
     if format == 'safetensors':
         if not destination.endswith('.safetensors'):
@@ -296,6 +297,7 @@ def save(
         return destination
     if format != 'torch':
         raise CheckpointFormatError(f'format must be one of {", ".join(FORMATS)}; got {format!r}.')
+    settings = _original_settings(weights, state)
     name = os.path.basename(destination.rstrip('/'))
     if step_of(name) is None and not name.endswith(_TORCH_SUFFIXES):
         destination = os.path.join(destination, f'step_{weights.step}')
@@ -305,6 +307,22 @@ def save(
         original_config.write_yaml(path, settings)
     torch_writer.write_torch(destination, state)
     return destination
+
+
+def _original_settings(weights: Weights, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The all_config.yaml of weights, from which the very same model is read again."""
+    model = weights.config.model
+    values = original_config.to_original(weights.config)
+    tensors, _ = state_dict.unify_names(state)
+    findings = architecture.infer_model(tensors)
+    stated = original_config.from_original(values, original_config.FILE_NAME, findings).model
+    again = architecture.complete_model(stated, findings, original_config.FILE_NAME)
+    if lost := architecture.differences(model, again):
+        raise CheckpointFormatError(
+            f'no original has this model (here, and what it would be there: {"; ".join(lost)}). '
+            f'Save as huggingface or safetensors, which keep our configuration.'
+        )
+    return values
 
 
 def _refuse_existing(path: str, overwrite: bool) -> None:

@@ -184,6 +184,11 @@ def to_state(
 
 def _check_has_names(params: Any, model: ModelConfig) -> None:
     """Options that no original has (biases, learned states ...) must not get lost silently."""
+    if not model.q_head:
+        raise CheckpointFormatError(
+            'models without a Q head (path finders) are not converted; their original has names '
+            'of its own. Keep the model as a checkpoint of ours.'
+        )
     named = {e.path for e in official.entries(model) if e.collection == 'params'}
     nameless = set(traverse_util.flatten_dict(params)) - named
     if nameless:

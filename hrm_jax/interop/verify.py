@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from hrm_jax.checkpoint import Weights
-from hrm_jax.interop import act_calls, formats, state_dict
+from hrm_jax.interop import act_calls, architecture, formats, state_dict
 from hrm_jax.interop.errors import CheckpointFormatError
 from hrm_jax.model import hrm
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
@@ -30,17 +30,8 @@ def verify(weights: Weights, written: str | os.PathLike, use_ema: bool = True) -
       CheckpointFormatError: something differs; the message names it.
     """
     again = formats.load(written, seq_len=weights.config.model.seq_len)
-    saved_model, model = weights.config.model, again.config.model
-    if model.prefix_len == 0:  # without a table the number of puzzles is not stored everywhere
-        count = saved_model.num_puzzle_identifiers
-        model = dataclasses.replace(model, num_puzzle_identifiers=count)
-    free = {'attention', 'remat', 'unroll_cycles', 'initializer', 'expansion', 'intermediate_size'}
-    for field in dataclasses.fields(model):
-        old, new = getattr(saved_model, field.name), getattr(model, field.name)
-        if old != new and field.name not in free:
-            raise CheckpointFormatError(
-                f'verification failed: model.{field.name} was {old!r} and reads back as {new!r}.'
-            )
+    if found := architecture.differences(weights.config.model, again.config.model):
+        raise CheckpointFormatError(f'verification failed: saved and read back {"; ".join(found)}.')
     expected = state_dict.to_state(weights, prefix='', use_ema=use_ema)
     actual = state_dict.to_state(again, prefix='', use_ema=use_ema)
     if list(expected) != list(actual):
