@@ -389,11 +389,3 @@ def set_aside_after(step: int, workdir: Path) -> list[int]:
             number += 1
         os.rename(Path(workdir) / FOLDER / str(known), target)
     return later
-
-
-def state_bytes(abstract: TrainState) -> int:
-    """Bytes of a state's arrays, which is also the size of a checkpoint before compression."""
-    return sum(
-        math.prod(leaf.shape) * (leaf.dtype.itemsize if hasattr(leaf.dtype, 'itemsize') else 8)
-        for leaf in jax.tree.leaves(abstract)
-    )

@@ -4,7 +4,7 @@ People edit an ``ml_collections.ConfigDict`` (files in ``configs/``, flags such 
 ``--config.optimizer.lr=1e-4``). ``main`` turns it once into an ``ExperimentConfig``; the
 rest of the program sees typed attributes only. The defaults below are the only list of
 defaults and follow the original's ``config/cfg_pretrain.yaml`` and ``config/arch/hrm_v1.yaml``
-(sapientinc/HRM).
+(sapientinc/HRM), save where a comment says otherwise.
 """
 
 import dataclasses
@@ -333,6 +333,11 @@ def _coerce(hint: type, value: Any, path: str) -> Any:
         return float(value)
     origin = typing.get_origin(hint)
     if origin is tuple:
+        kind = typing.get_args(hint)[0]
+        require(
+            isinstance(value, list | tuple) and all(type(one) is kind for one in value),
+            f'config key {path} must be a list of {kind.__name__}; got {value!r}.',
+        )
         return tuple(value)
     allowed = typing.get_args(hint) if origin in (types.UnionType, typing.Union) else (hint,)
     same = type(value) in allowed  # bool is an int, but no one means lr=True

@@ -14,6 +14,7 @@ from hrm_jax.types import Sums
 from hrm_jax.writers import Progress, Writers
 
 _LOSSES = ('train/lm_loss', 'train/q_halt_loss', 'train/q_continue_loss')
+_SHORTEST_SECONDS = 0.5  # a speed over less says little
 _RATES = ('train/lr', 'train/puzzle_emb_lr')
 
 
@@ -54,13 +55,14 @@ class StepLog:
         self._pending: tuple[int, metrics.TrainMetrics, dict[str, jax.Array]] | None = None
         self._window: metrics.TrainMetrics | None = None
         self._restored: list[float] | None = None
-        self._clock = time.perf_counter()
-        self._timed = 0
+        self._newest: tuple[int, jax.Array] | None = None  # step dispatched last, its loss
+        self._done: tuple[int, float] | None = None  # steps seen to be done, and when
+        self._mark: tuple[int, float] | None = None  # the same, where the speed is taken from
+        self._speed: float | None = None
 
     def start(self, progress: Progress) -> None:
-        """Shows the run on ``progress`` and begins to measure its speed."""
+        """Shows the run on ``progress``."""
         self.progress = progress
-        self.restart_clock()
 
     def close(self) -> None:
         """Ends the bar."""
@@ -73,6 +75,7 @@ class StepLog:
         Raises:
           FloatingPointError: the loss of the step before is not finite.
         """
+        self._newest = (step, sums.lm_loss)
         self.catch_up()
         self._pending = (step, *self._measure(jnp.int32(step), sums))
         if self._early.watches_training and step % self._every == 0:
@@ -89,6 +92,7 @@ class StepLog:
         step, collection, on_device = self._pending
         self._pending = None
         values = {f'train/{name}': float(v) for name, v in jax.device_get(on_device).items()}
+        self._look_at_clock(step)
         broken = [f'{n}={values[n]}' for n in _LOSSES if not math.isfinite(values[n])]
         if broken:
             raise FloatingPointError(f'the loss of step {step} is not finite ({", ".join(broken)})')
@@ -99,7 +103,6 @@ class StepLog:
             self._window = jax.tree.unflatten(jax.tree.structure(collection), restored)
             self._restored = None
         self._window = collection if self._window is None else self._merge(self._window, collection)
-        self._timed += 1
         if step % self._every == 0:
             self._log_line(step, values)
         else:
@@ -111,16 +114,31 @@ class StepLog:
         self._window = None
         self._early.update(means)
         self._writers.scalars(step, means | rates)
-        now = time.perf_counter()
-        speed = self._timed / max(now - self._clock, 1e-9)
-        self._clock, self._timed = now, 0
-        examples = speed * self._rows
-        self._writers.timing(step, steps_per_second=speed, examples_per_second=examples)
-        self.progress.update(
-            1,
-            f'loss {means["train/lm_loss"]:.4f}, exact {means["train/exact_accuracy"]:.1%}, '
-            f'{speed:.3g} steps/s, {examples:.4g} examples/s',
-        )
+        text = f'loss {means["train/lm_loss"]:.4f}, exact {means["train/exact_accuracy"]:.1%}'
+        measured = self._measure_speed()
+        if self._speed is not None:
+            examples = self._speed * self._rows
+            text += f', {self._speed:.3g} steps/s, {examples:.4g} examples/s'
+            if measured:
+                self._writers.timing(
+                    step, steps_per_second=self._speed, examples_per_second=examples
+                )
+        self.progress.update(1, text)
+
+    def _look_at_clock(self, step: int) -> None:
+        # A device that computes while it is called (CPU) has finished the newest step as well.
+        newest, loss = self._newest
+        self._done = (newest if loss.is_ready() else step, time.perf_counter())
+        self._mark = self._mark or self._done
+
+    def _measure_speed(self) -> bool:
+        """Takes the speed since the last time; leaves it as it was where that is no time ago."""
+        (before, began), (done, now) = self._mark, self._done
+        if done == before or (self._speed is not None and now - began < _SHORTEST_SECONDS):
+            return False
+        self._speed = (done - before) / max(now - began, 1e-9)
+        self._mark = self._done
+        return True
 
     def note_evaluation(self, step: int, values: Mapping[str, float], seconds: float) -> None:
         """Adds an evaluation to the record of its step."""
@@ -131,7 +149,7 @@ class StepLog:
 
     def restart_clock(self) -> None:
         """Leaves the time up to now out of the speeds (compiling, evaluating, saving)."""
-        self._clock, self._timed = time.perf_counter(), 0
+        self._mark = self._done and (self._done[0], time.perf_counter())
 
     def get_state(self) -> list[float] | None:
         """Sums of the steps since the last log line, JSON-able."""
