@@ -41,7 +41,7 @@ def test_grids_from_csv(tmp_path):
 def test_json_lines_with_puzzles_and_turns(tmp_path):
     file = tmp_path / 'all.jsonl.gz'
     rows = [
-        {'question': [[k, 2], [3, 11]], 'answer': [[3, k], [11, 2]], 'puzzle': f'p{k % 2}'}
+        {'question': [[k, 2], [3, f'w{k % 2}']], 'answer': [[3, k], [2, 2]], 'puzzle': f'p{k % 2}'}
         for k in range(8)
     ]
     with gzip.open(file, 'wt') as stream:
@@ -59,6 +59,10 @@ def test_json_lines_with_puzzles_and_turns(tmp_path):
     puzzles = train.sets['all']
     per = puzzles.puzzle_indices[1]  # examples of the first puzzle
     np.testing.assert_array_equal(inputs[per * 6].reshape(2, 2), inputs[0].reshape(2, 2).T)
+    # Every record of a puzzle holds the puzzle's own word, turned or not.
+    for u in range(16):
+        rows = inputs[puzzles.puzzle_indices[u] : puzzles.puzzle_indices[u + 1]]
+        assert (rows == f'w{u // 8}').any(axis=1).all()
     batches = pipeline.train_iterator(train, 16, 0, augmentation='on_the_fly', prefetch=False)
     batch = next(batches)
     ids = {k: int(row.max()) for k, row in zip(batch.puzzle_identifiers, batch.inputs, strict=True)}

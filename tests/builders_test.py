@@ -57,6 +57,15 @@ def test_output_folder_is_respected(tmp_path):
         pathfinding.build(str(tmp_path / 'busy'), train_count=9, val_count=2, show=False)
 
 
+def test_a_set_appears_by_one_rename(tmp_path):
+    output = tmp_path / 'out'
+    with writing.replacing(output) as folder:
+        inode = folder.stat().st_ino
+        assert folder.parent == tmp_path  # the same file system
+        assert not output.exists()
+    assert output.stat().st_ino == inode
+
+
 def test_failed_build_leaves_the_old_set(tmp_path, monkeypatch):
     out = tmp_path / 'out'
     settings = {'board_size': 4, 'train_count': 20, 'val_count': 5, 'show': False}
@@ -69,8 +78,16 @@ def test_failed_build_leaves_the_old_set(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ['out']
 
 
-@pytest.mark.parametrize('damage', ['truncate', 'remove', 'manifest', 'version'])
-def test_damaged_records_are_refused(tmp_path, damage):
+@pytest.mark.parametrize(
+    ('damage', 'what'),
+    [
+        ('truncate', 'must have .* bytes; it has'),
+        ('remove', 'it is missing'),
+        ('manifest', 'no readable manifest'),
+        ('version', 'format version 9'),
+    ],
+)
+def test_damaged_records_are_refused(tmp_path, damage, what):
     out = tmp_path / 'out'
     pathfinding.build(str(out), board_size=4, train_count=20, val_count=5, show=False)
     (records_file,) = out.glob('*-train.array_record*')
@@ -83,7 +100,9 @@ def test_damaged_records_are_refused(tmp_path, damage):
         manifest.unlink()
     else:
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), 'format_version': 9}))
-    with pytest.raises(records.DatasetError, match=r'python -m data_builders .* --overwrite'):
+    with pytest.raises(
+        records.DatasetError, match=rf'{what}.*python -m data_builders .* --overwrite'
+    ):
         records.load(out, 'train')
 
 

@@ -69,6 +69,14 @@ def test_epochs_differ_and_seeds_repeat():
     assert not np.array_equal(plans[0].examples[:8], plans[1].examples[:8])
 
 
+def test_examples_of_a_visit_come_in_any_order():
+    puzzles = _grouped(groups=1, max_puzzles=1, max_examples=9, seed=4)
+    count = puzzles.num_examples
+    assert count > 2
+    plan = sampling.BatchPlan([puzzles], count, seed=0)
+    assert len({tuple(batch) for batch in _batches(plan, 50)}) > 5
+
+
 def test_every_puzzle_of_a_group_comes_up():
     puzzles = _grouped(groups=2, max_puzzles=4)
     plan = sampling.BatchPlan([puzzles], 16, seed=0)
