@@ -116,6 +116,12 @@ class ModelConfig:
             f'need some; got {self.puzzle_emb_len} x {self.hidden_size} for '
             f'{self.puzzle_emb_ndim}. Set puzzle_emb_len=0 to fit the slots to the vector.',
         )
+        require(
+            self.attention != 'cudnn'
+            or (self.forward_dtype != 'float32' and self.head_dim % 8 == 0),
+            f'model.attention=cudnn needs bfloat16 or float16 and a head size that is a multiple '
+            f'of 8; got {self.forward_dtype} and {self.head_dim}. Use model.attention=auto.',
+        )
         self._check_schedule()
 
     def _check_schedule(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from hrm_jax import adaptive, checkpoint, compatibility, eval_step, metrics, partitioning
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import pipeline, records
+from hrm_jax.data import pipeline, puzzles, records
 from hrm_jax.eval_step import EvalResult
 from hrm_jax.plan import check_batch_size
 from hrm_jax.scoring.arc import ScoringError
@@ -129,8 +129,8 @@ def _evaluate_adaptive(
             ):
                 found = found.merge(metrics.eval_metrics(sums))
                 if collector is not None and jax.process_index() == 0:
-                    puzzles = _joined(seen, answers.number, worker.queue)
-                    collector.add(set_name, answers.number, puzzles, vars(answers))
+                    rows = _joined(seen, answers.number, worker.queue)
+                    collector.add(set_name, answers.number, rows, vars(answers))
                 if should_stop():
                     return None
             values |= metrics.to_floats(found, f'eval/{set_name}')
@@ -216,6 +216,8 @@ def evaluate_checkpoint(
         model = model.for_dataset(**shape)
     config = dataclasses.replace(config, model=model)
     compatibility.check_same_model(meta, config, path)
+    if config.model.prefix_len:
+        puzzles.check_identifiers(dataset, config.model.num_puzzle_identifiers)
     mesh = partitioning.make_mesh()
     check_batch_size('eval.global_batch_size', config.eval_batch_size, mesh)
     saved = checkpoint.restore_weights(path)

@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from hrm_jax import metrics, partitioning
 from hrm_jax.config import ConfigError, ExperimentConfig
-from hrm_jax.data import records, sampling
+from hrm_jax.data import puzzles, records, sampling
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
@@ -75,6 +75,8 @@ def make_plan(config: ExperimentConfig) -> Plan:
         num_puzzle_identifiers=metadata.num_puzzle_identifiers,
     )
     config = dataclasses.replace(config, model=model)
+    if model.prefix_len:
+        puzzles.check_identifiers(eval_data, model.num_puzzle_identifiers)
     train = config.train
     total = sampling.total_steps(metadata, train.epochs, train.global_batch_size)
     total *= config.act.steps_per_batch

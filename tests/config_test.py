@@ -28,6 +28,7 @@ def test_json_gives_the_same_configuration_back():
         ('eval', {'depth_multiples': [4, 2]}, 'must be above 1 and rise'),
         ('loss', {'loss_type': 'softmax_crossentropy'}, "Did you mean 'softmax_cross_entropy'?"),
         ('model', {'hidden_size': 100}, 'must be a multiple of model.num_heads; got 100 and 8'),
+        ('model', {'attention': 'cudnn', 'forward_dtype': 'float32'}, 'needs bfloat16 or float16'),
         ('model', 3, 'config key model must be a section; got 3'),
     ],
 )

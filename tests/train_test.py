@@ -144,7 +144,7 @@ def test_a_dry_run_says_what_is_needed_and_writes_nothing(data, capsys):
 
 
 def test_wrong_configurations_and_data_are_refused_before_anything_is_written(
-    data, tmp_path, monkeypatch
+    data, done, tmp_path, monkeypatch
 ):
     def refused(kind, match, folder=data, **sections):
         with pytest.raises(kind, match=match):
@@ -162,6 +162,14 @@ def test_wrong_configurations_and_data_are_refused_before_anything_is_written(
     labels[0, 0] = 77
     np.save(outside / 'train' / 'all__labels.npy', labels)
     refused(DatasetError, '77', outside)
+    identifiers = tiny_run.write_dataset(tmp_path / 'identifiers')
+    metadata = json.loads((identifiers / 'test' / 'dataset.json').read_text())
+    metadata['num_puzzle_identifiers'] = 4
+    (identifiers / 'test' / 'dataset.json').write_text(json.dumps(metadata))
+    np.save(identifiers / 'test' / 'all__puzzle_identifiers.npy', np.full(10, 3, np.int32))
+    refused(DatasetError, 'go up to 3, and the puzzle table of the model has 1 rows', identifiers)
+    with pytest.raises(DatasetError, match='go up to 3'):
+        evaluate.evaluate_checkpoint(_config(identifiers), done[0])
     monkeypatch.setattr(partitioning, 'make_mesh', lambda: type('Mesh', (), {'shape': {'data': 3}}))
     refused(ConfigError, 'multiple of the 3 devices; got 8. Use 6 or 9')
     assert not (tmp_path / 'run').exists()

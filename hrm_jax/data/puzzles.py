@@ -261,6 +261,20 @@ def validate(dataset: PuzzleDataset) -> None:
                    + f'; got {low}..{high}. {rebuild}')  # fmt: skip
 
 
+def check_identifiers(dataset: PuzzleDataset, rows: int) -> None:
+    """Checks that every puzzle of a split has its row in a puzzle table of ``rows`` rows.
+
+    Raises:
+      DatasetError: the table ends before; a gather beyond it would give NaN without a word.
+    """
+    for name, puzzles in dataset.sets.items():
+        highest = max(int(puzzles.puzzle_identifiers.max()), dataset.metadata.blank_identifier_id)
+        require(highest < rows,
+               f'{dataset.path or "data set"}, set {name!r}: puzzle identifiers go up to {highest}, '
+               f'and the puzzle table of the model has {rows} rows. Use the data set that the '
+               f'model is trained on, with all its splits built together.')  # fmt: skip
+
+
 def require(condition: bool, message: str) -> None:
     """Raises DatasetError(message) unless the condition holds."""
     if not condition:

@@ -31,13 +31,22 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
     """Names the implementation that ``auto`` stands for on this machine.
 
     cuDNN's fused attention takes half-precision heads whose size is a multiple of 8 and at
-    most 128; everything else runs through XLA.
+    most 128, on NVIDIA GPUs of compute capability 8.0 (Ampere) and later; everything else runs
+    through XLA.
     """
     if implementation != 'auto':
         return implementation
     half = jnp.dtype(dtype) in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
     fits = half and head_dim % 8 == 0 and head_dim <= 128
-    return 'cudnn' if jax.default_backend() == 'gpu' and fits else 'xla'
+    return 'cudnn' if fits and _has_fused_attention() else 'xla'
+
+
+def _has_fused_attention() -> bool:
+    if jax.default_backend() != 'gpu':
+        return False
+    # '9.0' on NVIDIA; AMD's names ('gfx90a') are no numbers.
+    major = str(getattr(jax.local_devices()[0], 'compute_capability', '')).partition('.')[0]
+    return major.isdigit() and int(major) >= 8
 
 
 def attend(
