@@ -53,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         if command.writes:
             sub.add_argument('--output-dir', required=True, help='folder to make')
-            sub.add_argument('--seed', type=int, default=0, help='seed of everything random')
+            sub.add_argument(
+                '--seed',
+                type=int,
+                default=0,
+                help='seed of everything random (default: %(default)s)',
+            )
             sub.add_argument('--overwrite', action='store_true', help='replace an existing set')
         sub.add_argument('--quiet', dest='show', action='store_false', help='print nothing')
         module.add_flags(sub)

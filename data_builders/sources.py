@@ -99,6 +99,10 @@ def _download(repo: str, name: str) -> pathlib.Path:
             f'{local}'
         ) from None
     try:
+        # The hub's own client retries for half a minute when there is no network at all.
+        cached = huggingface_hub.try_to_load_from_cache(repo, name, repo_type='dataset')
+        if not isinstance(cached, str):
+            huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=10)
         return pathlib.Path(huggingface_hub.hf_hub_download(repo, name, repo_type='dataset'))
     except Exception as error:  # its errors come from several HTTP packages
         raise BuildError(

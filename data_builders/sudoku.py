@@ -100,8 +100,14 @@ def build(
                if k not in ('output_dir', 'overwrite', 'show', 'started', 'seed')}  # fmt: skip
     output = writing.check_output(output_dir, overwrite)
     require(num_aug >= 0, f'--num-aug must not be negative; got {num_aug}.')
+    require(seed >= 0, f'--seed must not be negative; got {seed}.')
     rng = np.random.default_rng(seed)
     if source == GENERATED:
+        require(
+            min_difficulty is None and subsample_size is None and test_subsample_size is None,
+            '--min-difficulty and --subsample-size choose from boards that exist. For generated '
+            'ones use --train-count and --test-count.',
+        )
         boards = generate(size, train_count, test_count, rng, show)
         origin = [{'path': GENERATED, 'size': size}]
     else:

@@ -133,6 +133,7 @@ def test_unreachable_hub_says_what_to_do(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise ConnectionError('no route')
 
+    monkeypatch.setattr(hub, 'get_session', fail)
     monkeypatch.setattr(hub, 'hf_hub_download', fail)
     with pytest.raises(BuildError, match=r'cannot be reached .*--source DIR') as caught:
         sudoku.build(str(tmp_path / 'out'), show=False)
