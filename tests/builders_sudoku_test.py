@@ -125,6 +125,10 @@ def test_bad_sources(tmp_path):
         build(str(tmp_path / 'out'), source=str(folder), show=False)
     with pytest.raises(BuildError, match='no folder here and no name of a hub data set'):
         build(str(tmp_path / 'out'), source='nowhere', show=False)
+    with pytest.raises(BuildError, match='--seed must not be negative; got -1'):
+        build(str(tmp_path / 'out'), source=sudoku.GENERATED, seed=-1, show=False)
+    with pytest.raises(BuildError, match='For generated ones use --train-count'):
+        build(str(tmp_path / 'out'), source=sudoku.GENERATED, min_difficulty=3, show=False)
 
 
 def test_unreachable_hub_says_what_to_do(tmp_path, monkeypatch):

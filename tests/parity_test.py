@@ -61,6 +61,12 @@ def test_a_check_that_raises_is_a_failure(small, capsys):
     assert parity.main([str(small)]) == 1
 
 
+def test_a_damaged_file_fails_alone(small, capsys):
+    (small / 'forward_cut.npz').write_bytes((CORE / 'forward_rope.npz').read_bytes()[:999])
+    assert parity.main([str(small)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == '1 passed, 1 failed, 1 without a check'
+
+
 def test_exit_code_2_when_nothing_was_checked(tmp_path, small, capsys):
     assert parity.main([str(small), '--only', 'lossez']) == 2
     assert 'no fixture with a check is called lossez' in capsys.readouterr().err
