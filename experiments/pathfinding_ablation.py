@@ -59,13 +59,20 @@ class Study:
     num_heads: int
     hidden_two_modules: int
     hidden_one_module: int
+    batch_size: int
+    positions: str
     learning_rate: float
     dropout: float
     seeds: int
 
 
-FULL = Study((*TABLE, *OTHER_SPLITS), 20, 2000, 500, 40, 1, 4, 4, 256, 360, 3e-4, 0.1, 3)
-SMALL = Study(tuple(TABLE), 4, 2000, 200, 9, 1, 1, 2, 48, 68, 2e-3, 0.0, 2)
+FULL = Study(
+    (*TABLE, *OTHER_SPLITS), 20, 2000, 500, 40, 1, 4, 4, 256, 360, 64, 'rope', 3e-4, 0.1, 3
+)
+# Learned positions show a small model at once which cells are neighbours.
+SMALL = Study(
+    tuple(TABLE), 4, 2000, 200, 9, 1, 1, 2, 48, 68, 32, 'rope+learned', 1e-3, 0.0, 2
+)  # fmt: skip
 
 
 def experiment(study: Study, row: Row, seed: int, data: Path) -> ExperimentConfig:
@@ -79,6 +86,8 @@ def experiment(study: Study, row: Row, seed: int, data: Path) -> ExperimentConfi
     config.model.H_cycles, config.model.L_cycles = row.H_cycles, row.L_cycles
     config.model.dropout = config.model.attention_dropout = study.dropout
     config.act.halt_max_steps = row.train_segments
+    config.model.pos_encodings = study.positions
+    config.train.global_batch_size = study.batch_size
     config.optimizer.lr = study.learning_rate
     config.train.epochs = study.epochs
     config.train.eval_interval = study.epochs_per_evaluation
