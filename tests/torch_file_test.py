@@ -180,6 +180,37 @@ def test_the_good_archive_of_the_refusals_is_read(tmp_path):
     assert state['w'].tobytes() == bytes(range(12))
 
 
+def test_whatever_bytes_are_wrong_the_error_is_ours(tmp_path):
+    random = np.random.default_rng(0)
+    with open(TINY, 'rb') as file:
+        good = file.read()
+    program = good.index(b'\x80\x02ccollections')
+    refused = 0
+    for number in range(400):
+        content = bytearray(good)
+        # Half of them in the pickle, whose checksum is set right.
+        within = (program, program + 600) if number % 2 else (0, len(content))
+        for at in random.integers(*within, 2):
+            content[at] = random.integers(256)
+        if number % 2:
+            parts = {}
+            with zipfile.ZipFile(TINY) as archive:
+                parts = {name: archive.read(name) for name in archive.namelist()}
+            size = len(parts['torch_tiny/data.pkl'])
+            parts['torch_tiny/data.pkl'] = bytes(content[program : program + size])
+            with zipfile.ZipFile(tmp_path / 'x', 'w') as archive:
+                for name, part in parts.items():
+                    archive.writestr(name, part)
+        else:
+            (tmp_path / 'x').write_bytes(content)
+        try:
+            state = torch_reader.read_torch(tmp_path / 'x')
+            assert all(array.nbytes < 1000 for array in state.values())
+        except CheckpointFormatError:
+            refused += 1
+    assert refused > 200
+
+
 def _header(offsets, shape=(2,), dtype='F32', tail=b'\0' * 8):
     encoded = f'{{"w":{{"dtype":"{dtype}","shape":{list(shape)},"data_offsets":{offsets}}}}}'
     return struct.pack('<Q', len(encoded)) + encoded.encode() + tail

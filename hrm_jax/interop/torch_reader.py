@@ -45,6 +45,8 @@ ALLOWED_GLOBALS = (ORDERED_DICT, REBUILD_TENSOR, *STORAGE_DTYPES)
 _MAX_PICKLE_BYTES = 64 * 2**20
 _LOCAL_HEADER = struct.Struct('<4s5H3I2H')
 _CHUNK = 8 * 2**20
+# What zipfile raises for one damage or another.
+_ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +100,7 @@ def read_torch(path: str | os.PathLike, *, check_crc: bool = True) -> dict[str, 
                 f'{path}: data.pkl has {program.file_size} bytes; a state dict needs far less '
                 f'than the {_MAX_PICKLE_BYTES} allowed here. Is it a checkpoint of this model?'
             )
-        try:
-            pickled = archive.read(program)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise CheckpointFormatError(f'{path}: data.pkl is damaged ({error}).') from error
+        pickled = _read_entry(archive, program, path)
         tensors = _state_dict(_interpret(pickled, path), path)
         mapped = np.memmap(path, dtype=np.uint8, mode='r')
         state, checked = {}, {}
@@ -135,11 +134,18 @@ def _open_zip(file: Any, path: str) -> zipfile.ZipFile:
         )
     try:
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, EOFError, struct.error, ValueError, NotImplementedError) as error:
+    except _ZIP_ERRORS as error:
         raise CheckpointFormatError(
             f'{path}: the zip directory at the end of the file is missing or damaged ({error}): '
             f'the file was probably cut short. Copy or download it again.'
         ) from error
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str) -> bytes:
+    try:
+        return archive.read(info)
+    except _ZIP_ERRORS as error:
+        raise CheckpointFormatError(f'{path}: {info.filename} is damaged ({error!r}).') from error
 
 
 def _entries(archive: zipfile.ZipFile, path: str) -> tuple[dict[str, zipfile.ZipInfo], str]:
@@ -169,7 +175,7 @@ def _check_byte_order(
     info = entries.get(prefix + 'byteorder')  # absent in files of older versions
     if info is None:
         return
-    order = archive.read(info) if info.file_size < 16 else b'?'
+    order = _read_entry(archive, info, path) if info.file_size < 16 else b'?'
     if order != b'little':
         raise CheckpointFormatError(
             f'{path}: the bytes must be little endian; the file says {order!r}. Save it again '
@@ -336,7 +342,7 @@ def _storage_bytes(
 ) -> np.ndarray:
     if info is None:
         raise CheckpointFormatError(f'{path}: the entry {name} with bytes of a tensor is missing.')
-    file.seek(info.header_offset)
+    file.seek(max(info.header_offset, 0))
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or header[:4] != b'PK\x03\x04':
         raise CheckpointFormatError(f'{path}: the zip entry {name} has no header: damaged file.')
@@ -390,7 +396,6 @@ def _view(raw: np.ndarray, name: str, tensor: _Tensor, path: str) -> np.ndarray:
     flat = np.frombuffer(raw, dtype=storage.dtype)
     if numel == 0:
         return flat[:0].reshape(shape)
-    view = np.lib.stride_tricks.as_strided(
-        flat[tensor.offset :], shape, [s * itemsize for s in strides], writeable=False
-    )
-    return view if view.size else view.reshape(shape)
+    strides = [step * itemsize for step in strides]
+    flat = flat[tensor.offset :]
+    return np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
