@@ -270,8 +270,8 @@ def check_identifiers(dataset: PuzzleDataset, rows: int) -> None:
     for name, puzzles in dataset.sets.items():
         highest = max(int(puzzles.puzzle_identifiers.max()), dataset.metadata.blank_identifier_id)
         require(highest < rows,
-               f'{dataset.path or "data set"}, set {name!r}: puzzle identifiers go up to {highest}, '
-               f'and the puzzle table of the model has {rows} rows. Use the data set that the '
+               f'{dataset.path or "data set"}, set {name!r}: puzzle identifiers go up to '
+               f'{highest}, and the puzzle table of the model has {rows} rows. Use the data set that the '
                f'model is trained on, with all its splits built together.')  # fmt: skip
 
 
