@@ -271,8 +271,8 @@ def check_identifiers(dataset: PuzzleDataset, rows: int) -> None:
         highest = max(int(puzzles.puzzle_identifiers.max()), dataset.metadata.blank_identifier_id)
         require(highest < rows,
                f'{dataset.path or "data set"}, set {name!r}: puzzle identifiers go up to '
-               f'{highest}, and the puzzle table of the model has {rows} rows. Use the data set that the '
-               f'model is trained on, with all its splits built together.')  # fmt: skip
+               f'{highest}, and the puzzle table of the model has {rows} rows. Use the data '
+               f'set that the model is trained on, all splits built together.')  # fmt: skip
 
 
 def require(condition: bool, message: str) -> None:
