@@ -21,6 +21,7 @@ import multiprocessing
 import os
 from pathlib import Path
 import shutil
+import signal
 import sys
 import time
 
@@ -108,7 +109,9 @@ def run(study: Study, row: Row, seed: int, folder: Path, data: Path) -> Result:
 
     compile_cache.enable()  # the seeds of a row share their programs
     began = time.perf_counter()
-    train.train(experiment(study, row, seed, data), workdir, say=lambda text: None)
+    outcome = train.train(experiment(study, row, seed, data), workdir, say=lambda text: None)
+    if outcome.signal:
+        raise SystemExit(f'{outcome.signal}: the same command goes on with {workdir.name}')
     lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
     evaluations = [line for line in lines if 'eval/all/exact_accuracy' in line]
     result = Result(
@@ -143,8 +146,21 @@ def run_all(
         yield from (run(*arguments) for arguments in todo)
         return
     spawn = multiprocessing.get_context('spawn')
-    with concurrent.futures.ProcessPoolExecutor(jobs, spawn, _pin, (spawn.Value('i', 0),)) as pool:
+    pool = concurrent.futures.ProcessPoolExecutor(jobs, spawn, _pin, (spawn.Value('i', 0),))
+    try:
         yield from pool.map(run, *zip(*todo, strict=True))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            worker.terminate()  # the trainer saves where it is
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _stop(number: int, frame) -> None:
+    del frame
+    raise SystemExit(128 + number)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,6 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             val_count=study.val_count, show=False,
         )  # fmt: skip
     results = []
+    signal.signal(signal.SIGTERM, _stop)
     jobs = args.jobs or (2 if args.small else 1)
     for result in run_all(study, rows, folder, data, jobs):
         results.append(result)

@@ -2,11 +2,20 @@
 
 from hrm_jax import act
 from hrm_jax.config import ActConfig, ModelConfig
+from hrm_jax.config_model import SRUPP_SHRINK
 
 
 def block_forward(config: ModelConfig) -> int:
-    """FLOPs (multiplications and additions) of one attention block on one row."""
+    """FLOPs (multiplications and additions) of the matrix products of one block on one row."""
     length, dim, inner = config.total_len, config.hidden_size, config.mlp_dim
+    if config.block == 'sru':
+        return 2 * length * 3 * dim * dim
+    if config.block == 'srupp':
+        width = dim // SRUPP_SHRINK
+        maps = dim * width + 2 * width * width + 3 * width * dim
+        return 2 * length * (maps + 2 * length * width)
+    if config.block == 'token_mixing':
+        return 2 * 3 * length * dim * (config.inner_size(length) + inner)
     projections = 4 * dim * dim + 3 * dim * inner
     scores_and_mixing = 2 * length * dim
     return 2 * length * (projections + scores_and_mixing)
@@ -14,13 +23,11 @@ def block_forward(config: ModelConfig) -> int:
 
 def _updates(config: ModelConfig) -> tuple[int, int]:
     # Block applications of one pass, and how many of them carry gradient.
-    high_layers = config.L_layers if config.levels == 'shared' else config.H_layers
-    cycle = config.L_cycles * config.L_layers + high_layers
-    graded = {
-        'one_step': config.L_layers + high_layers,
-        'last_cycle': cycle,
-        'full': config.H_cycles * cycle,
-    }
+    low, high = config.L_layers, config.H_layers
+    if config.levels != 'separate':
+        high = low if config.levels == 'shared' or config.closing_update else 0
+    cycle = config.L_cycles * low + high
+    graded = {'one_step': low + high, 'last_cycle': cycle, 'full': config.H_cycles * cycle}
     return config.H_cycles * cycle, graded[config.gradient_window]
 
 
