@@ -391,11 +391,9 @@ def _view(raw: np.ndarray, name: str, tensor: _Tensor, path: str) -> np.ndarray:
             f'{path}: the tensor {name} reaches outside of its storage: offset {tensor.offset}, '
             f'shape {shape}, strides {strides} of {storage.numel} elements.'
         )
-    itemsize = storage.dtype.itemsize
     # Not ndarray.view: the start of an entry need not be a multiple of the element size.
-    flat = np.frombuffer(raw, dtype=storage.dtype)
+    flat = np.frombuffer(raw, dtype=storage.dtype)[tensor.offset :]
     if numel == 0:
         return flat[:0].reshape(shape)
-    strides = [step * itemsize for step in strides]
-    flat = flat[tensor.offset :]
+    strides = [step * storage.dtype.itemsize for step in strides]
     return np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
