@@ -30,6 +30,7 @@ setup(
         'absl-py',
         'msgpack',
         'safetensors>=0.8',
+        'pyyaml',  # the originals' all_config.yaml
         # Data sets.
         'grain>=0.2.18,<0.3',
         'array_record>=0.8.6',
