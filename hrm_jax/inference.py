@@ -74,15 +74,15 @@ class Solver:
         self.config = config
         self.alphabet = alphabet
         self.transform = transform
-        self._mesh = partitioning.make_mesh(devices or jax.local_devices())
-        self.weights = jax.device_put(weights, partitioning.replicated(self._mesh))
+        self.mesh = partitioning.make_mesh(devices or jax.local_devices())
+        self.weights = jax.device_put(weights, partitioning.replicated(self.mesh))
         self._workers: dict[Any, adaptive.Worker] = {}
 
     @classmethod
     def from_checkpoint(
         cls, path: str | os.PathLike, data: str | os.PathLike = '', devices=None
     ) -> 'Solver':
-        """Opens a run's folder (its latest step), ``checkpoints/STEP`` or an exported folder.
+        """Opens a run's folder (its latest step) or one ``checkpoints/STEP``.
 
         Args:
           path: the checkpoint.
@@ -198,7 +198,7 @@ class Solver:
         }
 
     def _worker(self, count: int, steps: int, early_exit: bool) -> adaptive.Worker:
-        devices = self._mesh.devices.size
+        devices = self.mesh.devices.size
         slots = next((shape for shape in _SHAPES if shape >= count), _SHAPES[-1])
         slots = -(-slots // devices) * devices
         key = (slots, steps, early_exit)
@@ -212,7 +212,7 @@ class Solver:
                     halt_max_steps=steps or self.config.eval.halt_max_steps,
                 ),
             )
-            self._workers[key] = adaptive.Worker(config, self._mesh, slots, slots * _QUEUE)
+            self._workers[key] = adaptive.Worker(config, self.mesh, slots, slots * _QUEUE)
         return self._workers[key]
 
     def _choose(self, question, answers, confidence, steps) -> Solution:

@@ -1,0 +1,101 @@
+"""Early exit with slot refill against fixed numbers of steps, on a trained model.
+
+    python -m experiments.early_exit --checkpoint=runs/quickstart-seed0 [--repeat=10]
+
+Answers the test set over and over and prints for every way the accuracy, the mean ACT steps and
+the puzzles per second, by the clock and by the processor's time (which other programs on the
+machine disturb less). Fixed steps run through the same loop, without anybody leaving early.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import time
+
+import jax
+import numpy as np
+
+from hrm_jax import adaptive
+from hrm_jax.data import puzzles as puzzles_lib
+from hrm_jax.data import records
+from hrm_jax.inference import Solver
+from hrm_jax.types import Batch
+
+
+def batches(solver: Solver, data: str, repeat: int, size: int) -> list[Batch]:
+    """Returns the test set, ``repeat`` times, as batches of ``size`` rows."""
+    dataset = records.load(data or solver.config.data.path, 'test')
+    one = next(iter(dataset.sets.values()))
+    chosen = np.arange(one.num_examples)
+    inputs, labels = puzzles_lib.stored_examples(one, dataset.metadata, chosen)
+    ignored = labels == dataset.metadata.ignore_label_id
+    labels = np.where(ignored, -100, labels.astype(np.int32))
+    ids = one.puzzle_identifiers[one.owners(chosen)[0]]
+    whole = [np.concatenate([part] * repeat).astype(np.int32) for part in (inputs, labels, ids)]
+    return [
+        Batch(*(part[start : start + size] for part in whole))
+        for start in range(0, len(whole[0]), size)
+    ]
+
+
+def measure(solver: Solver, work: list[Batch], halting: str, steps: int, flags) -> dict:
+    """Answers everything ``flags.rounds`` times; the fastest round counts."""
+    config = dataclasses.replace(
+        solver.config,
+        act=dataclasses.replace(solver.config.act, halting=halting),
+        eval=dataclasses.replace(solver.config.eval, halt_max_steps=steps),
+    )
+    worker = adaptive.Worker(config, solver.mesh, flags.slots, flags.queue)
+    rows, clock, processor = sum(len(batch.inputs) for batch in work), [], []
+    for _ in range(flags.rounds + 1):  # the first one compiles
+        began, used = time.perf_counter(), time.process_time()
+        sums = [part for _, part in worker.answer(solver.weights, work)]
+        clock.append(time.perf_counter() - began)
+        processor.append(time.process_time() - used)
+    total = jax.tree.map(lambda *parts: float(sum(parts)), *sums)
+    return {
+        'halting': halting,
+        'longest': steps,
+        'exact_accuracy': total.exact_accuracy / total.count,
+        'mean_steps': total.steps / total.count,
+        'puzzles_per_second': rows / min(clock[1:]),
+        'puzzles_per_processor_second': rows / min(processor[1:]),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog='python -m experiments.early_exit', description=__doc__)
+    parser.add_argument('--checkpoint', required=True, help='folder of a run or checkpoint')
+    parser.add_argument('--data', default='', help='data set (default: the one trained on)')
+    parser.add_argument('--repeat', type=int, default=10, help='times the test set is answered')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements; the best counts')
+    parser.add_argument('--slots', type=int, default=256)
+    parser.add_argument('--queue', type=int, default=2048)
+    parser.add_argument('--output', help='writes the table as JSON')
+    flags = parser.parse_args(argv)
+    logging.getLogger('absl').setLevel(logging.ERROR)
+    solver = Solver.from_checkpoint(flags.checkpoint)
+    work = batches(solver, flags.data, flags.repeat, flags.queue)
+    trained = solver.config.act.halt_max_steps
+    ways = [('fixed', steps) for steps in (*range(1, trained + 1), 2 * trained, 4 * trained)]
+    ways += [(solver.config.act.halting, trained * factor) for factor in (1, 2, 4)]
+    table = []
+    print('halting     longest  exact    steps    puzzles/s  puzzles/processor s')
+    for halting, steps in ways:
+        row = measure(solver, work, halting, steps, flags)
+        table.append(row)
+        print(
+            f'{halting:11} {steps:7}  {row["exact_accuracy"]:.4f}  {row["mean_steps"]:7.3f}  '
+            f'{row["puzzles_per_second"]:9.0f}  {row["puzzles_per_processor_second"]:9.0f}',
+            flush=True,
+        )
+    if flags.output:
+        with open(flags.output, 'w', encoding='utf-8') as file:
+            json.dump({'device': jax.devices()[0].device_kind, 'rows': table}, file, indent=2)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
