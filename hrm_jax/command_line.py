@@ -157,6 +157,8 @@ def run(command: Callable[[], int | None], description: str) -> None:
         _fail(error, 2)
     except _MENDABLE as error:
         _fail(error, 1)
+    except KeyboardInterrupt:  # outside of training, or a second Ctrl-C
+        _fail(InterruptedError('interrupted'), 130)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise

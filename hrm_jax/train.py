@@ -2,7 +2,7 @@
 
 ``train`` is the whole story. A run may die anywhere: the same command goes on from the last
 checkpoint and ends with the same numbers as if nothing had happened, bit for bit on the same
-kind and number of devices.
+number of CPU devices; GPU kernels may add in another order from run to run.
 """
 
 from collections.abc import Callable

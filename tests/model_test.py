@@ -188,3 +188,22 @@ def test_memory_does_not_grow_with_the_cycles():
         for n in (2, 4)
     )
     assert abs(long / short - 1) < 0.05
+
+
+@pytest.mark.parametrize(
+    ('backend', 'dtype', 'exact'),
+    [('gpu', 'float32', True), ('gpu', 'bfloat16', False), ('cpu', 'float32', False)],
+)
+def test_float32_is_not_cut_short_on_accelerators(monkeypatch, backend, dtype, exact):
+    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    model = dataclasses.replace(SMALL, forward_dtype=dtype, attention='xla')
+    core, variables, latent, inputs, puzzle = _setup(model)
+
+    def loss(params):
+        latent_out, outputs = core.apply({**variables, 'params': params}, latent, inputs, puzzle)
+        return outputs.logits.astype(jnp.float32).sum() + latent_out.low.astype(jnp.float32).sum()
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(variables['params']))
+    products = text.count('dot_general[')
+    assert products > 20
+    assert text.count('(Precision.HIGHEST') == (products if exact else 0)

@@ -4,6 +4,7 @@ It knows no batch size, loss, halting rule or random policy: those are act.py's,
 and the train step's. HRM and its relatives are configurations of this module.
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -89,6 +90,12 @@ class HRM(nn.Module):
           The new state, through which gradients flow as far as ``gradient_window`` says,
           and the predictions.
         """
+        with _full_precision(self.config):
+            return self._act_step(latent, inputs_BS, puzzle_rows_BE)
+
+    def _act_step(
+        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
+    ) -> tuple[LatentState, Outputs]:
         config = self.config
         x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
         if config.is_recurrent:
@@ -115,14 +122,16 @@ class HRM(nn.Module):
 
     def read(self, latent: LatentState) -> jax.Array:
         """Logits [B, S, V] that the state stands for (not for recurrent blocks)."""
-        return self.lm_head(latent.high[:, self.config.prefix_len :])
+        with _full_precision(self.config):
+            return self.lm_head(latent.high[:, self.config.prefix_len :])
 
     def cycle(
         self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
     ) -> LatentState:
         """Runs one high-level cycle only: ``H_cycles`` of them are one ACT step."""
         one = dataclasses.replace(self._schedule(), H_cycles=1, gradient_window='full')
-        return self._reason(latent, self.embed(inputs_BS, puzzle_rows_BE), one)
+        with _full_precision(self.config):
+            return self._reason(latent, self.embed(inputs_BS, puzzle_rows_BE), one)
 
     def _schedule(self) -> recursion.Schedule:
         config = self.config
@@ -169,6 +178,18 @@ class HRM(nn.Module):
             schedule,
             self.make_rng('dropout') if self.has_rng('dropout') else None,
         )
+
+
+def _full_precision(config: ModelConfig) -> contextlib.AbstractContextManager:
+    """Lets float32 mean float32 while a program is traced, backward pass included.
+
+    GPUs and TPUs multiply float32 matrices with fewer bits by default, the original does not.
+    ``jax_default_matmul_precision`` is respected where somebody set it.
+    """
+    reduced = jax.default_backend() != 'cpu' and jax.config.jax_default_matmul_precision is None
+    if config.forward_dtype == 'float32' and reduced:
+        return jax.default_matmul_precision('highest')
+    return contextlib.nullcontext()
 
 
 def initial_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
