@@ -4,12 +4,13 @@ import dataclasses
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from hrm_jax import eval_step, partitioning, train_state
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.types import Batch
-from hrm_jax.visualize import boards, figures, trace
+from hrm_jax.visualize import animation, boards, figures, trace
 
 
 def test_board_of_sudoku_has_boxes_and_blanks():
@@ -115,3 +116,23 @@ def test_series_skips_what_is_missing():
 
 def test_running_mean():
     assert figures._mean_of_last(np.array([1.0, 3.0, 5.0]), 2).tolist() == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize('task', ['sudoku', 'maze', 'arc', 'pathfinding', 'other'])
+def test_puzzles_and_steps_are_drawn_for_every_task(task, tmp_path):
+    tokens = np.arange(32).reshape(2, 16) % 5
+    figure = figures.draw_puzzles(tokens, tokens[::-1] - 1, task)
+    assert len(figure.axes) == 4
+    seen = trace.Trace(tokens, tokens, np.stack([tokens, tokens[::-1]]), *np.zeros((2, 2, 2)))
+    path = animation.save_gif(seen, 1, task, tmp_path / 'a.gif', dpi=40)
+    with Image.open(path) as picture:
+        assert picture.n_frames == 3
+
+
+def test_wrong_cells_of_coloured_boards_are_framed():
+    figure = figures.new_figure(2, 2)
+    axes = figure.add_subplot()
+    wrong = np.array([0, 1, 0, 1], bool)
+    figures.draw_board(axes, np.array([2, 3, 4, 5]), 'arc', np.zeros(4, bool), wrong)
+    assert [patch.get_xy() for patch in axes.patches] == [(1.1, 0.1), (1.1, 1.1)]
+    assert tuple(axes.images[0].get_array()[0, 1]) == pytest.approx((0, 116 / 255, 217 / 255))

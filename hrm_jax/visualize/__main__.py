@@ -1,8 +1,9 @@
 """``python -m hrm_jax.visualize PATH [-o FILE]``: shows a data set, predictions, or a model.
 
 PATH is a built data set, a folder or file of predictions, or a run or checkpoint, whose
-reasoning on test puzzles is shown. FILE ends in .html (default: page.html), and for a run also
-.png or .gif (one puzzle, step by step).
+reasoning on test puzzles is shown. FILE ends in .html (default: page.html); .png draws the first
+boards of a data set or the steps of a run on one puzzle, .gif moves the latter, and
+--curve draws a run's learning curve as .png.
 """
 
 import argparse
@@ -29,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--data', default='', help='data set of predictions or of a run')
     parser.add_argument('--count', type=int, default=16, help='puzzles of a run (16)')
     parser.add_argument('--row', type=int, help='puzzle of a .png or .gif (default: a telling one)')
+    parser.add_argument('--curve', action='store_true', help="a run's learning curve")
     parser.add_argument('--steps', type=int, default=0, help='ACT steps (default: as trained)')
     return parser
 
@@ -44,6 +46,15 @@ def _vocabulary(root: pathlib.Path | str) -> list[str]:
 
 def _show_dataset(flags: argparse.Namespace, root: pathlib.Path) -> None:
     dataset = records.load(root, flags.split)
+    if flags.output.endswith('.png'):
+        from hrm_jax.visualize import figures
+
+        one = next(iter(dataset.sets.values()))
+        chosen = np.arange(min(6, one.num_examples))
+        inputs, labels = puzzles.stored_examples(one, dataset.metadata, chosen)
+        figure = figures.draw_puzzles(inputs, labels, dataset.metadata.task, title=root.name)
+        figures.save(figure, flags.output)
+        return
     vocabulary, path = _vocabulary(root), root / 'identifiers.json'
     names = json.loads(path.read_text('utf-8')) if path.is_file() and not vocabulary else []
     title = f'{root.name}, {flags.split}'
@@ -68,6 +79,11 @@ def _show_run(flags: argparse.Namespace, path: pathlib.Path) -> None:
     from hrm_jax.inference import Solver
     from hrm_jax.visualize import animation, figures, trace
 
+    if flags.curve:
+        lines = (path / 'metrics.jsonl').read_text('utf-8').splitlines()
+        figure = figures.draw_learning_curve([json.loads(line) for line in lines], title=path.name)
+        figures.save(figure, flags.output)
+        return
     solver = Solver.from_checkpoint(path, flags.data)
     data = flags.data or solver.config.data.path
     dataset = records.load(data, flags.split)

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 # Task -> character of every token id. Other tasks show token ids.
-SYMBOLS = {'sudoku': ' .123456789', 'maze': '?# SGo'}
+SYMBOLS = {'sudoku': ' .123456789', 'maze': '?# SGo', 'pathfinding': '.#SE*'}
+# Task -> colour of every token id, for pictures; ARC's are those of its own viewer.
+COLOURS = {
+    'maze': ('#dddddd', '#2b2f38', '#ffffff', '#2ecc40', '#e0483d', '#8fb4ff'),
+    'pathfinding': ('#ffffff', '#2b2f38', '#2ecc40', '#e0483d', '#8fb4ff'),
+    'arc': (
+        '#ffffff', '#f3f3f3', '#000000', '#0074d9', '#ff4136', '#2ecc40', '#ffdc00', '#aaaaaa',
+        '#f012be', '#ff851b', '#7fdbff', '#870c25',
+    ),
+}  # fmt: skip
 
 
 def symbol(task: str, token: int) -> str:

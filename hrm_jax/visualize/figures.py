@@ -50,6 +50,9 @@ def draw_board(
       wrong_S: bool, cells to mark.
     """
     side = round(len(tokens_S) ** 0.5)
+    if task in boards.COLOURS:
+        _draw_colours(axes, np.reshape(tokens_S, (side, side)), task, wrong_S)
+        return
     size = min(16.0, 80.0 / side)
     for cell, token in enumerate(tokens_S):
         row, column = divmod(cell, side)
@@ -65,6 +68,45 @@ def draw_board(
         axes.plot([line, line], [0, side], color=INK, linewidth=1.6, solid_capstyle='butt')
     axes.set(xlim=(-0.04, side + 0.04), ylim=(side + 0.04, -0.04), aspect='equal')
     axes.set_axis_off()
+
+
+def _draw_colours(axes: Any, tokens_HW: np.ndarray, task: str, wrong_S: np.ndarray) -> None:
+    """Draws a board whose tokens are colours; wrong cells get a red frame."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+
+    colours = np.array([to_rgb(colour) for colour in boards.COLOURS[task]])
+    known = np.clip(tokens_HW, 0, len(colours) - 1)
+    height, width = tokens_HW.shape
+    axes.imshow(colours[known], extent=(0, width, height, 0), interpolation='nearest')
+    for cell in np.flatnonzero(wrong_S):
+        row, column = divmod(int(cell), width)
+        corner = (column + 0.1, row + 0.1)
+        axes.add_patch(Rectangle(corner, 0.8, 0.8, fill=False, edgecolor=BAD, linewidth=1.2))
+    axes.set(xticks=[], yticks=[])
+
+
+def draw_puzzles(
+    inputs_BS: np.ndarray, labels_BS: np.ndarray, task: str, blank_id: int = 1, title: str = ''
+) -> Any:
+    """Draws square puzzles with their answers below; returns a matplotlib figure.
+
+    Args:
+      inputs_BS, labels_BS: int token ids; labels below 0 are drawn as padding.
+      task: names the alphabet.
+      blank_id: token of a cell that the question leaves open.
+      title: stands above all.
+    """
+    figure = new_figure(2.2 * len(inputs_BS), 4.7)
+    clean = np.zeros(inputs_BS.shape[1], bool)
+    for row, name in enumerate(('question', 'answer')):
+        for place, tokens in enumerate((inputs_BS, labels_BS)[row]):
+            axes = figure.add_subplot(2, len(inputs_BS), row * len(inputs_BS) + place + 1)
+            draw_board(axes, np.maximum(tokens, 0), task, inputs_BS[place] != blank_id, clean)
+            axes.set_title(name, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
 
 
 def _square(x: float, y: float, face: str):
