@@ -8,6 +8,7 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 from pathlib import Path
+import time
 from typing import Any
 
 import jax
@@ -169,6 +170,27 @@ def weights_of(
     return (ema if averaged else params), constants, puzzle_table
 
 
+def _collector(config, dataset, folder, path, say) -> Collector | None:
+    """Takes the answers where they are wanted and the folder can be written."""
+    if not config.eval.save_outputs:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        say(f'predictions are not kept, as {folder} can not be made: {error.strerror}')
+        return None
+    facts = {
+        'data': str(Path(config.data.path).absolute()),
+        'split': config.eval.split,
+        'checkpoint': str(path.absolute()),
+        'halting': config.eval.halting,
+    }
+    # With early exit the first process has all answers.
+    shared = config.eval.halting == 'max'
+    writers = (jax.process_index(), jax.process_count()) if shared else (0, 1)
+    return Collector(folder, config.eval, dataset, facts, *writers)
+
+
 def _arc_values(config, dataset, folder, say) -> dict[str, float]:
     """Votes on ARC answers once all processes have written theirs."""
     enough = {'predictions', 'q'} <= set(config.eval.save_outputs)
@@ -229,21 +251,16 @@ def evaluate_checkpoint(
     say(f'evaluating step {saved.step} of {path.parent.parent} ({used})')
     step = make_step(config, mesh, 'logits' in config.eval.save_outputs)
     folder = Path(workdir) / PREDICTIONS / f'step_{saved.step}_{config.eval.split}'
-    with contextlib.ExitStack() as stack:
-        collector = None
-        if config.eval.save_outputs:
-            facts = {
-                'data': str(Path(config.data.path).absolute()),
-                'split': config.eval.split,
-                'checkpoint': str(path.absolute()),
-                'halting': config.eval.halting,
-            }
-            # With early exit the first process has all answers.
-            shared = config.eval.halting == 'max'
-            writers = (jax.process_index(), jax.process_count()) if shared else (0, 1)
-            collector = Collector(folder, config.eval, dataset, facts, *writers)
-            stack.enter_context(collector)
+    collector = _collector(config, dataset, folder, path, say)
+    began = time.perf_counter()
+    with collector or contextlib.nullcontext():
         values = evaluate(config, step, weights, dataset, mesh, collector=collector)
+    seconds = time.perf_counter() - began
+    count = sum(
+        min(one.num_examples, config.eval.max_examples or one.num_examples)
+        for one in dataset.sets.values()
+    )
+    say(f'{count} puzzles in {seconds:.1f} s, {count / seconds:.0f} per second with compiling')
     if collector is not None:
         say(f'predictions: {folder}')
         values |= _arc_values(config, dataset, folder, say)

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+import time
 
 import numpy as np
 
@@ -108,8 +109,12 @@ def solve(flags: argparse.Namespace) -> int:
     options = {'steps': flags.steps, 'samples': flags.samples, 'seed': flags.seed,
                'early_exit': not flags.all_steps}  # fmt: skip
     if many:
+        began = time.perf_counter()
         with Progress('solve', len(puzzles), unit='puzzle') as bar:
             solutions = solver.solve(puzzles, progress=bar.update, **options)
+        rate = len(puzzles) / (time.perf_counter() - began)
+        mean = np.mean([solution.steps for solution in solutions])
+        print(f'{mean:.2f} steps a puzzle, {rate:.0f} puzzles/s', file=sys.stderr)
     else:
         solutions = solver.solve(puzzles, **options)
     for solution in solutions:

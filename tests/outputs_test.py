@@ -82,6 +82,15 @@ def test_only_the_first_examples(setup, tmp_path):
         assert saved['example'].tolist() == list(range(5))
 
 
+def test_a_folder_that_can_not_be_made_stops_nobody(setup, tmp_path):
+    config, dataset, *_ = setup
+    (tmp_path / 'file').write_text('')
+    said = []
+    folder = tmp_path / 'file' / 'predictions'
+    assert evaluate._collector(config, dataset, folder, tmp_path, said.append) is None
+    assert 'predictions are not kept' in said[0]
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
