@@ -75,6 +75,7 @@ def test_default_and_original_behaviour(program, default, quirks):
         ('(pow -8 0.5)', 'arithmetic', 'not a real number'),
         ('(use "os")', 'host', 'allow-use'),
         ('(load "no/such/file")', 'io', 'No such file'),
+        ('(load "/dev/zero")', 'io', 'must be a plain file'),
         ('(pow 7 (pow 7 77))', 'limit', 'bits'),
         ('(define (f n) (+ 1 (f n))) (f 0)', 'recursion', 'more than 5000 calls wait'),
     ],

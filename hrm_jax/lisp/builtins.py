@@ -1,9 +1,13 @@
 """The procedures that every program finds, apart from the numeric ones (arithmetic.py)."""
 
 import importlib
+import os
+import stat
 from typing import Any
 
 from hrm_jax.lisp import arithmetic, errors, forms, simplifier, values
+
+MAX_FILE_BYTES = 64 << 20
 
 
 def install(scope: values.Environment, reader, limits, quirks: bool, allow_use: bool) -> None:
@@ -231,9 +235,15 @@ def read_file(path: str) -> str:
     """Returns the text of a UTF-8 file.
 
     Raises:
-      LispError: of kind io, when the file is missing, unreadable or not UTF-8.
+      LispError: of kind io, when the file is missing, unreadable, not UTF-8, larger than
+        ``MAX_FILE_BYTES``, or no plain file (reading a device or a pipe might never end).
     """
     try:
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
+            raise errors.LispError(
+                f'{path!r} must be a plain file of at most {MAX_FILE_BYTES} bytes', 'io'
+            )
         with open(path, encoding='utf-8') as file:
             return file.read()
     except (OSError, ValueError) as error:
