@@ -168,6 +168,24 @@ def test_recurrence_equals_a_loop_over_positions():
     np.testing.assert_allclose(last, c, atol=1e-5)
 
 
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_half_precision_is_near_single(dtype):
+    """Activations round, the cells do not: they stay float32."""
+    sizes = {**SIZES, **RECURRENT, 'block': 'srupp'}
+    seen = {}
+    for name in ('float32', dtype):
+        model = ModelConfig(**{**sizes, 'forward_dtype': name})
+        config, variables = variables_of(model)
+        latent = eval_step.fresh_latent(config, variables['params'], variables['constants'], 8)
+        latent, outputs = jax.jit(hrm.HRM(model).apply)(
+            variables, latent, INPUTS, jnp.ones((8, 32))
+        )
+        assert latent.high.dtype == latent.low.dtype == jnp.float32
+        assert outputs.logits.dtype == jnp.dtype(name)
+        seen[name] = np.asarray(outputs.logits, np.float32)
+    assert 0 < np.abs(seen[dtype] - seen['float32']).max() < 0.1
+
+
 def test_frozen_weights_are_no_parameters():
     sizes = {**SIZES, **RECURRENT, 'block': 'sru'}
     for frozen, home in ((True, 'constants'), (False, 'params')):
