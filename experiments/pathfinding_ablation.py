@@ -72,7 +72,7 @@ FULL = Study(
 )
 # Learned positions show a small model at once which cells are neighbours.
 SMALL = Study(
-    tuple(TABLE), 4, 2000, 200, 9, 1, 1, 2, 48, 68, 32, 'rope+learned', 1e-3, 0.0, 2
+    tuple(TABLE), 4, 2000, 200, 7, 1, 1, 2, 48, 68, 32, 'rope+learned', 1e-3, 0.0, 2
 )  # fmt: skip
 
 
@@ -137,6 +137,13 @@ def _pin(turn) -> None:
         os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
+def _run_in_worker(*arguments) -> Result:
+    try:
+        return run(*arguments)
+    except SystemExit:  # stopped, with a checkpoint: do not begin what is queued behind it
+        os._exit(1)
+
+
 def run_all(
     study: Study, rows: Sequence[Row], folder: Path, data: Path, jobs: int
 ) -> Iterator[Result]:
@@ -148,7 +155,7 @@ def run_all(
     spawn = multiprocessing.get_context('spawn')
     pool = concurrent.futures.ProcessPoolExecutor(jobs, spawn, _pin, (spawn.Value('i', 0),))
     try:
-        yield from pool.map(run, *zip(*todo, strict=True))
+        yield from pool.map(_run_in_worker, *zip(*todo, strict=True))
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():
@@ -173,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         '--seeds', type=int, default=0, help='seeds of each row (small: 2, full: 3)'
     )
-    parser.add_argument('--epochs', type=int, default=0, help='(small: 9, full: 40)')
+    parser.add_argument('--epochs', type=int, default=0, help='(small: 7, full: 40)')
     parser.add_argument('--jobs', type=int, default=0, help='runs at a time (small: 2, full: 1)')
     parser.add_argument('--rows', nargs='+', metavar='SLUG', help='only these rows')
     parser.add_argument('--out', type=Path, help='folder (runs/pathfinding_ablation[_small])')
