@@ -2,6 +2,8 @@
 
 import io
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -185,6 +187,16 @@ def command(solver, monkeypatch, capsys):
         return status, *capsys.readouterr()
 
     return run
+
+
+def test_the_example_of_the_readme_runs(solver, monkeypatch, capsys):
+    text = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
+    [example] = [e for e in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'Solver' in e]
+    monkeypatch.setattr(inference.Solver, 'from_checkpoint', lambda *args: solver)
+    names = {}
+    exec(example, names)
+    assert len(names['solution'].text) == 16
+    assert names['solution'].text in capsys.readouterr().out
 
 
 def test_command_shows_one_puzzle(command, tmp_path):

@@ -333,7 +333,8 @@ def iter_batches(made):
 
 def test_the_examples_of_the_readme_run(tmp_path, monkeypatch, capsys):
     text = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
-    examples = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    section = text.split('### In Python, in the habits of transformers')[1].split('\n## ')[0]
+    examples = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
     assert len(examples) >= 4
     monkeypatch.chdir(tmp_path)
     config = HrmConfig.from_dict(CONFIG | {'max_position_embeddings': 81})
