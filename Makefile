@@ -7,6 +7,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,\
   $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 VENV ?= .venv
 SEED ?= 0
+WORKERS ?= 2
 STARTED := $(shell date +%s)
 
 # Only the modules that are really imported get compiled, once (empty: do write bytecode).
@@ -23,7 +24,7 @@ quickstart: $(VENV)/installed
 	@$(VENV)/bin/python -m experiments.quickstart --seed=$(SEED) --started=$(STARTED)
 
 test: $(VENV)/installed-dev
-	@$(VENV)/bin/python -m pytest -q $(TESTS)
+	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(VENV)/installed-dev
 	@$(VENV)/bin/ruff check .

@@ -50,6 +50,6 @@ setup(
         'tpu': ['jax[tpu]>=0.10.2,<0.12'],
         'torch': ['torch>=2.6'],  # only to read and write PyTorch checkpoints
         'notebooks': ['jupyterlab', 'ipywidgets'],
-        'dev': ['pytest', 'hypothesis', 'ruff'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff'],
     },
 )
