@@ -171,10 +171,15 @@ def _turned(puzzles: PuzzleSet, bounds: np.ndarray) -> PuzzleSet:
     )
 
 
-def _read_splits(source: str, test_fraction: float, words: bool, seed: int) -> tuple[dict, list]:
+def source_files(source: str) -> dict[str, pathlib.Path]:
+    """Returns the files of a source: 'train' and 'test' of a folder, or '' for a single file.
+
+    Raises:
+      BuildError: it is not there, or the folder has not one file for each split.
+    """
     path = pathlib.Path(source).expanduser()
+    files = {}
     if path.is_dir():
-        files = {}
         for split in ('train', 'test'):
             found = [path / f'{split}{s}' for s in SUFFIXES if (path / f'{split}{s}').is_file()]
             require(
@@ -183,12 +188,17 @@ def _read_splits(source: str, test_fraction: float, words: bool, seed: int) -> t
                 f'{", ".join(SUFFIXES)}; it has {len(found)}.',
             )
             files[split] = found[0]
-        return (
-            {split: read_records(file, words) for split, file in files.items()},
-            [sources.fingerprint(file) for file in files.values()],
-        )
+        return files
     require(path.is_file(), f'--source {source} does not exist. Give a folder or a file.')
-    every = read_records(path, words)
+    return {'': path}
+
+
+def _read_splits(source: str, test_fraction: float, words: bool, seed: int) -> tuple[dict, list]:
+    files = source_files(source)
+    origin = [sources.fingerprint(file) for file in files.values()]
+    if '' not in files:
+        return {split: read_records(file, words) for split, file in files.items()}, origin
+    every = read_records(files[''], words)
     count = round(len(every) * test_fraction)
     require(
         0 < count < len(every),
@@ -197,10 +207,7 @@ def _read_splits(source: str, test_fraction: float, words: bool, seed: int) -> t
     )
     order = np.random.default_rng(seed).permutation(len(every))
     parts = {'train': np.sort(order[count:]), 'test': np.sort(order[:count])}
-    return (
-        {split: [every[k] for k in chosen] for split, chosen in parts.items()},
-        [sources.fingerprint(path)],
-    )
+    return {split: [every[k] for k in chosen] for split, chosen in parts.items()}, origin
 
 
 def read_records(path: pathlib.Path, words: bool = False) -> list[Record]:
@@ -216,7 +223,7 @@ def read_records(path: pathlib.Path, words: bool = False) -> list[Record]:
     opener = gzip.open if path.name.endswith('.gz') else open
     records = []
     try:
-        with opener(path, 'rt', newline='', encoding='utf-8') as file:
+        with opener(path, 'rt', newline='', encoding='utf-8-sig') as file:
             parse = _csv_objects if '.csv' in path.suffixes else _json_objects
             for number, values in enumerate(parse(file, path), start=1):
                 where = f'{path}, record {number}'

@@ -157,7 +157,7 @@ def _csv_chunks(
     """Yields the number of the first record (from 1) and up to ``chunk_rows`` records."""
     opener = gzip.open if path.name.endswith('.gz') else open
     try:
-        with opener(path, 'rt', newline='', encoding='utf-8') as file:
+        with opener(path, 'rt', newline='', encoding='utf-8-sig') as file:
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]
             missing = [name for name in ('question', 'answer') if name not in header]

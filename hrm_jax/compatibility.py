@@ -10,8 +10,8 @@ from hrm_jax.config import ConfigError, ExperimentConfig
 # What may differ between a checkpoint and the run that continues it. Everything else changes
 # what is computed and would make the resumed run neither the old nor a new experiment.
 CHANGEABLE_ON_RESUME = (
-    'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'train.log_every_steps',
-    'train.max_steps', 'train.early_stopping.', 'train.puzzle_table',
+    'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'data.source', 'data.source_flags',
+    'train.log_every_steps', 'train.max_steps', 'train.early_stopping.', 'train.puzzle_table',
 )  # fmt: skip
 
 

@@ -78,15 +78,25 @@ class DataConfig:
 
     ``format`` is found from the folder's content by default: ``records`` (made by
     ``python -m data_builders``) or ``npy_folder`` (made by the original's scripts).
+
+    ``source`` takes the place of ``path``: a CSV or JSON-lines file of one's own (or a folder with
+    train and test), from which the set is built into ``<workdir>/dataset`` when a run begins.
     """
 
     path: str = ''
+    source: str = ''
+    source_flags: str = ''  # more flags of python -m data_builders custom, e.g. '--words'
     format: str = 'auto'
     augmentation: str = 'stored'  # the builder's | drawn anew per visit | ARC: only the place
 
     def __post_init__(self):
         require_choice('data.format', self.format, DATA_FORMATS)
         require_choice('data.augmentation', self.augmentation, DATA_AUGMENTATIONS)
+        require(
+            bool(self.source) or not self.source_flags,
+            f'data.source_flags says how data.source is read, and that is empty; got '
+            f'{self.source_flags!r}. Set data.source, or leave the flags out.',
+        )
 
 
 @dataclasses.dataclass(frozen=True)

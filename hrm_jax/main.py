@@ -3,14 +3,17 @@
   python -m hrm_jax.main --config=configs/quickstart.py --workdir=runs/first
   python -m hrm_jax.main --config=... --workdir=runs/first --mode=eval --checkpoint=best
   python -m hrm_jax.main --config=... --workdir=runs/first --config.optimizer.lr=3e-4 --dry_run
+  python -m hrm_jax.main --config=configs/custom.py --workdir=runs/mine --config.data.source=my.csv
 
 The same command again goes on from the last checkpoint in the workdir. SIGTERM or Ctrl-C
 saves after the current step and exits (code 0 or 130); a second Ctrl-C exits at once.
 """
 
+import tempfile
+
 from absl import flags
 
-from hrm_jax import command_line
+from hrm_jax import build_data, command_line
 
 FLAGS = flags.FLAGS
 
@@ -47,8 +50,11 @@ def command() -> int:
     if FLAGS.dry_run:
         from hrm_jax import train
 
-        train.dry_run(config)
+        with tempfile.TemporaryDirectory() as folder:
+            train.dry_run(build_data.with_built_data(config, folder))
         return 0
+    if config.data.source:
+        config = build_data.with_built_data(config, command_line.workdir())
     if FLAGS.mode == 'eval':
         from hrm_jax import evaluate
 

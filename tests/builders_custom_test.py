@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
-from data_builders import custom
+from data_builders import custom, sources
 from data_builders.errors import BuildError
 from hrm_jax.data import pipeline, records
 from tests.builder_sources import cells, write_csv
@@ -67,6 +67,16 @@ def test_json_lines_with_puzzles_and_turns(tmp_path):
     batch = next(batches)
     ids = {k: int(row.max()) for k, row in zip(batch.puzzle_identifiers, batch.inputs, strict=True)}
     assert set(ids) <= {1, 2}
+
+
+@pytest.mark.parametrize('kind', ['custom', 'sudoku'])
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path, kind):
+    file = tmp_path / 'train.csv'
+    file.write_bytes(b'\xef\xbb\xbfquestion,answer\nab,ba\n')
+    if kind == 'custom':
+        assert custom.read_records(file)[0].question == (('a', 'b'),)
+    else:
+        assert sources.read_csv(file).questions.tobytes() == b'ab'
 
 
 def test_words(tmp_path):
