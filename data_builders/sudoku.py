@@ -122,8 +122,10 @@ def build(
     ))  # fmt: skip
     leaks.refuse(report, allow_leaks)
     maps, rejected = draw_maps(boards['train'], boards['test'].answers, num_aug, rng, show)
+    # Small boards have few solutions; of large ones only augmentations that were drawn can tell.
+    held_out = size < 9 or (rejected > 0 if num_aug else None)
     splits = {
-        'train': make_split(boards['train'], maps, held_out=rejected > 0 or size < 9),
+        'train': make_split(boards['train'], maps, held_out),
         'test': make_split(boards['test'], None, held_out=False),
     }
     return writing.write_dataset(
@@ -137,7 +139,7 @@ def side_of(boards: Table) -> int:
     return round(boards.questions.shape[1] ** 0.5)
 
 
-def make_split(boards: Table, maps: np.ndarray | None, held_out: bool) -> writing.Split:
+def make_split(boards: Table, maps: np.ndarray | None, held_out: bool | None) -> writing.Split:
     """Encodes digits as tokens (0 padding, 1 blank, 2.. digits) and groups augmentations."""
     puzzles = PuzzleSet.of_examples(boards.questions + np.uint8(1), boards.answers + np.uint8(1))
     if maps is not None:

@@ -46,6 +46,9 @@ def test_sudoku_filters(tmp_path):
     assert made['counts']['train']['examples'] == 1
     made = sudoku.build(str(tmp_path / 'b'), source=source, subsample_size=2, show=False)
     assert made['counts']['train']['examples'] == 2
+    assert records.load(tmp_path / 'b', 'train').metadata.held_out is None
+    sudoku.build(str(tmp_path / 'd'), source=str(tmp_path / 'b'), num_aug=3, show=False)
+    assert records.load(tmp_path / 'd', 'train').metadata.held_out is False
     with pytest.raises(BuildError, match='no board has a rating of 8'):
         sudoku.build(str(tmp_path / 'c'), source=source, min_difficulty=8, show=False)
 

@@ -174,9 +174,14 @@ def test_several_sets_are_one_pool(augmentation):
     assert sorted(set(names)) == ['a', 'b']
 
 
-def test_held_out_answers_forbid_fresh_maps():
-    with pytest.raises(ConfigError, match='test answers'):
-        pipeline.train_iterator(_sudoku(held_out=True), 8, 0, augmentation='on_the_fly')
+@pytest.mark.parametrize(('held_out', 'match'), [(True, 'filtered'), (None, 'nobody has looked')])
+def test_held_out_answers_forbid_fresh_maps(held_out, match):
+    dataset = _sudoku(held_out=held_out)
+    dataset = dataclasses.replace(
+        dataset, metadata=DatasetMetadata.from_json(dataset.metadata.to_json())
+    )
+    with pytest.raises(ConfigError, match=match):
+        pipeline.train_iterator(dataset, 8, 0, augmentation='on_the_fly')
 
 
 @pytest.mark.parametrize('processes', [1, 2])

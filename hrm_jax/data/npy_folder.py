@@ -52,7 +52,8 @@ def read(
         )
     if not metadata.task:
         task, transform = _guess_task(root, metadata)
-        metadata = dataclasses.replace(metadata, task=task, transform=transform)
+        held_out = None if transform == 'sudoku' else metadata.held_out
+        metadata = dataclasses.replace(metadata, task=task, transform=transform, held_out=held_out)
     return metadata, sets
 
 

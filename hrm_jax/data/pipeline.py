@@ -206,6 +206,13 @@ def check_augmentation(dataset: PuzzleDataset, augmentation: str) -> None:
             f'{dataset.path} has task {metadata.task!r} with transform {metadata.transform!r}. Use '
             f'data.augmentation=stored, or build the set with python -m data_builders.'
         )
+    if augmentation == 'on_the_fly' and metadata.held_out is None:
+        raise ConfigError(
+            f'data.augmentation=on_the_fly may turn training puzzles of {dataset.path} into its '
+            f'test answers, and nobody has looked. A build that draws some augmentations does: '
+            f'python -m data_builders sudoku --source {dataset.path} --num-aug 10 '
+            f'--output-dir DIR. Then use DIR, or data.augmentation=stored.'
+        )
     if augmentation == 'on_the_fly' and metadata.held_out:
         raise ConfigError(
             f'data.augmentation=on_the_fly would turn training puzzles of {dataset.path} into '

@@ -43,7 +43,7 @@ class DatasetMetadata:
       transform: kind of the stored maps, and of maps drawn on the fly (augment.TRANSFORMS).
       cell_bytes: bytes of a stored token (1, 2 or 4).
       held_out: the builder rejected augmentations that lead to test answers, so drawing
-        others on the fly would let test answers into training.
+        others on the fly would let test answers into training. None: nobody has looked.
     """
 
     vocab_size: int
@@ -58,7 +58,7 @@ class DatasetMetadata:
     task: str = ''
     transform: str = 'none'
     cell_bytes: int = 1
-    held_out: bool = False
+    held_out: bool | None = False
 
     @property
     def side(self) -> int:
