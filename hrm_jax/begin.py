@@ -43,6 +43,12 @@ def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) 
     if selector:
         path = checkpoint.resolve(selector, workdir)
         elsewhere = path.parent.parent.resolve() != workdir.resolve()
+        if not elsewhere and path.parent.name == checkpoint.SET_ASIDE:
+            raise CheckpointError(
+                f'{path} was set aside when the run took another course, and its log went with it, '
+                f'so the run cannot go on from there. It can be evaluated (--mode=eval), and a new '
+                f'run can begin with its weights: another --workdir and --checkpoint={path}'
+            )
         if elsewhere and not known:
             return Start(_with_weights_of(path, train_state.create(config, mesh), config, say))
         if elsewhere:

@@ -14,6 +14,7 @@ import json
 import math
 import os
 from pathlib import Path
+import re
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ from hrm_jax.types import TrainState
 FOLDER = 'checkpoints'
 _ALWAYS = ('params', 'constants', 'opt_state', 'carry', 'rng')
 _OPTIONAL = ('puzzle_table', 'ema')
+SET_ASIDE = 'set_aside'  # folder of those that a rewind took out of the way, as STEP.NUMBER
 # Written by orbax as the last act before the folder gets its name.
 _COMPLETE_MARK = '_CHECKPOINT_METADATA'
 
@@ -50,8 +52,8 @@ def resolve(selector: str, workdir: Path) -> Path:
     """Finds a checkpoint's folder.
 
     Args:
-      selector: a step, ``latest``, ``best``, the folder of a checkpoint, or a working
-        directory (its latest one).
+      selector: a step, ``latest``, ``best``, the folder of a checkpoint, a working directory
+        (its latest one), or ``set_aside/STEP.NUMBER``.
       workdir: where steps, ``latest`` and ``best`` are looked up.
 
     Raises:
@@ -71,7 +73,9 @@ def resolve(selector: str, workdir: Path) -> Path:
             )
         return Path(workdir) / FOLDER / str(step)
     path = Path(selector)
-    if (path / _COMPLETE_MARK).exists() and path.name.isdigit():
+    if path.parts[:1] == (SET_ASIDE,) and not path.exists():
+        path = Path(workdir) / path
+    if (path / _COMPLETE_MARK).exists() and re.fullmatch(r'\d+(\.\d+)?', path.name):
         return path
     for base in (path, path.parent):
         if base == path or path.name == FOLDER:
@@ -112,7 +116,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     """Says which checkpoint can not be read and which earlier one can be tried."""
     text = f'{type(error).__name__}: {error}'.strip().splitlines()[0][:200]
     others = [step for step in steps(path.parent.parent) if str(step) != path.name]
-    earlier = [step for step in others if step < int(path.name)] or others
+    earlier = [step for step in others if step < int(float(path.name))] or others
     advice = (
         f'Other checkpoints there: {", ".join(map(str, others))}. Go on from one of them with '
         f'--checkpoint={earlier[-1]}.'
@@ -133,7 +137,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     try:
         meta = json.loads((path / 'meta' / 'metadata').read_text(encoding='utf-8'))
-        if meta['step'] != int(path.name):
+        if meta['step'] != int(float(path.name)):
             raise ValueError(f'its metadata is of step {meta["step"]}')
         return meta
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -382,7 +386,7 @@ def set_aside_after(step: int, workdir: Path) -> list[int]:
     """
     later = [known for known in steps(workdir) if known > step]
     for known in later:
-        folder = Path(workdir) / 'set_aside'
+        folder = Path(workdir) / SET_ASIDE
         folder.mkdir(exist_ok=True)
         number = 0
         while (target := folder / f'{known}.{number}').exists():

@@ -1,5 +1,6 @@
 """A run that died goes on and ends as if it had not: same log, same arrays, bit for bit."""
 
+import json
 import os
 import random
 import signal
@@ -9,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, partitioning, plan, train, train_state
+from hrm_jax import checkpoint, evaluate, partitioning, plan, train, train_state
+from hrm_jax.compatibility import CheckpointError
 from tests import commands, tiny_run
 
 
@@ -139,6 +141,10 @@ def test_rewinding_sets_later_checkpoints_aside_and_gives_the_same_end(tmp_path,
     assert any('set_aside' in text for text in said)
     aside = {path.name for path in (tmp_path / 'run' / 'set_aside').iterdir()}
     assert aside == {'15.0', '18.0', '20.0'}
+    old = evaluate.evaluate_checkpoint(config, tmp_path / 'run', 'set_aside/20.0', said.append)
+    assert json.loads(log.splitlines()[19])['eval/all/lm_loss'] == old['eval/all/lm_loss']
+    with pytest.raises(CheckpointError, match=r'15\.0 was set aside .* another --workdir'):
+        train.train(config, tmp_path / 'run', str(tmp_path / 'run' / 'set_aside' / '15.0'))
     after = last_state(tmp_path / 'run', config)
     assert log == (tmp_path / 'run' / 'metrics.jsonl').read_bytes()
     assert all((before[0][name] == array).all() for name, array in after[0].items())
