@@ -89,14 +89,16 @@ def has_continue_target(config: ActConfig) -> bool:
     return config.halting == 'q_learning' and config.train_q_continue and config.halt_max_steps > 1
 
 
-def continue_target(next_outputs: Outputs, steps_B: jax.Array, config: ActConfig) -> jax.Array:
+def continue_target(
+    next_q_halt_B: jax.Array, next_q_continue_B: jax.Array, steps_B: jax.Array, config: ActConfig
+) -> jax.Array:
     """Target of q_continue: the value of the best action one step later, float32 [B] in (0, 1).
 
     Args:
-      next_outputs: predictions of one more step from the new state.
+      next_q_halt_B, next_q_continue_B: logits of one more step from the new state.
       steps_B: ACT steps spent before that step.
       config: at the last step stopping is the only action left.
     """
-    best = jnp.maximum(next_outputs.q_halt, next_outputs.q_continue)
+    best = jnp.maximum(next_q_halt_B, next_q_continue_B)
     is_last = steps_B >= config.halt_max_steps
-    return jax.nn.sigmoid(jnp.where(is_last, next_outputs.q_halt, best))
+    return jax.nn.sigmoid(jnp.where(is_last, next_q_halt_B, best))

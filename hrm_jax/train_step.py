@@ -40,12 +40,12 @@ def act_step(
     """
     core = hrm.HRM(config.model)
 
-    def apply(params, latent, rows, number):
+    def apply(params, latent, rows, number, method='__call__'):
         variables = {'params': params, 'constants': constants}
         rngs = None
         if dropout_key is not None:
             rngs = {'dropout': jax.random.fold_in(dropout_key, number)}
-        return core.apply(variables, latent, carry.batch.inputs, rows, rngs=rngs)
+        return core.apply(variables, latent, carry.batch.inputs, rows, rngs=rngs, method=method)
 
     latent, outputs = apply(params, carry.latent, puzzle_rows_BE, 0)
     latent = jax.lax.stop_gradient(latent)
@@ -54,8 +54,8 @@ def act_step(
     target = None
     if act.has_continue_target(config.act):
         frozen_params, frozen_rows = jax.lax.stop_gradient((params, puzzle_rows_BE))
-        _, next_outputs = apply(frozen_params, latent, frozen_rows, 1)
-        target = act.continue_target(next_outputs, steps, config.act)
+        next_q = apply(frozen_params, latent, frozen_rows, 1, method='q_values')
+        target = act.continue_target(*next_q, steps, config.act)
     loss, sums = losses.act_loss(outputs, carry.batch.labels, steps, halted, target, config.loss)
     carry = dataclasses.replace(carry, latent=latent, steps=steps, halted=halted)
     return loss / config.train.global_batch_size, (carry, outputs, target, sums)

@@ -86,5 +86,7 @@ def test_exploration_draws_its_share_over_the_whole_range():
 
 def test_the_target_is_the_best_action_one_step_later():
     config = ActConfig(halt_max_steps=4)
-    target = act.continue_target(_outputs([1, -2, -2], [0, 3, 3]), jnp.array([1, 1, 4]), config)
+    target = act.continue_target(
+        *jnp.array([[1, -2, -2], [0.0, 3, 3]]), jnp.array([1, 1, 4]), config
+    )
     np.testing.assert_allclose(target, jax.nn.sigmoid(jnp.array([1.0, 3.0, -2.0])), rtol=1e-6)

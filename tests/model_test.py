@@ -172,22 +172,7 @@ def test_nothing_is_computed_twice():
     config, compiled = _compile(unroll_cycles=True)  # the full 27M model
     analytic = flops.train_step(config.model, config.act) * config.train.global_batch_size
     assert abs(compiled.cost_analysis()['flops'] / analytic - 1) < 0.02
-    assert flops.train_step(config.model, ActConfig()) == pytest.approx(36.7e9, rel=1e-2)
-
-
-def test_memory_does_not_grow_with_the_cycles():
-    size = {
-        'hidden_size': 128,
-        'puzzle_emb_ndim': 128,
-        'num_heads': 4,
-        'L_layers': 1,
-        'H_layers': 1,
-    }
-    short, long = (
-        _compile(H_cycles=n, L_cycles=n, **size)[1].memory_analysis().temp_size_in_bytes
-        for n in (2, 4)
-    )
-    assert abs(long / short - 1) < 0.05
+    assert flops.train_step(config.model, ActConfig()) == pytest.approx(36.2e9, rel=5e-3)
 
 
 @pytest.mark.parametrize(

@@ -61,15 +61,18 @@ def attend(
     PAD cells take part, as in the original (models/layers.py, Attention).
 
     Args:
-      q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype.
+      q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype. Queries of some positions only are
+        too little work for a kernel and go through XLA.
       implementation: ``auto``, ``xla`` or ``cudnn``.
       drop: dropout of the attention weights [B, N, T, T]; only XLA's implementation has it.
 
     Returns:
       [B, T, N, K] in the dtype of ``q_BTNK``.
     """
-    chex.assert_equal_shape([q_BTNK, k_BTNK, v_BTNK])
+    chex.assert_equal_shape([k_BTNK, v_BTNK])
     if drop is not None:
         return _attend_xla(q_BTNK, k_BTNK, v_BTNK, drop)
+    if q_BTNK.shape != k_BTNK.shape:
+        return _attend_xla(q_BTNK, k_BTNK, v_BTNK)
     name = resolve(implementation, q_BTNK.dtype, q_BTNK.shape[-1])
     return _IMPLEMENTATIONS[name](q_BTNK, k_BTNK, v_BTNK)

@@ -1,4 +1,7 @@
-"""What a level is made of: blocks [B, T, D] -> [B, T, D], chosen by ``model.block``."""
+"""What a level is made of: blocks [B, T, D] -> [B, T, D], chosen by ``model.block``.
+
+With ``first_only`` a block computes no more than position 0 of its output needs, [B, 1, D].
+"""
 
 import functools
 
@@ -17,10 +20,10 @@ class SelfAttention(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, first_only: bool = False) -> jax.Array:
         config = self.config
         dim = x_BTD.shape[-1]
-        qkv = layers.Projection(
+        project = layers.Projection(
             (3, config.num_heads, config.head_dim),
             (types.EMBED,),
             (types.QKV, types.HEADS, types.HEAD_DIM),
@@ -28,11 +31,20 @@ class SelfAttention(nn.Module):
             use_bias=config.qkv_bias,
             bias_init=layers.bias_initializer(config, dim),
             name='qkv_proj',
-        )(x_BTD)
-        q_BTNK, k_BTNK, v_BTNK = qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
+        )
+
+        def heads(x, part=slice(None)):
+            y = project(x, part)
+            return [y[..., i, :, :] for i in range(y.shape[-3])]
+
+        if first_only:
+            (q_BTNK,), (k_BTNK, v_BTNK) = heads(x_BTD[:, :1], slice(1)), heads(x_BTD, slice(1, 3))
+        else:
+            q_BTNK, k_BTNK, v_BTNK = heads(x_BTD)
         if config.uses_rope:
             tables = layers.rotary_tables(x_BTD.shape[1], config.head_dim, config.rope_theta)
-            q_BTNK, k_BTNK = layers.rotate(q_BTNK, *tables), layers.rotate(k_BTNK, *tables)
+            k_BTNK = layers.rotate(k_BTNK, *tables)
+            q_BTNK = layers.rotate(q_BTNK, *(table[: q_BTNK.shape[1]] for table in tables))
         drop = None
         if config.attention_dropout > 0 and self.has_rng('dropout'):
             drop = functools.partial(layers.dropout, self, rate=config.attention_dropout)
@@ -60,9 +72,10 @@ class AttentionBlock(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, first_only: bool = False) -> jax.Array:
         config = self.config
-        y = _add(self, x_BTD, SelfAttention(config, name='self_attn')(x_BTD), 'attn_norm')
+        mixed = SelfAttention(config, name='self_attn')(x_BTD, first_only)
+        y = _add(self, x_BTD[:, : mixed.shape[1]], mixed, 'attn_norm')
         return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
 
 
@@ -76,12 +89,14 @@ class TokenMixingBlock(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, first_only: bool = False) -> jax.Array:
         config = self.config
         x_BDT = jnp.swapaxes(x_BTD, 1, 2)
         inner = config.inner_size(x_BDT.shape[-1])
         mixed_BDT = layers.GatedUnit(config, inner, types.CELLS, name='mlp_t')(x_BDT)
         y = jnp.swapaxes(_add(self, x_BDT, mixed_BDT, 'mlp_t_norm'), 1, 2)
+        if first_only:  # not earlier: the norm just above runs over the positions
+            y = y[:, :1]
         return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
 
 
@@ -103,13 +118,23 @@ class Level(nn.Module):
     num_layers: int
 
     @nn.compact
-    def __call__(self, state_BTD: jax.Array, injection_BTD: jax.Array | None) -> jax.Array:
-        """Adds the injection (if any) once, before the first block; returns the new state."""
+    def __call__(
+        self,
+        state_BTD: jax.Array,
+        injection_BTD: jax.Array | None,
+        first_only: bool = False,
+    ) -> jax.Array:
+        """Adds the injection (if any) once, before the first block; returns the new state.
+
+        With ``first_only`` position 0 of it, [B, 1, D], to which every position contributes up
+        to the last block. That is a pass without gradient: ``remat`` is for others.
+        """
         block = BLOCKS[self.config.block]
-        if self.config.remat:
+        if self.config.remat and not first_only:
             block = nn.remat(block)
         x = state_BTD if injection_BTD is None else state_BTD + injection_BTD
         for i in range(self.num_layers):
-            x = block(self.config, name=f'layers_{i}')(x)
+            narrow = {'first_only': True} if first_only and i + 1 == self.num_layers else {}
+            x = block(self.config, name=f'layers_{i}')(x, **narrow)
             x = partitioning.constrain(x, (types.BATCH, types.CELLS, types.EMBED))
         return x

@@ -21,6 +21,17 @@ def block_forward(config: ModelConfig) -> int:
     return 2 * length * (projections + scores_and_mixing)
 
 
+def _first_position(config: ModelConfig) -> int:
+    # A block of which position 0 alone is wanted (``first_only`` in blocks.py).
+    length, dim = config.total_len, config.hidden_size
+    gated_unit = 3 * dim * config.mlp_dim
+    if config.block == 'token_mixing':
+        return 2 * (3 * length * dim * config.inner_size(length) + gated_unit)
+    keys_and_values, query_and_output = 2 * length * dim * dim, 2 * dim * dim
+    scores_and_mixing = 2 * length * dim
+    return 2 * (keys_and_values + query_and_output + scores_and_mixing + gated_unit)
+
+
 def _updates(config: ModelConfig) -> tuple[int, int]:
     # Block applications of one pass, and how many of them carry gradient.
     low, high = config.L_layers, config.H_layers
@@ -31,19 +42,34 @@ def _updates(config: ModelConfig) -> tuple[int, int]:
     return config.H_cycles * cycle, graded[config.gradient_window]
 
 
+def _head(config: ModelConfig) -> int:
+    return 2 * config.seq_len * config.hidden_size * config.vocab_size
+
+
 def act_step(config: ModelConfig) -> int:
     """FLOPs of one ACT step at inference on one row."""
-    head = 2 * config.seq_len * config.hidden_size * config.vocab_size
-    return _updates(config)[0] * block_forward(config) + head
+    return _updates(config)[0] * block_forward(config) + _head(config)
+
+
+def q_values(config: ModelConfig) -> int:
+    """FLOPs of the pass that gives the next step's Q values on one row (``HRM.q_values``)."""
+    total, block = _updates(config)[0], block_forward(config)
+    if config.block == 'sru':
+        # The first layer's input map sees the puzzle only: the compiler takes the other pass's.
+        return (total - 1) * block // (1 if config.sru_bidirectional else config.total_len)
+    ends_high = config.levels != 'single' or config.closing_update
+    if config.is_recurrent or not ends_high:
+        return total * block
+    return (total - 1) * block + _first_position(config)
 
 
 def train_step(config: ModelConfig, act_config: ActConfig) -> int:
     """FLOPs of one train step on one row.
 
-    Forward, the second forward for the Q target where the halting rule has one (it needs no
-    logits), and twice the forward of what carries gradient.
+    Forward, the second forward for the Q target where the halting rule has one, and twice the
+    forward of what carries gradient.
     """
-    passes = 2 if act.has_continue_target(act_config) else 1
-    total, graded = _updates(config)
-    head = 2 * config.seq_len * config.hidden_size * config.vocab_size
-    return (passes * total + 2 * graded) * block_forward(config) + 3 * head
+    _, graded = _updates(config)
+    target = q_values(config) if act.has_continue_target(act_config) else 0
+    backward = 2 * (graded * block_forward(config) + _head(config))
+    return act_step(config) + target + backward

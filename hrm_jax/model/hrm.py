@@ -107,11 +107,39 @@ class HRM(nn.Module):
             latent = self._reason(latent, x_BTD, self._schedule())
             read_BTD = latent.high
         logits_BSV = self.lm_head(read_BTD[:, config.prefix_len :])
-        if not config.q_head:
-            no_q_B = jnp.zeros(inputs_BS.shape[0], jnp.float32)
-            return latent, Outputs(logits=logits_BSV, q_halt=no_q_B, q_continue=no_q_B)
+        q_halt_B, q_continue_B = self._read_q(read_BTD)
+        return latent, Outputs(logits=logits_BSV, q_halt=q_halt_B, q_continue=q_continue_B)
+
+    def _read_q(self, read_BTD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if not self.config.q_head:
+            no_q_B = jnp.zeros(read_BTD.shape[0], jnp.float32)
+            return no_q_B, no_q_B
         q_B2 = self.q_head(read_BTD[:, 0]).astype(jnp.float32)
-        return latent, Outputs(logits=logits_BSV, q_halt=q_B2[:, 0], q_continue=q_B2[:, 1])
+        return q_B2[:, 0], q_B2[:, 1]
+
+    def q_values(
+        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The ``q_halt`` and ``q_continue`` that one ACT step would give, float32 [B] each.
+
+        The numbers are those of ``__call__``, from less work: Q is read at position 0, so no more
+        than that is computed of the last high-level block, and of SRU whose recurrence only runs
+        forward no other position at all. Not for gradients. With dropout the whole step is run,
+        for its masks.
+        """
+        config = self.config
+        with _full_precision(config):
+            if self.has_rng('dropout'):
+                outputs = self._act_step(latent, inputs_BS, puzzle_rows_BE)[1]
+                return outputs.q_halt, outputs.q_continue
+            x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
+            if config.is_recurrent:
+                if config.block == 'sru' and not config.sru_bidirectional:
+                    x_BTD = x_BTD[:, :1]
+                middle_BTD, _ = self.L_level(x_BTD, latent.low)
+                return self._read_q(self.H_level(middle_BTD, latent.high)[0])
+            schedule = dataclasses.replace(self._schedule(), gradient_window='full')
+            return self._read_q(self._reason(latent, x_BTD, schedule, first_only=True).high)
 
     def embed(self, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None) -> jax.Array:
         """Embeds a puzzle, [B, T, D]: what is injected at every low-level update."""
@@ -145,7 +173,11 @@ class HRM(nn.Module):
         )
 
     def _reason(
-        self, latent: LatentState, x_BTD: jax.Array, schedule: recursion.Schedule
+        self,
+        latent: LatentState,
+        x_BTD: jax.Array,
+        schedule: recursion.Schedule,
+        first_only: bool = False,
     ) -> LatentState:
         config = self.config
         low_level = self.L_level
@@ -158,12 +190,12 @@ class HRM(nn.Module):
             return latent
 
         # Linen modules can not be called inside jax.lax.scan: apply unbound copies instead.
-        def rule(level: blocks.Level):
+        def rule(level: blocks.Level, first_only: bool = False):
             unbound = level.clone(parent=None)
 
             def update(params, state, inject, key):
                 rngs = None if key is None else {'dropout': key}
-                return unbound.apply({'params': params}, state, inject, rngs=rngs)
+                return unbound.apply({'params': params}, state, inject, first_only, rngs=rngs)
 
             return update
 
@@ -177,6 +209,8 @@ class HRM(nn.Module):
             x_BTD,
             schedule,
             self.make_rng('dropout') if self.has_rng('dropout') else None,
+            # Models whose last update is a low one have nothing to cut down.
+            rule(high_level, first_only=True) if first_only else None,
         )
 
 

@@ -134,8 +134,11 @@ class Projection(nn.Module):
     bias_init: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [..., *inputs] to [..., *features] in the dtype of ``x``."""
+    def __call__(self, x: jax.Array, part: slice = slice(None)) -> jax.Array:
+        """Maps [..., *inputs] to [..., *features] in the dtype of ``x``.
+
+        ``part`` takes those entries of the first new axis only.
+        """
         num_in = len(self.in_names)
         in_shape = x.shape[x.ndim - num_in :]
         kernel = self.param(
@@ -146,8 +149,10 @@ class Projection(nn.Module):
         )
         # One plain matrix product whatever the axes: XLA's CPU backend is slower on the rest.
         rows = x.reshape(*x.shape[: x.ndim - num_in], math.prod(in_shape))
-        matrix = kernel.astype(x.dtype).reshape(math.prod(in_shape), math.prod(self.features))
-        y = jnp.dot(rows, matrix).reshape(*rows.shape[:-1], *self.features)
+        kernel = kernel[(slice(None),) * num_in + (part,)]
+        features = kernel.shape[num_in:]
+        matrix = kernel.astype(x.dtype).reshape(math.prod(in_shape), math.prod(features))
+        y = jnp.dot(rows, matrix).reshape(*rows.shape[:-1], *features)
         if self.use_bias:
             bias = self.param(
                 'bias',
@@ -155,7 +160,7 @@ class Projection(nn.Module):
                 tuple(self.features),
                 jnp.float32,
             )
-            y = y + bias.astype(x.dtype)
+            y = y + bias[part].astype(x.dtype)
         return y
 
 

@@ -69,6 +69,7 @@ def unroll_cycles(
     x_BTD: jax.Array,
     schedule: Schedule,
     key: jax.Array | None = None,
+    last_high: Update | None = None,
 ) -> LatentState:
     """Runs all cycles of one ACT step.
 
@@ -82,6 +83,8 @@ def unroll_cycles(
       x_BTD: embedded input.
       schedule: numbers of updates and gradient window.
       key: for dropout, a new one is derived for every update; None: no dropout.
+      last_high: takes the place of ``high`` at the very last update, for who needs but a part of
+        its result. The schedule must have the ``full`` gradient window.
 
     Returns:
       The state after the last update.
@@ -98,7 +101,7 @@ def unroll_cycles(
             return low(low_params, state, injected, key)
         return state.at[:, i].set(low(low_params, state.sum(1), injected, key))
 
-    def close(params, latent: LatentState, low_state, key) -> LatentState:
+    def close(params, latent: LatentState, low_state, key, high=high) -> LatentState:
         key = _fold(key, L_cycles)
         if one_state:
             if schedule.closing_update:
@@ -110,16 +113,19 @@ def unroll_cycles(
     def start(latent: LatentState) -> jax.Array:
         return latent.high if one_state else latent.low
 
-    def cycle(params, latent: LatentState, x, key) -> LatentState:
+    def cycle(params, latent: LatentState, x, key, high=high) -> LatentState:
         injected = injection(latent, x)
         low_state = _repeat(
             lambda z, i: low_update(params[0], z, injected, i, key), start(latent), L_cycles, unroll
         )
-        return close(params, latent, low_state, key)
+        return close(params, latent, low_state, key, high)
 
     def cycles(params, latent, x, times) -> LatentState:
         return _repeat(lambda z, c: cycle(params, z, x, _fold(key, c)), latent, times, unroll)
 
+    if last_high is not None:
+        latent = cycles(params, latent, x_BTD, schedule.H_cycles - 1)
+        return cycle(params, latent, x_BTD, _fold(key, schedule.H_cycles - 1), last_high)
     if schedule.gradient_window == 'full':
         return cycles(params, latent, x_BTD, schedule.H_cycles)
 
