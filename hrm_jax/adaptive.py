@@ -71,10 +71,6 @@ class Answers:
     steps: np.ndarray
 
 
-def zero_sums() -> Sums:
-    return Sums(**{field.name: jnp.float32(0) for field in dataclasses.fields(Sums)})
-
-
 def empty_slots(config: ExperimentConfig, count: int) -> Slots:
     """Returns idle slots."""
     shape = (count, config.model.seq_len)
@@ -180,7 +176,7 @@ def work(
         q_continue=jnp.zeros(room, jnp.float32),
         steps=jnp.zeros(room, jnp.int32),
     )
-    loop = (jnp.int32(0), slots, done, zero_sums())
+    loop = (jnp.int32(0), slots, done, losses.zero_sums())
     _, slots, done, sums = jax.lax.while_loop(goes_on, step, loop)
     return slots, done, sums
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from hrm_jax import checkpoint, compatibility, puzzle_table, train_state
+from hrm_jax import checkpoint, compatibility, distributed, puzzle_table, train_state
+from hrm_jax.checkpoint import DamagedCheckpoint
 from hrm_jax.compatibility import CheckpointError
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.plan import Plan
@@ -28,7 +30,8 @@ class Start:
 def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) -> Start:
     """Makes a new state, or restores one.
 
-    Without ``selector`` the latest checkpoint of the workdir goes on. A step, ``best``,
+    Without ``selector`` the latest checkpoint of the workdir goes on; where its files are
+    damaged, the one before, and the damaged one is set aside. A step, ``best``,
     ``latest`` or a folder inside the workdir rewinds to that checkpoint; later ones are set
     aside. A checkpoint from elsewhere gives a *new* workdir its weights, nothing else; when
     the workdir has checkpoints of its own those go on, so that a restarted job may keep the
@@ -54,11 +57,52 @@ def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) 
         if elsewhere:
             say(f'--checkpoint={selector} was for the start only; {workdir} has its own.')
             path = None
-    if path is None and known:
-        path = checkpoint.resolve('latest', workdir)
-    if path is None:
+    if path is not None:
+        start = _restored(plan, path)
+    elif known:
+        start = _newest(plan, workdir, known, say)
+    else:
         say(f'new run in {workdir}')
         return Start(train_state.create(config, mesh))
+    aside = checkpoint.set_aside_after(start.step, workdir) if distributed.is_first() else []
+    distributed.wait_for_all('checkpoints set aside')
+    if aside:
+        say(f'moved the checkpoints of steps {aside} to {workdir / "set_aside"}')
+    say(f'resumed from step {start.step} of {start.path}')
+    return start
+
+
+def _newest(plan: Plan, workdir: Path, known: list[int], say: Callable[[str], None]) -> Start:
+    """Goes on from the newest checkpoint that can be read; says which ones can not."""
+    for step in sorted(known, reverse=True):
+        path = workdir / checkpoint.FOLDER / str(step)
+        try:
+            if distributed.is_joined():
+                # One process looks for all: they can not read together what some can not read.
+                _all_can_read(path)
+            return _restored(plan, path)
+        except DamagedCheckpoint as error:
+            if step == min(known):
+                raise
+            say(f'warning: {error.what}. Going on from the one before.')
+    raise AssertionError('known is not empty')
+
+
+def _all_can_read(path: Path) -> None:
+    """Raises DamagedCheckpoint on every process if the first one can not read it."""
+    problem = None
+    if distributed.is_first():
+        try:
+            checkpoint.verify(path)
+        except DamagedCheckpoint as error:
+            problem = error
+    if distributed.from_first(int(problem is not None)):
+        raise problem or DamagedCheckpoint(f'process 0 can not read {path}')
+
+
+def _restored(plan: Plan, path: Path) -> Start:
+    """Restores a checkpoint of this experiment."""
+    config, mesh = plan.config, plan.mesh
     meta = checkpoint.read_meta(path)
     if not (path / 'opt_state').exists():
         raise CheckpointError(
@@ -68,10 +112,6 @@ def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) 
     metadata = dataclasses.asdict(plan.train_data.metadata)
     compatibility.check_same_experiment(meta, config, metadata, path)
     state, position = checkpoint.restore(path, train_state.abstract(config, mesh))
-    aside = checkpoint.set_aside_after(meta['step'], workdir)
-    if aside:
-        say(f'moved the checkpoints of steps {aside} to {workdir / "set_aside"}')
-    say(f'resumed from step {meta["step"]} of {path}')
     return Start(state, meta['step'], position, meta, path)
 
 
@@ -88,9 +128,13 @@ def _with_weights_of(
     table = state.puzzle_table
     if table is not None:
         old, choice = weights.puzzle_table, config.train.puzzle_table
-        table = place(puzzle_table.resize(old, len(table), choice), table)
-        if len(old) != len(table):
-            say(f'the puzzle table has {len(table)} rows instead of {len(old)}: {choice}')
+        rows = config.model.num_puzzle_identifiers
+        new = puzzle_table.resize(old, rows, choice)
+        if len(table) > rows:
+            new = np.pad(new, ((0, len(table) - rows), (0, 0)))
+        table = place(new, table)
+        if len(old) != rows:
+            say(f'the puzzle table has {rows} rows instead of {len(old)}: {choice}')
     params = place(weights.params, state.params)
     ema = state.ema
     if ema is not None:

@@ -9,6 +9,7 @@ killed while it saves leaves the earlier checkpoints as they were.
 """
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import json
 import math
@@ -21,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from hrm_jax import workdir as workdir_lib
 from hrm_jax.compatibility import CheckpointError
@@ -29,8 +29,8 @@ from hrm_jax.config import CheckpointConfig, ConfigError, ExperimentConfig
 from hrm_jax.types import TrainState
 
 FOLDER = 'checkpoints'
-_ALWAYS = ('params', 'constants', 'opt_state', 'carry', 'rng')
-_OPTIONAL = ('puzzle_table', 'ema')
+ALWAYS = ('params', 'constants', 'opt_state', 'carry', 'rng')
+OPTIONAL = ('puzzle_table', 'ema')
 SET_ASIDE = 'set_aside'  # folder of those that a rewind took out of the way, as STEP.NUMBER
 # Written by orbax as the last act before the folder gets its name.
 _COMPLETE_MARK = '_CHECKPOINT_METADATA'
@@ -88,7 +88,7 @@ def resolve(selector: str, workdir: Path) -> Path:
     )
 
 
-def _score(metrics: Mapping[str, float] | None, config: CheckpointConfig) -> float:
+def score(metrics: Mapping[str, float] | None, config: CheckpointConfig) -> float:
     """Returns a value that grows with quality; -inf where the metric was not measured."""
     value = (metrics or {}).get(config.best_metric)
     if value is None or not math.isfinite(value):
@@ -102,7 +102,7 @@ def _best(workdir: Path, known: list[int]) -> int:
     for step in known:
         meta = read_meta(Path(workdir) / FOLDER / str(step))
         config = ExperimentConfig.from_dict(meta['config']).checkpoint
-        scores[step] = _score(meta['metrics'], config)
+        scores[step] = score(meta['metrics'], config)
     best = max(known, key=lambda step: (scores[step], step))
     if scores[best] == -math.inf:
         raise CheckpointError(
@@ -112,7 +112,19 @@ def _best(workdir: Path, known: list[int]) -> int:
     return best
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
+class DamagedCheckpoint(CheckpointError):
+    """The files of a checkpoint can not be read, or not as what they should be.
+
+    Attributes:
+      what: the message without the advice.
+    """
+
+    def __init__(self, what: str, advice: str = ''):
+        super().__init__(f'{what}. {advice}' if advice else what)
+        self.what = what
+
+
+def damaged(path: Path, error: Exception) -> DamagedCheckpoint:
     """Says which checkpoint can not be read and which earlier one can be tried."""
     text = f'{type(error).__name__}: {error}'.strip().splitlines()[0][:200]
     others = [step for step in steps(path.parent.parent) if str(step) != path.name]
@@ -123,9 +135,10 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
         if others
         else 'There is no other checkpoint in that folder.'
     )
-    return CheckpointError(
+    return DamagedCheckpoint(
         f'the checkpoint of step {path.name} can not be read, it is damaged or incomplete: '
-        f'{path} ({text}). {advice}'
+        f'{path} ({text})',
+        advice,
     )
 
 
@@ -141,14 +154,14 @@ def read_meta(path: Path) -> dict[str, Any]:
             raise ValueError(f'its metadata is of step {meta["step"]}')
         return meta
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
-def _json(values: Any) -> Any:
+def as_json(values: Any) -> Any:
     return json.loads(json.dumps(values))
 
 
-def _item(tree: Any) -> Any:
+def item(tree: Any) -> Any:
     """orbax stores trees, not single arrays: those stand under the key 'array'."""
     return {'array': tree} if jax.tree_util.all_leaves([tree]) else tree
 
@@ -157,7 +170,7 @@ def _content(tree: Any) -> Any:
     return tree['array'] if isinstance(tree, Mapping) and set(tree) == {'array'} else tree
 
 
-def _composite(**items: Any) -> ocp.args.Composite:
+def composite(**items: Any) -> ocp.args.Composite:
     return ocp.args.Composite(**items)
 
 
@@ -174,16 +187,16 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, Any]:
     Raises:
       CheckpointError: it is damaged, or its arrays are not those of ``abstract``.
     """
-    names = _ALWAYS + tuple(n for n in _OPTIONAL if getattr(abstract, n) is not None)
-    items = {name: ocp.args.StandardRestore(_item(getattr(abstract, name))) for name in names}
+    names = ALWAYS + tuple(n for n in OPTIONAL if getattr(abstract, n) is not None)
+    items = {name: ocp.args.StandardRestore(item(getattr(abstract, name))) for name in names}
     meta = read_meta(path)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             read = reader.restore(
-                path.absolute(), args=_composite(data=ocp.args.JsonRestore(), **items)
+                path.absolute(), args=composite(data=ocp.args.JsonRestore(), **items)
             )
     except Exception as error:  # tensorstore and orbax raise many kinds; all mean the same here
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     step = jax.device_put(jnp.asarray(meta['step'], jnp.int32), abstract.step.sharding)
     fields = {name: _content(read[name]) for name in names}
     return dataclasses.replace(abstract, step=step, **fields), read['data']
@@ -212,11 +225,28 @@ class Weights:
 
 
 def _read_numpy(path: Path) -> Any:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = reader.metadata(path.absolute()).item_metadata.tree
+    # A handler, not a Checkpointer: that one waits for the other processes of a run.
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(path.absolute()).tree
         numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         args = ocp.args.PyTreeRestore(item=tree, restore_args=numpy)
         return _content(reader.restore(path.absolute(), args=args))
+
+
+def verify(path: Path) -> None:
+    """Reads every file of a training checkpoint and keeps nothing.
+
+    Raises:
+      DamagedCheckpoint: one can not be read.
+    """
+    read_meta(path)
+    try:
+        json.loads((path / 'data' / 'metadata').read_text(encoding='utf-8'))
+        for name in ALWAYS + OPTIONAL:
+            if name in ALWAYS or (path / name).exists():
+                _read_numpy(path / name)
+    except Exception as error:
+        raise damaged(path, error) from error
 
 
 def restore_weights(path: Path) -> Weights:
@@ -237,133 +267,10 @@ def restore_weights(path: Path) -> Weights:
     except ConfigError as error:
         raise CheckpointError(f'{path} is of another version of hrm_jax: {error}') from error
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
+    if trees['puzzle_table'] is not None:  # without the rows that only pad it
+        trees['puzzle_table'] = trees['puzzle_table'][: config.model.num_puzzle_identifiers]
     return Weights(step=meta['step'], config=config, meta=meta, **trees)
-
-
-class Saver:
-    """Writes the checkpoints of one run in the background and deletes the superfluous ones.
-
-    Args:
-      workdir: the run's folder, locked by this process.
-      config: how many to keep.
-    """
-
-    def __init__(self, workdir: Path, config: CheckpointConfig):
-        self._workdir = Path(workdir)
-        self._writing: int | None = None
-        policies = [checkpoint_managers.LatestN(config.keep_latest)]
-        if config.keep_best:
-            policies.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: _score(metrics, config),
-                    n=config.keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=lambda metrics: _score(metrics, config),
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=True,
-        )
-        try:
-            folder = (self._workdir / FOLDER).absolute()
-            self._manager = ocp.CheckpointManager(folder, options=options)
-        except Exception as error:
-            for step in steps(self._workdir):
-                try:
-                    json.loads((folder / str(step) / 'metrics' / 'metrics').read_text())
-                except (OSError, ValueError):
-                    raise _damaged(folder / str(step), error) from error
-            raise self._failed('can not be opened', error) from error
-
-    def _failed(self, what: str, error: BaseException) -> CheckpointError:
-        text = str(error).strip()
-        full = 'No space left' in text or 'ENOSPC' in text or 'RESOURCE_EXHAUSTED' in text
-        full = full or 'File too large' in text or 'Disk quota' in text
-        good = [step for step in steps(self._workdir) if step != self._writing]
-        reason = 'the disk is full' if full else (text or type(error).__name__).splitlines()[0]
-        intact = (
-            f'Checkpoints {", ".join(map(str, good))} are intact; correct the cause and give the '
-            f'same command again to go on from step {good[-1]}.'
-            if good
-            else 'There is no earlier checkpoint.'
-        )
-        return CheckpointError(f'{self._workdir / FOLDER} {what}: {reason[:300]}. {intact}')
-
-    def save(self, state: TrainState, data: Any, meta: Mapping[str, Any]) -> bool:
-        """Copies the state, then writes in the background. False if the step is there already.
-
-        Args:
-          state: as after ``meta['step']`` steps; may be donated once this returns.
-          data: position of the data iterator after the same number of batches, JSON-able.
-          meta: 'step', 'config', 'dataset', 'metrics' (of an evaluation, or empty) and
-            whatever else is needed to go on, JSON-able.
-
-        Raises:
-          CheckpointError: this or the previous save failed.
-        """
-        step = int(meta['step'])
-        self.wait()
-        if step in steps(self._workdir):
-            return False
-        self._writing = step
-        trees = {name: getattr(state, name) for name in _ALWAYS + _OPTIONAL}
-        trees = {name: tree for name, tree in trees.items() if tree is not None}
-        items = {name: ocp.args.StandardSave(_item(tree)) for name, tree in trees.items()}
-        items |= {'data': ocp.args.JsonSave(data), 'meta': ocp.args.JsonSave(_json(meta))}
-        try:
-            saved = self._manager.save(
-                step, args=_composite(**items), metrics=dict(meta['metrics'] or {}), force=True
-            )
-        except Exception as error:
-            raise self._failed(f'could not take step {step}', error) from error
-        return bool(saved)
-
-    def check(self) -> None:
-        """Raises CheckpointError if the save in the background has failed; does not wait."""
-        try:
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise self._failed(f'could not take step {self._writing}', error) from error
-
-    def wait(self) -> None:
-        """Waits until the last save is on the disk.
-
-        Raises:
-          CheckpointError: it failed; earlier checkpoints are named.
-        """
-        try:
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise self._failed(f'could not take step {self._writing}', error) from error
-        if self._writing is not None and self._writing not in steps(self._workdir):
-            raise self._failed(f'could not take step {self._writing}', OSError('not written'))
-        self._writing = None
-
-    def advice_after_a_broken_step(self) -> str:
-        """Names the last good checkpoint, once it is on the disk."""
-        self.wait()
-        good = steps(self._workdir)
-        where = (
-            f'The last good checkpoint is {self._workdir / FOLDER / str(good[-1])}. '
-            if good
-            else 'There is no earlier checkpoint. '
-        )
-        return where + 'Lower optimizer.lr, lengthen the warm-up or set optimizer.grad_clip_norm.'
-
-    def __enter__(self) -> 'Saver':
-        return self
-
-    def __exit__(self, kind: type | None, *_rest: object) -> None:
-        """Finishes the save in the background, also while an error passes through."""
-        try:
-            self._manager.close()
-        except Exception as error:
-            if kind is None:
-                raise self._failed(f'could not take step {self._writing}', error) from error
 
 
 def add_evaluation(path: Path, meta: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """What every command does alike: flags, short errors for what a user can mend, exit codes.
 
-Exit codes: 0 done (also after SIGTERM, when everything was saved); 1 an error, said in a few
-lines; 2 a wrong command line; 130 interrupted from the keyboard (saved as well). An error of
-the program itself keeps its traceback.
+Exit codes: 0 done; 1 an error, said in a few lines; 2 a wrong command line; 130 interrupted from
+the keyboard; 143 ended by SIGTERM or a notice of preemption. After 130 and 143 everything is
+saved, and the same command goes on. An error of the program itself keeps its traceback.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ from hrm_jax.config import ConfigError, ExperimentConfig
 from hrm_jax.data.puzzles import DatasetError
 from hrm_jax.workdir import WorkdirError
 
+EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143}
 _MENDABLE = (ConfigError, DatasetError, CheckpointError, WorkdirError, FloatingPointError)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _OVERRIDE = re.compile(r'--?(no)?config\.([A-Za-z_][\w.]*)')
@@ -137,6 +138,8 @@ def _fail(error: BaseException, code: int) -> None:
     print(f'error: {text}', file=sys.stderr, flush=True)
     # Reads that failed leave coroutines behind, and each would print its own traceback.
     sys.unraisablehook = lambda _: None
+    if 'hrm_jax.distributed' in sys.modules:
+        sys.modules['hrm_jax.distributed'].leave(code)
     raise SystemExit(code) from None
 
 

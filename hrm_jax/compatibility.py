@@ -12,6 +12,7 @@ from hrm_jax.config import ConfigError, ExperimentConfig
 CHANGEABLE_ON_RESUME = (
     'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'data.source', 'data.source_flags',
     'train.log_every_steps', 'train.max_steps', 'train.early_stopping.', 'train.puzzle_table',
+    'train.micro_batches', 'mesh.',
 )  # fmt: skip
 
 
@@ -29,18 +30,22 @@ def _flat(values: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def differences(
-    saved: Mapping[str, Any], current: Mapping[str, Any], allowed: tuple[str, ...] = ()
+    saved: Mapping[str, Any],
+    current: Mapping[str, Any],
+    allowed: tuple[str, ...] = (),
+    places: tuple[str, str] = ('in the checkpoint', 'now'),
 ) -> list[str]:
-    """Lists the keys of two nested mappings that differ, as 'key: saved -> current'.
+    """Lists the keys of two nested mappings that differ, as 'key: A in the checkpoint, B now'.
 
     Args:
       saved, current: nested mappings of JSON values.
       allowed: keys, or prefixes ending in a dot, that may differ.
+      places: where each mapping is from.
     """
     old, new = _flat(saved), _flat(current)
     missing = object()
     return [
-        f'{key}: {old.get(key, "(absent)")!r} in the checkpoint, {new.get(key, "(absent)")!r} now'
+        f'{key}: {old.get(key, "(absent)")!r} {places[0]}, {new.get(key, "(absent)")!r} {places[1]}'
         for key in sorted(old.keys() | new.keys())
         if old.get(key, missing) != new.get(key, missing)
         and not any(key == a or (a.endswith('.') and key.startswith(a)) for a in allowed)

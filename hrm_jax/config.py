@@ -22,6 +22,7 @@ from hrm_jax.config_checks import (
     require_not_negative,
     require_positive,
 )
+from hrm_jax.config_mesh import MeshConfig
 from hrm_jax.config_model import ModelConfig
 
 OPTIMIZERS = ('adam_atan2', 'adam_atan2_pytorch', 'adamw')
@@ -171,6 +172,7 @@ class TrainConfig:
     eval_interval: int = 10000  # epochs between evaluations; 0: only at the end
     max_steps: int = 0  # stops earlier, with the schedule of the whole run; 0: off
     log_every_steps: int = 10
+    micro_batches: int = 1  # parts of a batch that are computed one after the other
     # When a run begins with the weights of another one: what to do with a puzzle table of
     # another size (puzzle_table.py).
     puzzle_table: str = 'error'
@@ -180,7 +182,7 @@ class TrainConfig:
         require_choice('train.puzzle_table', self.puzzle_table, PUZZLE_TABLES)
         require_positive(**{
             f'train.{name}': getattr(self, name)
-            for name in ('global_batch_size', 'epochs', 'log_every_steps')
+            for name in ('global_batch_size', 'epochs', 'log_every_steps', 'micro_batches')
         })  # fmt: skip
         require_not_negative(**{
             'train.eval_interval': self.eval_interval, 'train.max_steps': self.max_steps
@@ -274,6 +276,7 @@ class ExperimentConfig:
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
+    mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self):
         require_not_negative(seed=self.seed)

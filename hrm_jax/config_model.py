@@ -17,9 +17,11 @@ POSITIONS = ('rope', 'learned', 'rope+learned', 'none')
 DTYPES = ('float32', 'bfloat16', 'float16')
 INITIALIZERS = ('truncated_normal', 'normal', 'uniform')
 INITIAL_STATES = ('fixed', 'learned')
-ATTENTIONS = ('auto', 'xla', 'cudnn')
+ATTENTIONS = ('auto', 'xla', 'cudnn', 'pallas', 'tpu')
 MLP_MULTIPLE = 256
 SRUPP_HEADS = 4  # fixed in the original
+LARGE_TABLE = 2**16  # rows from which on the puzzle table is cut over the devices
+TABLE_MULTIPLE = 2**10  # its rows are then padded to a multiple of this
 SRUPP_SHRINK = 4  # hidden size over the width of SRU++'s attention
 
 
@@ -71,7 +73,7 @@ class ModelConfig:
     sru_bidirectional: bool = False  # the second half of the channels runs backwards
     forward_dtype: str = 'bfloat16'
     initializer: str = 'truncated_normal'  # uniform: torch's defaults for linear layers
-    attention: str = 'auto'
+    attention: str = 'auto'  # who computes it: model/attention.py
     remat: bool = False  # recompute the blocks in the backward pass to save memory
     unroll_cycles: bool = False  # no loops in the program: exact FLOP counts, slower compile
 
@@ -116,13 +118,25 @@ class ModelConfig:
             f'need some; got {self.puzzle_emb_len} x {self.hidden_size} for '
             f'{self.puzzle_emb_ndim}. Set puzzle_emb_len=0 to fit the slots to the vector.',
         )
-        require(
-            self.attention != 'cudnn'
-            or (self.forward_dtype != 'float32' and self.head_dim % 8 == 0),
-            f'model.attention=cudnn needs bfloat16 or float16 and a head size that is a multiple '
-            f'of 8; got {self.forward_dtype} and {self.head_dim}. Use model.attention=auto.',
-        )
+        self._check_attention()
         self._check_schedule()
+
+    def _check_attention(self) -> None:
+        name = self.attention
+        needs = {
+            'cudnn': (
+                self.forward_dtype != 'float32' and self.head_dim % 8 == 0,
+                'bfloat16 or float16 and a head size that is a multiple of 8',
+            ),
+            'pallas': (self.head_dim <= 128, 'a head size of at most 128'),
+            'tpu': (self.forward_dtype != 'float16', 'bfloat16 or float32'),
+        }
+        holds, what = needs.get(name, (True, ''))
+        require(
+            holds,
+            f'model.attention={name} needs {what}; got {self.forward_dtype} and '
+            f'{self.head_dim}. Use model.attention=auto.',
+        )
 
     def _check_schedule(self) -> None:
         require(
@@ -185,6 +199,20 @@ class ModelConfig:
     def prefix_len(self) -> int:
         """Slots that the puzzle vector occupies before the tokens."""
         return self.puzzle_emb_len or -(-self.puzzle_emb_ndim // self.hidden_size)
+
+    @property
+    def has_large_table(self) -> bool:
+        """Whether the puzzle table is cut by rows over the devices."""
+        return self.num_puzzle_identifiers >= LARGE_TABLE
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the puzzle table while training: padded where it is cut.
+
+        The padding depends on no mesh, so that a checkpoint goes on under any other.
+        """
+        multiple = TABLE_MULTIPLE if self.has_large_table else 1
+        return -(-self.num_puzzle_identifiers // multiple) * multiple
 
     @property
     def total_len(self) -> int:

@@ -15,14 +15,25 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from hrm_jax import adaptive, checkpoint, compatibility, eval_step, metrics, partitioning
+from hrm_jax import (
+    adaptive,
+    checkpoint,
+    compatibility,
+    distributed,
+    eval_step,
+    losses,
+    metrics,
+    partitioning,
+    train_state,
+)
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, puzzles, records
 from hrm_jax.eval_step import EvalResult
-from hrm_jax.plan import check_batch_size
+from hrm_jax.plan import check_fits
 from hrm_jax.scoring.arc import ScoringError
 from hrm_jax.scoring.collect import Collector, score_arc_folder
 from hrm_jax.scoring.predictions import PredictionError
+from hrm_jax.types import Sums
 from hrm_jax.writers import Progress
 
 EvalStep = Callable[[Any, Any, Any, Any], EvalResult] | adaptive.Worker
@@ -65,23 +76,26 @@ def evaluate(
     if isinstance(step, adaptive.Worker):
         return _evaluate_adaptive(config, step, weights, dataset, should_stop, collector)
     size, limit = config.eval_batch_size, config.eval.max_examples
-    batches = pipeline.eval_batches(
-        dataset, size, jax.process_index(), jax.process_count(), max_examples=limit
-    )
+    rows = partitioning.process_rows(mesh, size)
+    batches = pipeline.eval_batches(dataset, size, rows, limit)
     places: dict[str, int] = {}  # examples of each set that were answered
     found: dict[Any, metrics.EvalMetrics] = {}  # by set, or by set and deeper metric
-    before = None
+    before: dict[Any, Sums] = {}
+
+    def add(scored):
+        for key, sums in jax.device_get(scored).items():
+            part = metrics.eval_metrics(sums)
+            found[key] = found[key].merge(part) if key in found else part
+
     count = pipeline.num_eval_batches(dataset, size, limit)
     with Progress('evaluate', count, unit='batch') as bar:
         for set_name, batch, real in batches:
-            result = step(*weights, partitioning.put_global(batch, mesh))
+            batch = partitioning.put_global(batch, mesh)
+            result = step(*weights, batch)
             deeper = zip(config.eval.depth_metrics, result.deeper, strict=True)
             scored = {set_name: result.sums} | {(set_name, name): sums for name, sums in deeper}
-            for key, sums in scored.items():
-                part = metrics.eval_metrics(sums)
-                found[key] = found[key].merge(part) if key in found else part
-            jax.block_until_ready(before)  # one batch late: the device always has work
-            before = result.sums
+            add(before)  # one batch late: the device always has work
+            before = scored
             if collector is not None:
                 place = places.get(set_name, 0)
                 _collect(collector, set_name, place, real, batch, result, config)
@@ -89,6 +103,7 @@ def evaluate(
             bar.update(1)
             if should_stop():
                 return None
+        add(before)
         values: dict[str, float] = {}
         for key, collection in found.items():
             if isinstance(key, str):
@@ -99,18 +114,17 @@ def evaluate(
 
 
 def _collect(collector, set_name, place, real, batch, result, config) -> None:
-    """Hands over this process's rows of a batch, without those that only pad it."""
-    local = len(batch.inputs)
-    first = jax.process_index() * local
-    rows = slice(0, max(0, min(local, real - first)))
+    """Hands over the rows of a batch, without those that only pad it, on the first process."""
     answers = {
-        name: partitioning.local_rows(getattr(result, name))[rows]
+        name: getattr(result, name)
         for name in ('predictions', 'q_halt', 'q_continue', 'logits')
         if getattr(result, name) is not None
     }
-    answers['steps'] = np.full(rows.stop, eval_step.depth(config))
-    example = place + first + np.arange(rows.stop)
-    collector.add(set_name, example, jax.tree.map(lambda x: x[rows], batch), answers)
+    answers, batch = partitioning.to_host((answers, batch))
+    if distributed.is_first():
+        answers['steps'] = np.full(len(batch.inputs), eval_step.depth(config))
+        answers, batch = jax.tree.map(lambda x: x[:real], (answers, batch))
+        collector.add(set_name, place + np.arange(real), batch, answers)
 
 
 def _evaluate_adaptive(
@@ -124,12 +138,12 @@ def _evaluate_adaptive(
             metadata = dataclasses.replace(dataset.metadata, sets=(set_name,))
             one_set = dataclasses.replace(dataset, metadata=metadata)
             seen: list[Any] = []
-            found = metrics.eval_metrics(adaptive.zero_sums())
+            found = metrics.eval_metrics(losses.zero_sums())
             for answers, sums in worker.answer(
                 weights, _real_rows(one_set, worker.queue, limit, seen, bar)
             ):
                 found = found.merge(metrics.eval_metrics(sums))
-                if collector is not None and jax.process_index() == 0:
+                if collector is not None and distributed.is_first():
                     rows = _joined(seen, answers.number, worker.queue)
                     collector.add(set_name, answers.number, rows, vars(answers))
                 if should_stop():
@@ -185,22 +199,13 @@ def _collector(config, dataset, folder, path, say) -> Collector | None:
         'checkpoint': str(path.absolute()),
         'halting': config.eval.halting,
     }
-    # With early exit the first process has all answers.
-    shared = config.eval.halting == 'max'
-    writers = (jax.process_index(), jax.process_count()) if shared else (0, 1)
-    return Collector(folder, config.eval, dataset, facts, *writers)
+    return Collector(folder, config.eval, dataset, facts)
 
 
 def _arc_values(config, dataset, folder, say) -> dict[str, float]:
-    """Votes on ARC answers once all processes have written theirs."""
+    """Votes on ARC answers."""
     enough = {'predictions', 'q'} <= set(config.eval.save_outputs)
-    if dataset.metadata.task != 'arc' or not enough:
-        return {}
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices('predictions written')
-    if jax.process_index() != 0:
+    if dataset.metadata.task != 'arc' or not enough or not distributed.is_first():
         return {}
     try:
         return score_arc_folder(folder, dataset)
@@ -240,11 +245,12 @@ def evaluate_checkpoint(
     compatibility.check_same_model(meta, config, path)
     if config.model.prefix_len:
         puzzles.check_identifiers(dataset, config.model.num_puzzle_identifiers)
-    mesh = partitioning.make_mesh()
-    check_batch_size('eval.global_batch_size', config.eval_batch_size, mesh)
+    mesh = partitioning.make_mesh(config=config.mesh)
+    check_fits(config, mesh, training=False)
+    say = say if distributed.is_first() else lambda _message: None
     saved = checkpoint.restore_weights(path)
     weights = weights_of(config, saved.params, saved.ema, saved.constants, saved.puzzle_table)
-    weights = jax.device_put(weights, partitioning.replicated(mesh))
+    weights = train_state.put_weights(config, mesh, *weights)
     used = (
         'moving average of the weights' if weights_of(config, 0, saved.ema, 0, 0)[0] else 'weights'
     )

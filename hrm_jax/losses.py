@@ -4,6 +4,8 @@ Source: sapientinc/HRM models/losses.py. The original computes stablemax in floa
 is float32, made safe by a double ``where``.
 """
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -113,3 +115,8 @@ def act_loss(
     )
     loss = lm_loss + config.q_weight * (q_halt_loss + q_continue_loss)
     return loss, jax.lax.stop_gradient(sums)
+
+
+def zero_sums() -> Sums:
+    """The sums over nothing."""
+    return Sums(**{field.name: jnp.float32(0) for field in dataclasses.fields(Sums)})

@@ -6,7 +6,10 @@
   python -m hrm_jax.main --config=configs/custom.py --workdir=runs/mine --config.data.source=my.csv
 
 The same command again goes on from the last checkpoint in the workdir. SIGTERM or Ctrl-C
-saves after the current step and exits (code 0 or 130); a second Ctrl-C exits at once.
+saves after the current step and exits (code 143 or 130); a second Ctrl-C exits at once.
+
+Several processes (hosts of a TPU pod, tasks of SLURM or Open MPI): start the same command in
+each. --distributed says whether; experiments/launch has recipes.
 """
 
 import tempfile
@@ -39,14 +42,39 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         'dry_run', False, 'Print parameters, memory, steps and checkpoint size; write nothing.'
     )
+    flags.DEFINE_enum(
+        'distributed', 'auto', ['auto', 'on', 'off'],
+        'Whether this is one of several processes: auto (SLURM, Open MPI, GKE and the three flags '
+        'below show it), on (TPU pods over ssh too), off.',
+    )  # fmt: skip
+    flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0.')
+    flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
+    flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
+    flags.DEFINE_integer(
+        'start_timeout', 300,
+        'Seconds that the processes wait for each other before the first step.', lower_bound=1,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        'heartbeat_timeout', 100,
+        'Seconds after which a process that no longer answers ends the others.', lower_bound=1,
+    )  # fmt: skip
 
 
 def command() -> int:
     """Does what the flags say; returns the exit code."""
     config = command_line.read_config()
-    from hrm_jax import compile_cache  # after the flags: --help should not wait for JAX
+    # After the flags: --help should not wait for JAX.
+    from hrm_jax import compile_cache, distributed
 
     compile_cache.enable()
+    distributed.start(
+        FLAGS.distributed,
+        FLAGS.coordinator_address,
+        FLAGS.num_processes,
+        FLAGS.process_id,
+        FLAGS.start_timeout,
+        FLAGS.heartbeat_timeout,
+    )
     if FLAGS.dry_run:
         from hrm_jax import train
 
@@ -54,7 +82,8 @@ def command() -> int:
             train.dry_run(build_data.with_built_data(config, folder))
         return 0
     if config.data.source:
-        config = build_data.with_built_data(config, command_line.workdir())
+        with distributed.first_goes_first('data built'):
+            config = build_data.with_built_data(config, command_line.workdir())
     if FLAGS.mode == 'eval':
         from hrm_jax import evaluate
 
@@ -63,8 +92,10 @@ def command() -> int:
         return 0
     from hrm_jax import train
 
-    outcome = train.train(config, command_line.workdir(), FLAGS.checkpoint)
-    return 130 if outcome.signal == 'SIGINT' else 0
+    outcome = train.train(
+        config, command_line.workdir(), FLAGS.checkpoint, start_timeout=FLAGS.start_timeout
+    )
+    return command_line.EXIT_CODES.get(outcome.signal, 0)
 
 
 def main() -> None:

@@ -3,39 +3,95 @@
 from collections.abc import Iterator, Sequence
 import contextlib
 import contextvars
+import math
 from typing import Any
 
 from flax import linen as nn
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from hrm_jax import types
+from hrm_jax.config_mesh import MESH_AXES, MeshConfig
+from hrm_jax.config_model import ModelConfig
 
-DATA_AXIS = 'data'
+DATA_AXIS, FSDP_AXIS, MODEL_AXIS = MESH_AXES
+ROW_AXES = (DATA_AXIS, FSDP_AXIS)
 
-# Logical axis name -> mesh axis. What is not listed is replicated.
-LOGICAL_RULES = ((types.BATCH, DATA_AXIS),)
+# Logical axis name -> mesh axes, in the order in which they claim a mesh axis: an activation's
+# rows take fsdp before its channels can. What is not listed is replicated, and so is an axis
+# that its mesh axes do not divide.
+LOGICAL_RULES = (
+    (types.BATCH, ROW_AXES),
+    (types.PUZZLES, MESH_AXES),
+    (types.HEADS, MODEL_AXIS),
+    (types.MLP, MODEL_AXIS),
+    (types.CHANNELS, MODEL_AXIS),
+    (types.EMBED, FSDP_AXIS),
+)
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh over all devices (or the given ones) with the one axis ``data``."""
+def make_mesh(
+    devices: Sequence[jax.Device] | None = None, config: MeshConfig = MeshConfig()
+) -> Mesh:
+    """Returns the mesh (data, fsdp, model) over all devices of all processes, or the given ones.
+
+    Raises:
+      ConfigError: the axes do not multiply to the number of devices.
+    """
     devices = list(devices or jax.devices())
     # Auto: linen's Embed fails on sharded tables under JAX's default, Explicit.
     return jax.make_mesh(
-        (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
+        config.shape(len(devices)),
+        MESH_AXES,
+        axis_types=(AxisType.Auto,) * len(MESH_AXES),
+        devices=devices,
     )
 
 
-def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
+def describe(mesh: Mesh) -> str:
+    """Names the devices, how they are arranged, and the processes they belong to."""
+    text = f'{mesh.size} x {mesh.devices.flat[0].device_kind}'
+    axes = [f'{axis} {size}' for axis, size in mesh.shape.items() if size > 1]
+    text += f' ({" x ".join(axes)})' if axes else ''
+    processes = jax.process_count()
+    return text + (f' in {processes} processes' if processes > 1 else '')
+
+
+def row_ways(mesh: Mesh) -> int:
+    """Into how many parts the rows of a batch are cut."""
+    return math.prod(mesh.shape[axis] for axis in ROW_AXES)
+
+
+def check_batch_size(name: str, batch_size: int, mesh: Mesh, micro_batches: int = 1) -> None:
     """Raises ValueError where the global batch does not divide over the mesh."""
-    ways = mesh.shape[DATA_AXIS]
+    ways = row_ways(mesh) * micro_batches
     if batch_size % ways:
         lower = batch_size // ways * ways
+        parts = f'{row_ways(mesh)} devices that share the rows'
+        if micro_batches > 1:
+            parts = f'{micro_batches} micro-batches times the {parts} ({ways})'
         raise ValueError(
-            f'{name} must be a multiple of the {ways} devices; got {batch_size}. '
+            f'{name} must be a multiple of the {parts}; got {batch_size}. '
             f'Use {lower or ways} or {lower + ways}, or fewer devices.'
         )
+
+
+def check_model(model: ModelConfig, mesh: Mesh) -> None:
+    """Raises ValueError where the axis ``model`` could not cut the model's heads or units."""
+    ways = mesh.shape[MODEL_AXIS]
+    sizes = {'the inner size of the gated unit': model.mlp_dim}
+    if model.block == 'attention':
+        sizes['model.num_heads'] = model.num_heads
+    if model.is_recurrent:
+        sizes = {'model.hidden_size': model.hidden_size}
+    for name, size in sizes.items():
+        if size % ways:
+            raise ValueError(
+                f'{name} must be a multiple of mesh.model to be cut over it; got {size} and '
+                f'{ways}. Use a smaller mesh.model.'
+            )
 
 
 _active_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar('mesh', default=None)
@@ -51,22 +107,48 @@ def activate(mesh: Mesh) -> Iterator[None]:
         _active_mesh.reset(token)
 
 
-def constrain(x: jax.Array, names: Sequence[str]) -> jax.Array:
+def active_mesh() -> Mesh | None:
+    """The mesh that ``activate`` set, or None."""
+    return _active_mesh.get()
+
+
+def is_cut(names: Sequence[str]) -> bool:
+    """Whether the active mesh has devices along the mesh axis of one of these names."""
+    mesh, rules = active_mesh(), dict(LOGICAL_RULES)
+    if mesh is None:
+        return False
+    found = {axis for name in names for axis in np.atleast_1d(rules.get(name, []))}
+    return any(mesh.shape[axis] > 1 for axis in found)
+
+
+def spec_for(shape: Sequence[int], names: Sequence[str | None], mesh: Mesh) -> PartitionSpec:
+    """Mesh axes of an array by the logical names of its axes; what does not divide stays whole."""
+    wanted = nn.logical_to_mesh_axes(names, LOGICAL_RULES)
+    found = []
+    for size, axes in zip(shape, wanted, strict=True):
+        axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
+        while axes and size % math.prod(mesh.shape[axis] for axis in axes):
+            axes = axes[:-1]
+        found.append(axes or None)
+    return PartitionSpec(*found)
+
+
+def constrain(x: jax.Array, names: Sequence[str | None]) -> jax.Array:
     """Fixes the sharding of an activation by the logical names of its axes.
 
     Does nothing outside ``activate``. Without it the compiler may keep whole activations on
     every device.
     """
-    mesh = _active_mesh.get()
+    mesh = active_mesh()
     if mesh is None:
         return x
-    spec = nn.logical_to_mesh_axes(names, LOGICAL_RULES)
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+    sharding = NamedSharding(mesh, spec_for(x.shape, names, mesh))
+    return jax.lax.with_sharding_constraint(x, sharding)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows spread over the data axis."""
-    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    """Rows spread over the axes that share a batch."""
+    return NamedSharding(mesh, PartitionSpec(ROW_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -76,19 +158,51 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def boxed_shardings(boxed: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of linen boxes (abstract or not) by their logical names."""
-    specs = nn.get_partition_spec(boxed)
-    return nn.logical_to_mesh_sharding(specs, mesh, LOGICAL_RULES)
 
+    def sharding(leaf):
+        if not isinstance(leaf, nn.LogicallyPartitioned):
+            return replicated(mesh)
+        return NamedSharding(mesh, spec_for(leaf.value.shape, leaf.names, mesh))
 
-def put_global(tree: Any, mesh: Mesh) -> Any:
-    """Makes global arrays, sharded over rows, from this process's rows in numpy."""
-    sharding = batch_sharding(mesh)
     return jax.tree.map(
-        lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), tree
+        sharding, boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)
     )
 
 
-def local_rows(array: jax.Array) -> np.ndarray:
-    """This process's rows of an array that is spread over rows, as ``put_global`` took them."""
-    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
-    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+def process_rows(mesh: Mesh, size: int) -> np.ndarray:
+    """Rows of a global batch of ``size`` that lie on this process's devices, ascending.
+
+    Processes that differ only along the axis ``model`` hold the same rows.
+    """
+    own = np.vectorize(lambda device: device.process_index == jax.process_index())(mesh.devices)
+    (parts,) = np.nonzero(own.any(axis=2).reshape(-1))
+    each = size // row_ways(mesh)
+    return (parts[:, None] * each + np.arange(each)).reshape(-1)
+
+
+def put_global(tree: Any, mesh: Mesh) -> Any:
+    """Makes global arrays, sharded over rows, from this process's rows (``process_rows``)."""
+    sharding = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    held = len(process_rows(mesh, row_ways(mesh)))
+
+    def place(rows):
+        rows = np.asarray(rows)
+        size = len(rows) * row_ways(mesh) // held
+        own = process_rows(mesh, size)
+
+        def shard(index):
+            first = np.searchsorted(own, index[0].start or 0)
+            return rows[first : first + size // row_ways(mesh)]
+
+        return jax.make_array_from_callback((size, *rows.shape[1:]), sharding, shard)
+
+    return jax.tree.map(place, tree)
+
+
+def to_host(tree: Any) -> Any:
+    """Whole numpy arrays of global ones, on every process; all of them have to call it."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -1,7 +1,9 @@
 """What is settled before a run begins: configuration, data, devices, and what happens when."""
 
 import dataclasses
+from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from hrm_jax import metrics, partitioning
@@ -9,10 +11,16 @@ from hrm_jax.config import ConfigError, ExperimentConfig
 from hrm_jax.data import puzzles, records, sampling
 
 
-def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
-    """Raises ConfigError where a global batch does not divide over the devices."""
+def check_fits(config: ExperimentConfig, mesh: Mesh, training: bool = True) -> None:
+    """Raises ConfigError where batches or the model do not divide over the devices."""
+    train = config.train
+    sizes = {'eval.global_batch_size': (config.eval_batch_size, 1)}
+    if training:
+        sizes['train.global_batch_size'] = (train.global_batch_size, train.micro_batches)
     try:
-        partitioning.check_batch_size(name, batch_size, mesh)
+        for name, (size, parts) in sizes.items():
+            partitioning.check_batch_size(name, size, mesh, parts)
+        partitioning.check_model(config.model, mesh)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -56,9 +64,8 @@ def make_plan(config: ExperimentConfig) -> Plan:
       ConfigError: settings that do not fit the data or the devices.
       DatasetError: the data set is missing or damaged.
     """
-    mesh = partitioning.make_mesh()
-    check_batch_size('train.global_batch_size', config.train.global_batch_size, mesh)
-    check_batch_size('eval.global_batch_size', config.eval_batch_size, mesh)
+    mesh = partitioning.make_mesh(config=config.mesh)
+    check_fits(config, mesh)
     train_data = records.load(config.data.path, 'train', config.data.format)
     eval_data = records.load(config.data.path, config.eval.split, config.data.format)
     metadata = train_data.metadata
@@ -83,6 +90,16 @@ def make_plan(config: ExperimentConfig) -> Plan:
     last = min(total, train.max_steps or total)
     _check_metric_names(config, eval_data.metadata.sets)
     return Plan(config, train_data, eval_data, mesh, total, last)
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """What must be the same in every process of a run, JSON-able."""
+    config = plan.config.to_dict()
+    for key in ('path', 'source'):  # the same data may lie elsewhere
+        del config['data'][key]
+    data = {split: dataset.fingerprint() for split, dataset in
+            (('train', plan.train_data), (plan.config.eval.split, plan.eval_data))}  # fmt: skip
+    return {'config': config, 'data set': data, 'jax': jax.__version__}
 
 
 def _check_metric_names(config: ExperimentConfig, sets: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hrm_jax import metrics, optim
 from hrm_jax.config import ExperimentConfig
@@ -77,7 +78,7 @@ class StepLog:
         """
         self._newest = (step, sums.lm_loss)
         self.catch_up()
-        self._pending = (step, *self._measure(jnp.int32(step), sums))
+        self._pending = (step, *self._measure(np.int32(step), sums))
         if self._early.watches_training and step % self._every == 0:
             self.catch_up()  # else the run would stop one step later than it was told to
 

@@ -19,18 +19,20 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import begin as begin_lib
-from hrm_jax import checkpoint, partitioning, summary, train_state, train_step
+from hrm_jax import checkpoint, distributed, partitioning, summary, train_state, train_step
 from hrm_jax import plan as plan_lib
 from hrm_jax import workdir as workdir_lib
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, segments
 from hrm_jax.early_stopping import EarlyStopping
 from hrm_jax.evaluate import describe, evaluate, make_step, weights_of
+from hrm_jax.saver import Saver
 from hrm_jax.step_log import StepLog
 from hrm_jax.types import TrainState
-from hrm_jax.writers import Progress, Writers
+from hrm_jax.writers import NoWriters, Progress, Writers
 
 Say = Callable[[str], None]
+_SLOW_SAVE = 30.0  # seconds that training waits for the storage before it says so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,7 @@ def train(
     workdir: str | os.PathLike,
     selector: str = '',
     say: Say = functools.partial(print, flush=True),
+    start_timeout: int = distributed.START_TIMEOUT,
 ) -> Outcome:
     """Trains a model, or goes on training it.
 
@@ -62,28 +65,32 @@ def train(
       config: the experiment.
       workdir: folder of the run; one process at a time.
       selector: checkpoint to begin from (begin.py); empty: the latest of the workdir, if any.
-      say: prints a message.
+      say: prints a message; only that of the first process is asked.
+      start_timeout: seconds that processes wait for each other before the first step.
 
     Raises:
-      ConfigError, DatasetError, CheckpointError, WorkdirError: what is wrong and what to do.
+      ConfigError, DatasetError, CheckpointError, WorkdirError, ClusterError: what is wrong and
+        what to do.
       FloatingPointError: the loss or the weights are no longer finite.
     """
-    plan = plan_lib.make_plan(config)
-    config, mesh = plan.config, plan.mesh
-    workdir = workdir_lib.prepare(workdir)
-    with (
-        workdir_lib.lock(workdir),
-        workdir_lib.StopRequest() as stop,
-        contextlib.ExitStack() as resources,
-    ):
+    first = distributed.is_first()
+    say = say if first else lambda _message: None
+    with contextlib.ExitStack() as resources:
+        with distributed.arrival(start_timeout) as facts:
+            plan = plan_lib.make_plan(config)
+            config, mesh = plan.config, plan.mesh
+            workdir = workdir_lib.prepare(workdir)
+            if first:
+                resources.enter_context(workdir_lib.lock(workdir))
+            facts |= plan_lib.facts(plan)
+        stop = resources.enter_context(distributed.stop_request())
         start = begin_lib.begin(plan, workdir, selector, say)
         state, step, scores = start.state, start.step, start.meta.get('metrics', {})
         data = pipeline.train_iterator(
             plan.train_data,
             config.train.global_batch_size,
             config.seed,
-            jax.process_index(),
-            jax.process_count(),
+            partitioning.process_rows(mesh, config.train.global_batch_size),
             config.data.augmentation,
         )
         data = segments.hold(data, config.act.steps_per_batch)
@@ -92,9 +99,11 @@ def train(
         run_train_step = train_step.make_train_step(config, plan.total_steps, mesh)
         run_eval_step = make_step(config, mesh)
 
-        workdir_lib.write_atomically(workdir / 'config.json', config.to_json() + '\n')
-        saver = resources.enter_context(checkpoint.Saver(workdir, config.checkpoint))
-        writers = Writers(workdir, config, step, start.meta.get('record'), say)
+        saver = resources.enter_context(Saver(workdir, config.checkpoint))
+        writers = NoWriters()
+        if first:
+            workdir_lib.write_atomically(workdir / 'config.json', config.to_json() + '\n')
+            writers = Writers(workdir, config, step, start.meta.get('record'), say)
         resources.callback(writers.close)
         early = EarlyStopping(config.train.early_stopping)
         log = StepLog(config, plan.total_steps, writers, early)
@@ -109,7 +118,7 @@ def train(
             weights = weights_of(
                 config, state.params, state.ema, state.constants, state.puzzle_table
             )
-            values = evaluate(config, run_eval_step, weights, plan.eval_data, mesh, lambda: stop)
+            values = evaluate(config, run_eval_step, weights, plan.eval_data, mesh, stop.agreed)
             if not values:
                 return {}
             log.note_evaluation(step, values, time.perf_counter() - began)
@@ -130,7 +139,7 @@ def train(
 
         if step and plan.evaluates_after(step) and not scores:
             scores = evaluate_now()  # the one that a stop signal had cut off
-            if scores:
+            if scores and first:
                 checkpoint.add_evaluation(start.path, description())
         try:
             ends = bool(stop) or early.should_stop
@@ -144,7 +153,7 @@ def train(
                     state, sums = run_train_step(state, batch)
                 step += 1
                 log.note(step, sums)
-                ends = bool(stop) or early.should_stop
+                ends = stop.agreed() or early.should_stop
                 if not ends and not plan.saves_after(step):
                     saver.check()
                     continue
@@ -155,7 +164,9 @@ def train(
                     scores = evaluate_now()
                     ends = bool(stop) or early.should_stop
                 writers.flush()
+                began = time.perf_counter()
                 saver.save(state, data.get_state(), description())
+                _note_a_slow_save(writers, step, time.perf_counter() - began, say)
                 log.restart_clock()
             log.close()
             saver.wait()
@@ -181,14 +192,24 @@ def dry_run(config: ExperimentConfig, say: Say = print) -> None:
 
 
 def _announce(plan: plan_lib.Plan, state: TrainState, step: int, say: Say) -> None:
-    data, devices = plan.train_data, f'{plan.mesh.size} x {jax.devices()[0].device_kind}'
-    say(f'{plan.config.name}: {devices}, jax {jax.__version__}')
+    data = plan.train_data
+    say(f'{plan.config.name}: {partitioning.describe(plan.mesh)}, jax {jax.__version__}')
     say(f'data: {data.path}, {data.metadata.total_groups:,} groups of puzzles')
     say(f'parameters:\n{summary.parameters(state)}')
     say(
         f'steps: {plan.last_step:,}, {step:,} of them done; '
         f'{plan.config.train.global_batch_size:,} examples each'
     )
+
+
+def _note_a_slow_save(writers: Writers | NoWriters, step: int, seconds: float, say: Say) -> None:
+    """Training goes on while a save is written, but waits for the one before."""
+    writers.timing(step, save_seconds=seconds)
+    if seconds > _SLOW_SAVE:
+        say(
+            f'note: training waited {seconds:.0f} s for the save before step {step}. Raise '
+            f'checkpoint.every_steps, or use faster storage.'
+        )
 
 
 def _first_step(run_train_step, state: TrainState, batch: Any, say: Say):

@@ -7,8 +7,9 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+import numpy as np
 
-from hrm_jax import act, optim, partitioning
+from hrm_jax import act, optim, partitioning, types
 from hrm_jax.config import ConfigError, ExperimentConfig
 from hrm_jax.model import hrm
 from hrm_jax.types import Batch, TrainState
@@ -38,7 +39,9 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
     table = None
     if model.prefix_len:
         # Zeros, as in the original: a puzzle that was never trained has no voice.
-        table = jnp.zeros((model.num_puzzle_identifiers, model.puzzle_emb_ndim), jnp.float32)
+        table = jnp.zeros((model.table_rows, model.puzzle_emb_ndim), jnp.float32)
+        names = (types.PUZZLES if model.has_large_table else None, None)
+        table = nn.LogicallyPartitioned(table, names)
     params = variables['params']
     opt_state = {
         'weights': optim.weight_optimizer(config.optimizer, 1).init(params),
@@ -66,6 +69,15 @@ def _check_sizes(config: ExperimentConfig) -> None:
             )
 
 
+def check_fits(config: ExperimentConfig, mesh: Mesh) -> None:
+    """Raises ValueError where batch or model do not divide over the mesh."""
+    train = config.train
+    partitioning.check_batch_size(
+        'train.global_batch_size', train.global_batch_size, mesh, train.micro_batches
+    )
+    partitioning.check_model(config.model, mesh)
+
+
 def _shardings(config: ExperimentConfig, mesh: Mesh) -> tuple[TrainState, TrainState]:
     boxed = jax.eval_shape(lambda rng: _build(config, rng), jax.random.key(0))
     shardings = partitioning.boxed_shardings(boxed, mesh)
@@ -84,15 +96,34 @@ def abstract(config: ExperimentConfig, mesh: Mesh) -> TrainState:
     )
 
 
+def put_weights(
+    config: ExperimentConfig, mesh: Mesh, params: Any, constants: Any, puzzle_table: Any
+) -> tuple[Any, Any, jax.Array | None]:
+    """Places saved weights (numpy) where training would have them."""
+    like = abstract(config, mesh)
+
+    def place(values, wanted):
+        return jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), values, wanted)
+
+    if puzzle_table is not None and len(puzzle_table) < config.model.table_rows:
+        room = config.model.table_rows - len(puzzle_table)
+        puzzle_table = np.pad(puzzle_table, ((0, room), (0, 0)))
+    return (
+        place(params, like.params),
+        place(constants, like.constants),
+        place(puzzle_table, like.puzzle_table),
+    )
+
+
 def create(config: ExperimentConfig, mesh: Mesh) -> TrainState:
     """Makes the state of step 0 from ``config.seed``, every array in its place on the mesh.
 
     Raises:
       ConfigError: the sizes of the data set are not filled in.
-      ValueError: the batch does not divide over the mesh.
+      ValueError: the batch or the model does not divide over the mesh.
     """
     _check_sizes(config)
-    partitioning.check_batch_size('train.global_batch_size', config.train.global_batch_size, mesh)
+    check_fits(config, mesh)
     _, shardings = _shardings(config, mesh)
     build = jax.jit(lambda rng: nn.unbox(_build(config, rng)), out_shardings=shardings)
     return build(jax.random.key(config.seed))

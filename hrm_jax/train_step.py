@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 import optax
 
-from hrm_jax import act, losses, optim, partitioning, train_state
+from hrm_jax import act, losses, optim, partitioning, train_state, types
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.model import hrm
 from hrm_jax.types import Batch, Carry, Outputs, Sums, TrainState
@@ -61,6 +62,88 @@ def act_step(
     return loss / config.train.global_batch_size, (carry, outputs, target, sums)
 
 
+class Gradients(NamedTuple):
+    """What one batch, or a part of it, gives to the update.
+
+    Attributes:
+      params: of the loss with respect to the weights.
+      rows: the same for the rows of the puzzle table, [B, E] or None.
+      carry: after the ACT step.
+      sums: numerators of the metrics.
+    """
+
+    params: Any
+    rows: jax.Array | None
+    carry: Carry
+    sums: Sums
+
+
+def gradients(
+    config: ExperimentConfig,
+    state: TrainState,
+    carry: Carry,
+    batch: Batch,
+    min_steps_B: jax.Array,
+    dropout_key: jax.Array | None,
+) -> Gradients:
+    """Refills halted rows of ``carry`` from ``batch``, runs one ACT step and differentiates it."""
+
+    def refill(params):
+        return act.refill(carry, batch, hrm.initial_latent(state.constants, params))
+
+    full = refill(state.params)
+    rows = hrm.gather_puzzle_rows(state.puzzle_table, full.batch.puzzle_identifiers)
+
+    def loss(params, rows):
+        # Trained initial states get their gradient from the rows that begin at this step.
+        begun = refill(params) if config.model.initial_state == 'learned' else full
+        return act_step(config, params, state.constants, rows, begun, min_steps_B, dropout_key)
+
+    (_, (new, _, _, sums)), (of_params, of_rows) = jax.value_and_grad(
+        loss, argnums=(0, 1), has_aux=True
+    )(state.params, rows)
+    return Gradients(of_params, of_rows, new, sums)
+
+
+def accumulate(
+    config: ExperimentConfig,
+    state: TrainState,
+    batch: Batch,
+    min_steps_B: jax.Array,
+    dropout_key: jax.Array | None,
+) -> Gradients:
+    """``gradients`` of the whole batch, from ``train.micro_batches`` parts one after the other.
+
+    Part i takes the rows i, i + parts, ...: so each lies on all devices. Refill and halting are
+    per row, so the parts change the order of float32 sums and the memory needed, nothing else
+    (dropout masks are drawn for each part).
+    """
+    parts = config.train.micro_batches
+    if parts == 1:
+        return gradients(config, state, state.carry, batch, min_steps_B, dropout_key)
+
+    def place(x):
+        return partitioning.constrain(x, (None, types.BATCH, *[None] * (x.ndim - 2)))
+
+    def split(x):
+        return place(jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1))
+
+    def join(x):
+        return jnp.swapaxes(place(x), 0, 1).reshape(-1, *x.shape[2:])
+
+    def add(total, part):
+        number, *arrays = part
+        key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
+        found = gradients(config, state, *arrays, key)
+        return jax.tree.map(jnp.add, total, (found.params, found.sums)), (found.rows, found.carry)
+
+    rows = jax.tree.map(split, (state.carry, batch, min_steps_B))
+    zeros = (jax.tree.map(jnp.zeros_like, state.params), losses.zero_sums())
+    (of_params, sums), by_row = jax.lax.scan(add, zeros, (jnp.arange(parts), *rows))
+    of_rows, carry = jax.tree.map(join, by_row)
+    return Gradients(of_params, of_rows, carry, sums)
+
+
 def train_step(
     config: ExperimentConfig, total_steps: int, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Sums]:
@@ -76,37 +159,23 @@ def train_step(
       The state after the step and the sums of its metrics.
     """
     key = jax.random.fold_in(state.rng, state.step)
-
-    def refill(params):
-        return act.refill(state.carry, batch, hrm.initial_latent(state.constants, params))
-
-    carry = refill(state.params)
-    ids = carry.batch.puzzle_identifiers
-    min_steps = act.exploration_min_steps(key, ids.shape[0], config.act)
-    rows = hrm.gather_puzzle_rows(state.puzzle_table, ids)
-    model = config.model
-    drops = max(model.dropout, model.attention_dropout) > 0
+    min_steps = act.exploration_min_steps(key, state.carry.steps.shape[0], config.act)
+    drops = max(config.model.dropout, config.model.attention_dropout) > 0
     # Another number than the key's own split, which draws the exploration.
     dropout_key = jax.random.fold_in(key, 1) if drops else None
-
-    def loss(params, rows):
-        # Trained initial states get their gradient from the rows that begin at this step.
-        begun = refill(params) if model.initial_state == 'learned' else carry
-        return act_step(config, params, state.constants, rows, begun, min_steps, dropout_key)
-
-    (_, (carry, _, _, sums)), (grads, row_grads) = jax.value_and_grad(
-        loss, argnums=(0, 1), has_aux=True
-    )(state.params, rows)
+    found = accumulate(config, state, batch, min_steps, dropout_key)
 
     table, table_state = state.puzzle_table, state.opt_state['puzzle_table']
     if table is not None:
         sign_sgd = optim.puzzle_optimizer(config.optimizer, total_steps)
         row_updates, table_state = sign_sgd.update(
-            optim.RowGradients(ids, row_grads), table_state, table
+            optim.RowGradients(found.carry.batch.puzzle_identifiers, found.rows),
+            table_state,
+            table,
         )
         table = optim.apply_row_updates(table, row_updates)
     adam = optim.weight_optimizer(config.optimizer, total_steps)
-    updates, weights_state = adam.update(grads, state.opt_state['weights'], state.params)
+    updates, weights_state = adam.update(found.params, state.opt_state['weights'], state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
@@ -118,10 +187,10 @@ def train_step(
         puzzle_table=table,
         opt_state={'weights': weights_state, 'puzzle_table': table_state},
         ema=ema,
-        carry=carry,
+        carry=found.carry,
         rng=state.rng,
     )
-    return new_state, sums
+    return new_state, found.sums
 
 
 def make_train_step(

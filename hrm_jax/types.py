@@ -34,6 +34,7 @@ HEADS = 'heads'
 HEAD_DIM = 'head_dim'
 QKV = 'qkv'
 MLP = 'mlp'
+CHANNELS = 'channels'  # of a recurrence, each of which runs by itself
 GATE_UP = 'gate_up'
 VOCAB = 'vocab'
 PUZZLES = 'puzzles'

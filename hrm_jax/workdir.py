@@ -102,6 +102,10 @@ class StopRequest:
     def __bool__(self) -> bool:
         return bool(self.name)
 
+    def agreed(self) -> bool:
+        """Whether to stop now; where there are several processes, the same answer in all."""
+        return bool(self)
+
     def _note(self, number: int, _frame: object) -> None:
         if self.name and number == signal.SIGINT:
             raise KeyboardInterrupt

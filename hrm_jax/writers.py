@@ -14,6 +14,8 @@ import sys
 import types
 from typing import Any
 
+import jax
+
 from hrm_jax import workdir as workdir_lib
 from hrm_jax.config import ConfigError, ExperimentConfig
 
@@ -217,8 +219,40 @@ class Writers:
             writer.close()
 
 
+class NoLog:
+    """Stands for ``MetricLog`` where another process keeps it."""
+
+    held = None
+
+    def append(self, step: int, metrics: Metrics) -> None:
+        pass
+
+    def extend(self, metrics: Metrics) -> None:
+        pass
+
+
+class NoWriters:
+    """Stands for ``Writers`` in the processes that write nothing."""
+
+    log = NoLog()
+
+    def scalars(self, step: int, metrics: Metrics) -> None:
+        pass
+
+    def timing(self, step: int, **values: Any) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class Progress:
     """Progress bar through tqdm where it is installed, else a line now and then.
+
+    Only the first of several processes shows it.
 
     Args:
       title: stands before the bar.
@@ -227,11 +261,13 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, initial: int = 0, unit: str = 'step'):
+        self._bar = None
+        self._silent = jax.process_index() > 0
         try:
             import tqdm
         except ImportError:
-            self._bar = None
-        else:
+            tqdm = None
+        if tqdm is not None and not self._silent:
             # A file or pipe keeps every refresh for ever, a terminal does not.
             pause = 0.2 if sys.stderr.isatty() else 10.0
             self._bar = tqdm.tqdm(
@@ -257,7 +293,7 @@ class Progress:
         """Prints a line without tearing the bar."""
         if self._bar is not None:
             self._bar.write(message, file=sys.stderr)
-        else:
+        elif not self._silent:
             print(message, file=sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from hrm_jax import checkpoint, compatibility, partitioning, train_state
 from hrm_jax.config import CheckpointConfig
+from hrm_jax.saver import Saver
 from tests import commands, tiny_run
 
 
@@ -49,7 +50,7 @@ def saved(tmp_path_factory, config, state):
     """Workdir whose checkpoints 1..5 were scored so that 2 is the best."""
     workdir = tmp_path_factory.mktemp('saved')
     scores = {1: 0.1, 2: 0.9, 3: None, 4: 0.3, 5: None}
-    with checkpoint.Saver(workdir, CheckpointConfig()) as saver:
+    with Saver(workdir, CheckpointConfig()) as saver:
         for step, score in scores.items():
             stepped = state.replace(step=jax.numpy.int32(step))
             assert saver.save(stepped, {'batches': step}, _meta(config, step, score))
@@ -104,7 +105,7 @@ def test_a_state_may_be_donated_while_it_is_being_saved(tmp_path, config, mesh, 
         lambda s: s.replace(params=jax.tree.map(lambda x: x * 0 - 1, s.params)), donate_argnums=0
     )
     copy = jax.tree.map(jax.numpy.copy, state)
-    with checkpoint.Saver(tmp_path, CheckpointConfig()) as saver:
+    with Saver(tmp_path, CheckpointConfig()) as saver:
         saver.save(copy, {}, _meta(config, 1))
         for _ in range(20):
             copy = overwrite(copy)
@@ -152,7 +153,7 @@ def test_an_evaluation_can_be_added_later(saved, tmp_path, config):
     path = checkpoint.resolve('latest', tmp_path / 'run')
     checkpoint.add_evaluation(path, _meta(config, 5, 0.95))
     assert checkpoint.resolve('best', tmp_path / 'run') == path
-    with checkpoint.Saver(tmp_path / 'run', CheckpointConfig()) as saver:
+    with Saver(tmp_path / 'run', CheckpointConfig()) as saver:
         assert saver._manager.metrics(5) == {'eval/all/exact_accuracy': 0.95}
 
 

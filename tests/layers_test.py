@@ -18,20 +18,19 @@ PACKAGES = ('hrm_jax', 'data_builders', 'configs', 'experiments', 'tests')
 # Lowest first. Names are relative to hrm_jax; '/*' holds all files of a folder, which may
 # import each other.
 LAYERS = (
-    ('types', 'config_checks', 'config_model', 'config', 'data/augment',
+    ('types', 'config_checks', 'config_model', 'config_mesh', 'config', 'data/augment',
      'data/puzzles', 'data/npy_folder', 'data/records'),
-    ('kernels/*', 'model/layers', 'model/attention', 'act', 'losses',
-     'bare_metrics', 'metrics', 'optim',
-     'partitioning'),
+    ('partitioning', 'kernels/*', 'model/layers', 'model/attention', 'act', 'losses',
+     'bare_metrics', 'metrics', 'optim'),
     ('model/embeddings', 'model/blocks', 'model/sru', 'model/flops', 'data/sampling',
      'data/grain_source', 'data/pipeline', 'data/segments', 'workdir', 'compatibility',
-     'puzzle_table', 'checkpoint', 'writers', 'early_stopping', 'plan'),
+     'distributed', 'puzzle_table', 'checkpoint', 'saver', 'writers', 'early_stopping', 'plan'),
     ('model/recursion', 'model/hrm'),
     ('train_state', 'train_step', 'eval_step', 'adaptive', 'begin', 'summary', 'step_log'),
     ('scoring/*', 'evaluate'),
     ('interop/*', 'puzzle_text', 'inference', 'arc_solve', 'visualize/*', 'solving', 'train'),
-    ('compile_cache', 'command_line', 'build_data',
-     'main', 'score', 'solve', 'convert', 'checkpoint_tool'),
+    ('compile_cache', 'command_line', 'build_data', 'main', 'score', 'solve', 'convert',
+     'checkpoint_tool'),
 )  # fmt: skip
 # The one module that may leave the package, for data that a run builds itself.
 BUILDS_DATA = ('build_data', 'data_builders')

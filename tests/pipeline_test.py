@@ -70,7 +70,9 @@ def test_processes_share_one_global_batch(make, augmentation):
         return
     kwargs = {'augmentation': augmentation, 'prefetch': False}
     alone = pipeline.train_iterator(dataset, 12, 4, **kwargs)
-    parts = [pipeline.train_iterator(dataset, 12, 4, k, 3, **kwargs) for k in range(3)]
+    parts = [
+        pipeline.train_iterator(dataset, 12, 4, r, **kwargs) for r in np.split(np.arange(12), 3)
+    ]
     for _ in range(8):
         batch = next(alone)
         for got, want in zip(_rows([next(p) for p in parts]), _rows([batch]), strict=True):
@@ -155,7 +157,8 @@ def test_several_sets_are_one_pool(augmentation):
     dataset = PuzzleDataset(metadata, parts, 'two sets')
     kwargs = {'augmentation': augmentation, 'prefetch': False}
     whole = pipeline.train_iterator(dataset, 12, 0, **kwargs)
-    halves = [pipeline.train_iterator(dataset, 12, 0, k, 2, **kwargs) for k in (0, 1)]
+    rows = np.split(np.arange(12), 2)
+    halves = [pipeline.train_iterator(dataset, 12, 0, half, **kwargs) for half in rows]
     for _ in range(6):
         batch = next(whole)
         for got, want in zip(_rows([next(h) for h in halves]), _rows([batch]), strict=True):
@@ -191,8 +194,8 @@ def test_evaluation_covers_every_example_once(size, limit, processes):
     puzzles = dataset.sets['all']
     total = min(puzzles.num_examples, limit or puzzles.num_examples)
     whole = pipeline.gather(puzzles, dataset.metadata, np.arange(total))
-    parts = [list(pipeline.eval_batches(dataset, size, k, processes, limit))
-             for k in range(processes)]  # fmt: skip
+    parts = [list(pipeline.eval_batches(dataset, size, rows, limit))
+             for rows in np.split(np.arange(size), processes)]  # fmt: skip
     count = pipeline.num_eval_batches(dataset, size, limit)
     assert [len(p) for p in parts] == [count] * processes
     rows = _rows([parts[k][b][1] for b in range(count) for k in range(processes)])

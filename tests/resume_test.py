@@ -83,7 +83,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_whole_one(tmp_path, da
         _wait_for(command, killed / checkpoint.FOLDER, moment)
         os.kill(command.process.pid, number)
         code, text = command.wait()
-        expected = {signal.SIGKILL: -9, signal.SIGTERM: 0, signal.SIGINT: 130}[number]
+        expected = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]
         assert code == expected, text
         if number != signal.SIGKILL:
             assert 'The same command goes on from there.' in text

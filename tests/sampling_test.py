@@ -110,10 +110,3 @@ def test_total_steps():
     assert sampling.total_steps(metadata, epochs=10, global_batch_size=768) == 19
     with pytest.raises(ConfigError, match='fill no batch'):
         sampling.total_steps(dataclasses.replace(metadata, total_groups=2), 10, 768)
-
-
-def test_local_rows():
-    rows = [sampling.local_rows(12, k, 3) for k in range(3)]
-    assert [list(range(12))[r] for r in rows] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    with pytest.raises(ConfigError, match='multiple'):
-        sampling.local_rows(10, 0, 4)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hrm_jax import adaptive, metrics, step_log
+from hrm_jax import losses, metrics, step_log
 from hrm_jax.early_stopping import EarlyStopping
 from hrm_jax.writers import Progress, Writers
 from tests import tiny_run
@@ -30,7 +30,7 @@ def test_every_line_has_the_speed_of_its_steps_also_the_last_one(
     writers = Writers(tmp_path, config)
     log = step_log.StepLog(config, 80, writers, EarlyStopping(config.train.early_stopping))
     monkeypatch.setattr(log, '_measure', lambda step, sums: (sums[1], sums[2]))
-    real = jax.tree.map(jnp.ones_like, adaptive.zero_sums())
+    real = jax.tree.map(jnp.ones_like, losses.zero_sums())
     names = ('lm_loss', 'q_halt_loss', 'q_continue_loss', 'lr', 'puzzle_emb_lr')
     values = dict.fromkeys(names, jnp.float32(1))
 

@@ -137,7 +137,7 @@ def test_eight_devices_give_the_numbers_of_one(run):
     np.testing.assert_allclose(other['trace'], trace, rtol=1e-5)
     assert other['total'] == pytest.approx(_total(state), rel=1e-5)
     assert other['eval_loss'] == pytest.approx(float(result.sums.lm_loss), rel=1e-5)
-    assert 'must be a multiple of the 8 devices' in other['refused']
+    assert 'must be a multiple of the 8 devices that share the rows' in other['refused']
 
 
 def _total(state) -> float:

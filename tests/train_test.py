@@ -6,6 +6,7 @@ import pathlib
 import resource
 import signal
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -170,8 +171,9 @@ def test_wrong_configurations_and_data_are_refused_before_anything_is_written(
     refused(DatasetError, 'go up to 3, and the puzzle table of the model has 1 rows', identifiers)
     with pytest.raises(DatasetError, match='go up to 3'):
         evaluate.evaluate_checkpoint(_config(identifiers), done[0])
-    monkeypatch.setattr(partitioning, 'make_mesh', lambda: type('Mesh', (), {'shape': {'data': 3}}))
-    refused(ConfigError, 'multiple of the 3 devices; got 8. Use 6 or 9')
+    shape = {'data': 3, 'fsdp': 1, 'model': 1}
+    monkeypatch.setattr(partitioning, 'make_mesh', lambda config: SimpleNamespace(shape=shape))
+    refused(ConfigError, 'multiple of the 3 devices that share the rows; got 8. Use 6 or 9')
     assert not (tmp_path / 'run').exists()
 
 
@@ -223,11 +225,14 @@ def test_commands_end_with_a_short_error(data, tmp_path):
         (run / checkpoint.FOLDER / '6' / 'params').rglob('*'), key=lambda p: p.stat().st_size
     )
     largest.write_bytes(largest.read_bytes()[:100])
-    damaged = fails(*flags, longer)
+    damaged = fails(*flags, longer, '--checkpoint=6')
     assert 'the checkpoint of step 6 can not be read' in damaged
     assert '--checkpoint=3' in damaged
-    code, text = commands.run(tmp_path / 'out.txt', *flags, longer, '--checkpoint=3')
+    code, text = commands.run(tmp_path / 'out.txt', *flags, longer)
     assert code == 0, text
+    assert 'warning: the checkpoint of step 6 can not be read' in text
+    assert 'resumed from step 3' in text
+    assert (run / 'set_aside' / '6.0').is_dir()
     assert checkpoint.steps(run)[-1] == 12
     assert [record['step'] for record in _records(run)] == list(range(1, 13))
 

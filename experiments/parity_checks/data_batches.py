@@ -1,11 +1,13 @@
 """Batches against the original's puzzle_dataset.py, in test mode and in seeded train mode."""
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 
 from experiments.parity_checks import data_folder
 from experiments.parity_checks.registry import Fixture, Report, check, read_npz
+from hrm_jax import partitioning
 from hrm_jax.config import ConfigError
 from hrm_jax.data import pipeline, sampling
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet
@@ -55,6 +57,10 @@ def _differences(batch, wanted: dict) -> int:
     return wrong + (_short_hash(batch.labels) != wanted['labels_sha'])
 
 
+def _rows_of_process(size: int, rank: int, count: int) -> np.ndarray:
+    return np.arange(size).reshape(count, -1)[rank]
+
+
 def _shape(wanted: dict) -> list[int]:
     return wanted['shape']['inputs'] if isinstance(wanted['shape'], dict) else wanted['shape']
 
@@ -62,7 +68,7 @@ def _shape(wanted: dict) -> list[int]:
 def _check_test_mode(report: Report, dataset: PuzzleDataset, cases: list[dict]) -> None:
     for case in cases:
         size, count, rank = case['global_batch_size'], case['num_replicas'], case['rank']
-        own = list(pipeline.eval_batches(dataset, size, rank, count))
+        own = list(pipeline.eval_batches(dataset, size, _rows_of_process(size, rank, count)))
         wrong = abs(len(own) - len(case['batches']))
         for (name, batch, real), wanted in zip(own, case['batches'], strict=False):
             wrong += (name, real) != (wanted['set'], wanted['effective_global'])
@@ -99,7 +105,7 @@ def _original_batches(dataset: PuzzleDataset, case: dict, iteration: int) -> lis
 def _check_train_mode(report: Report, dataset: PuzzleDataset, cases: list[dict]) -> None:
     for case in cases:
         size, count, rank = case['global_batch_size'], case['num_replicas'], case['rank']
-        rows = sampling.local_rows(size, rank, count)
+        rows = _rows_of_process(size, rank, count)
         wrong = 0
         for number, wanted in enumerate(case['iters']):
             order = _original_batches(dataset, case, number + 1)
@@ -135,9 +141,10 @@ def _check_rules(report: Report, dataset: PuzzleDataset, expected: dict) -> None
         report.below('puzzles cut before the end of a batch', broken, 0)
     if 'indivisible_batch_error' in expected:
         try:
-            sampling.local_rows(10, 0, 4)
+            mesh = SimpleNamespace(shape={'data': 4, 'fsdp': 1})
+            partitioning.check_batch_size('train.global_batch_size', 10, mesh)
             refused = False
-        except ConfigError:
+        except ValueError:
             refused = True
         report.below('a batch that does not divide is refused', not refused, 0)
     if expected.get('batch_larger_than_epoch_yields') == 0:

@@ -36,7 +36,7 @@ def gather(
     examples_B: np.ndarray,
     augmentation: str = 'stored',
     rng: np.random.Generator | None = None,
-    rows: slice = slice(None),
+    rows: np.ndarray | slice = slice(None),
 ) -> Batch:
     """Builds a batch of the given examples.
 
@@ -106,7 +106,7 @@ class _PlainIterator:
         dataset: PuzzleDataset,
         global_batch_size: int,
         seed: int,
-        rows: slice,
+        rows: np.ndarray | slice,
         augmentation: str,
     ):
         self._metadata = dataset.metadata
@@ -153,8 +153,7 @@ def train_iterator(
     dataset: PuzzleDataset,
     global_batch_size: int,
     seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | slice = slice(None),
     augmentation: str = 'stored',
     prefetch: bool = True,
 ) -> BatchIterator:
@@ -164,18 +163,15 @@ def train_iterator(
       dataset: the training split.
       global_batch_size: rows of a batch over all processes.
       seed: seed of the order and of fresh augmentations.
-      process_index: this process.
-      process_count: how many processes share a batch.
+      rows: the rows of a batch that this process loads (``partitioning.process_rows``).
       augmentation: see ``gather``.
       prefetch: make batches ahead in a thread where grain is installed. The batches and the
         states are the same either way.
 
     Raises:
-      ConfigError: the batch does not divide by the processes, or the augmentation does not
-        fit the data.
+      ConfigError: the augmentation does not fit the data.
     """
     check_augmentation(dataset, augmentation)
-    rows = sampling.local_rows(global_batch_size, process_index, process_count)
     plain = _PlainIterator(dataset, global_batch_size, seed, rows, augmentation)
     if prefetch:
         try:
@@ -234,8 +230,7 @@ def _eval_count(puzzles: PuzzleSet, max_examples: int) -> int:
 def eval_batches(
     dataset: PuzzleDataset,
     global_batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
     max_examples: int = 0,
 ) -> Iterator[tuple[str, Batch, int]]:
     """Yields every example in order, set by set.
@@ -243,28 +238,23 @@ def eval_batches(
     Args:
       dataset: the split.
       global_batch_size: rows over all processes.
-      process_index: this process; it gets its contiguous rows of each batch.
-      process_count: how many processes share a batch.
+      rows: int [R] ascending, the rows of a batch that this process loads; None: all.
       max_examples: only the first ones of each set; 0: all.
 
     Yields:
       (set name, this process's rows, number of real rows in the global batch). Rows beyond
       the last example hold pad_id, ignored labels and the blank identifier.
-
-    Raises:
-      ConfigError: the batch does not divide by the processes.
     """
     metadata = dataset.metadata
-    rows = sampling.local_rows(global_batch_size, process_index, process_count)
-    local = rows.stop - rows.start
+    rows = np.arange(global_batch_size) if rows is None else rows
     for name in metadata.sets:
         puzzles = dataset.sets[name]
         total = _eval_count(puzzles, max_examples)
         for start in range(0, total, global_batch_size):
             real = min(global_batch_size, total - start)
-            examples = np.arange(start, start + real)[rows]
+            examples = start + rows[rows < real]
             batch = gather(puzzles, metadata, examples)
-            missing = local - len(examples)
+            missing = len(rows) - len(examples)
             if missing:
                 batch = Batch(
                     inputs=_pad(batch.inputs, missing, metadata.pad_id),

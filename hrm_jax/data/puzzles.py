@@ -8,6 +8,7 @@ of its own and no map.
 """
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -164,6 +165,17 @@ class PuzzleDataset:
     metadata: DatasetMetadata
     sets: dict[str, PuzzleSet]
     path: str = ''
+
+    def fingerprint(self) -> str:
+        """Short digest of metadata and puzzles: equal for equal data, wherever it lies."""
+        digest = hashlib.blake2b(self.metadata.to_json().encode(), digest_size=8)
+        for name, puzzles in self.sets.items():
+            digest.update(name.encode())
+            for field in dataclasses.fields(puzzles):
+                value = getattr(puzzles, field.name)
+                if isinstance(value, np.ndarray):
+                    digest.update(np.ascontiguousarray(value).data)
+        return digest.hexdigest()
 
 
 def puzzle_names(puzzles: PuzzleSet, separator: str = '_') -> list[str]:

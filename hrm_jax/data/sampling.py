@@ -46,21 +46,6 @@ def total_steps(metadata: DatasetMetadata, epochs: int, global_batch_size: int) 
     return steps
 
 
-def local_rows(global_batch_size: int, process_index: int, process_count: int) -> slice:
-    """Rows of a global batch that one process loads.
-
-    Raises:
-      ConfigError: the batch cannot be cut into equal parts.
-    """
-    if global_batch_size < 1 or global_batch_size % process_count:
-        raise ConfigError(
-            f'the batch size must be a multiple of the number of processes; got '
-            f'{global_batch_size} and {process_count}. Change train.global_batch_size.'
-        )
-    local = global_batch_size // process_count
-    return slice(process_index * local, (process_index + 1) * local)
-
-
 @dataclasses.dataclass(frozen=True)
 class EpochPlan:
     """One epoch.

@@ -34,7 +34,8 @@ class SelfAttention(nn.Module):
         )
 
         def heads(x, part=slice(None)):
-            y = project(x, part)
+            names = (types.BATCH, types.CELLS, types.QKV, types.HEADS, types.HEAD_DIM)
+            y = partitioning.constrain(project(x, part), names)
             return [y[..., i, :, :] for i in range(y.shape[-3])]
 
         if first_only:

@@ -11,7 +11,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from hrm_jax import types
+from hrm_jax import partitioning, types
 from hrm_jax.config import ModelConfig
 
 # Standard deviation of a standard normal truncated to [-2, 2].
@@ -148,11 +148,14 @@ class Projection(nn.Module):
             jnp.float32,
         )
         # One plain matrix product whatever the axes: XLA's CPU backend is slower on the rest.
+        # Not where the mesh cuts a new axis, which a merged one could not show.
         rows = x.reshape(*x.shape[: x.ndim - num_in], math.prod(in_shape))
+        cut = partitioning.is_cut(self.out_names)
         kernel = kernel[(slice(None),) * num_in + (part,)]
         features = kernel.shape[num_in:]
-        matrix = kernel.astype(x.dtype).reshape(math.prod(in_shape), math.prod(features))
-        y = jnp.dot(rows, matrix).reshape(*rows.shape[:-1], *features)
+        columns = features if cut else (math.prod(features),)
+        matrix = kernel.astype(x.dtype).reshape(math.prod(in_shape), *columns)
+        y = jnp.tensordot(rows, matrix, 1).reshape(*rows.shape[:-1], *features)
         if self.use_bias:
             bias = self.param(
                 'bias',
@@ -189,7 +192,8 @@ class Embedding(nn.Module):
 
     def table(self, dtype: jnp.dtype) -> jax.Array:
         """The whole table [size, dim] in ``dtype``."""
-        return self.embedding.astype(dtype)
+        # Whole on every device: it is small, and looking up rows of a cut one moves far more.
+        return partitioning.constrain(self.embedding.astype(dtype), (None, None))
 
     def __call__(self, ids: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Rows of the table for int32 ``ids`` [...], as [..., dim] in ``dtype``."""
@@ -220,6 +224,7 @@ class GatedUnit(nn.Module):
             name='gate_up_proj',
         )(x)
         hidden = nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
+        hidden = partitioning.constrain(hidden, (types.BATCH, None, types.MLP))
         return Projection(
             (dim,),
             (types.MLP,),

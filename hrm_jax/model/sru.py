@@ -88,8 +88,9 @@ def _linear(config: ModelConfig, features, name, scale: float = 1.0) -> layers.P
     def init(key, shape, dtype=jnp.float32):
         return scale * layers.kernel_initializer(config, shape[0])(key, shape, dtype)
 
-    out_names = ('gates', types.EMBED) if len(features) == 2 else (types.EMBED,)
-    return layers.Projection(features, ('sru_in',), out_names, init, name=name)
+    # Three per channel go into the recurrence; what attention needs stays whole.
+    out_names = ('gates', types.CHANNELS) if len(features) == 2 else ('attended',)
+    return layers.Projection(features, (types.EMBED,), out_names, init, name=name)
 
 
 class AttentionTransform(nn.Module):
@@ -149,7 +150,7 @@ class SruLayer(nn.Module):
             # SRU++ starts with the highway open: its reset gate is biased to -2.
             return jnp.zeros(shape, dtype).at[1].set(-2.0 if plus else 0.0)
 
-        names = ('gates', types.EMBED)
+        names = ('gates', types.CHANNELS)
         bias_2D = self.param(
             'bias', nn.with_logical_partitioning(bias_init, names), (2, dim), jnp.float32
         )

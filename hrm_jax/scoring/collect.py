@@ -25,7 +25,6 @@ class Collector:
       config: names the outputs.
       dataset: gives the types of the arrays.
       facts: JSON-able facts about the evaluation.
-      process_index, process_count: this process among those that write.
     """
 
     def __init__(
@@ -34,12 +33,9 @@ class Collector:
         config: EvalConfig,
         dataset: PuzzleDataset,
         facts: Mapping[str, Any],
-        process_index: int = 0,
-        process_count: int = 1,
     ):
         self.folder = pathlib.Path(folder)
         self.wanted = config.save_outputs
-        self._process = (process_index, process_count)
         metadata = dataset.metadata
         self._facts = dict(facts) | {'task': metadata.task, 'vocab_size': metadata.vocab_size}
         self._types = {
@@ -71,7 +67,7 @@ class Collector:
             ``logits``; n rows each.
         """
         if set_name not in self._writers:
-            writer = predictions.Writer(self.folder, set_name, self._facts, *self._process)
+            writer = predictions.Writer(self.folder, set_name, self._facts)
             self._writers[set_name] = self._open.enter_context(writer)
         rows = {
             'example': np.asarray(example, np.int64),
