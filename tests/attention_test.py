@@ -1,15 +1,30 @@
-"""Which implementation of attention ``auto`` stands for."""
+"""Attention: which implementation runs where, and that all of them compute the same."""
 
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
 import types
+import warnings
 
 import jax
+from jax import export
+import jax.numpy as jnp
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+import numpy as np
 import pytest
 
+from hrm_jax.config import ConfigError, ModelConfig
+from hrm_jax.kernels import attention_cuda, interpret
 from hrm_jax.model import attention
+
+# Largest error over the largest value: float32 sums in another order; a few roundings.
+TOLERANCES = {'float32': 3e-6, 'float16': 2e-3, 'bfloat16': 1.6e-2}
 
 
 @pytest.mark.parametrize(
-    ('backend', 'capability', 'dtype', 'head_dim', 'expected'),
+    ('platform', 'capability', 'dtype', 'head_dim', 'expected'),
     [
         ('gpu', '9.0', 'bfloat16', 64, 'cudnn'),
         ('gpu', '12.0', 'float16', 128, 'cudnn'),
@@ -17,14 +32,155 @@ from hrm_jax.model import attention
         ('gpu', 'gfx90a', 'bfloat16', 64, 'xla'),  # AMD
         ('gpu', '9.0', 'float32', 64, 'xla'),
         ('gpu', '9.0', 'bfloat16', 20, 'xla'),
+        ('tpu', None, 'bfloat16', 64, 'xla'),
         ('cpu', None, 'bfloat16', 64, 'xla'),
     ],
 )
 def test_auto_takes_what_the_device_can(
-    monkeypatch, backend, capability, dtype, head_dim, expected
+    monkeypatch, platform, capability, dtype, head_dim, expected
 ):
-    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
-    device = types.SimpleNamespace(compute_capability=capability)
+    device = types.SimpleNamespace(platform=platform, compute_capability=capability)
     monkeypatch.setattr(jax, 'local_devices', lambda: [device])
     assert attention.resolve('auto', dtype, head_dim) == expected
     assert attention.resolve('xla', dtype, head_dim) == 'xla'
+
+
+def test_what_can_not_run_here_is_replaced_and_said_once():
+    attention._say_once.cache_clear()
+    for name in ('cudnn', 'pallas', 'tpu'):
+        with pytest.warns(
+            UserWarning, match=f'attention={name} runs through XLA: it needs .* on cpu'
+        ):
+            assert attention.resolve(name, jnp.bfloat16, 64) == 'xla'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert attention.resolve('pallas', jnp.bfloat16, 64) == 'xla'
+    with interpret.interpreted():
+        assert attention.resolve('pallas', jnp.bfloat16, 64) == 'pallas'
+        with pytest.warns(UserWarning, match='a head size of at most 128; this is bfloat16 with'):
+            assert attention.resolve('pallas', jnp.bfloat16, 130) == 'xla'
+
+
+def test_configuration_refuses_what_no_device_could_run():
+    size = attention_cuda.MAX_HEAD_DIM
+    ModelConfig(attention='pallas', hidden_size=size, num_heads=1)
+    with pytest.raises(ConfigError, match='attention=pallas needs a head size'):
+        ModelConfig(attention='pallas', hidden_size=2 * size, num_heads=1)
+    with pytest.raises(ConfigError, match='attention=tpu needs bfloat16 or float32'):
+        ModelConfig(attention='tpu', forward_dtype='float16')
+
+
+def _operands(length, head_dim, dtype):
+    """q, k, v and the gradient of the output; large enough for sharp weights."""
+    draws = np.random.default_rng(length).normal(size=(4, 2, length, 2, head_dim))
+    return [jnp.asarray(draw, dtype) for draw in (*(2 * draws[:3]), draws[3])]
+
+
+def _output_and_gradients(implementation, operands):
+    def both(q, k, v, do):
+        out, pull_back = jax.vjp(lambda *qkv: attention.attend(*qkv, implementation), q, k, v)
+        return out, *pull_back(do)
+
+    with interpret.interpreted():
+        results = jax.jit(both)(*operands)
+    return [np.asarray(x, np.float32) for x in results]
+
+
+@pytest.mark.parametrize(
+    ('implementation', 'length', 'head_dim', 'dtype'),
+    [
+        ('xla', 82, 64, 'bfloat16'),
+        ('pallas', 82, 64, 'float32'),
+        ('pallas', 97, 32, 'bfloat16'),
+        ('pallas', 901, 128, 'bfloat16'),
+        ('pallas', 916, 90, 'float16'),
+        ('pallas', 33, 42, 'float32'),
+        ('pallas', 256, 64, 'float16'),  # no tail at all
+        ('tpu', 261, 42, 'float32'),
+    ],
+)
+def test_equals_attention_in_float32(implementation, length, head_dim, dtype):
+    operands = _operands(length, head_dim, dtype)
+    got = _output_and_gradients(implementation, operands)
+    exact = [x.astype(jnp.float32) for x in operands]
+    for name, x, y in zip(
+        ('out', 'dq', 'dk', 'dv'), got, _output_and_gradients('xla', exact), strict=True
+    ):
+        error = np.abs(x - y).max() / np.abs(y).max()
+        assert error < TOLERANCES[dtype], f'{name}: {error:.1e}'
+
+
+def test_padding_does_not_win_where_all_scores_are_low():
+    """A position beyond the end has the score 0, the others about -256."""
+    q, k, v, do = _operands(20, 16, 'float32')
+    operands = [q / 16 - 8, k / 16 + 8, v, do]
+    got = _output_and_gradients('pallas', operands)
+    for x, y in zip(got, _output_and_gradients('xla', operands), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4 * np.abs(y).max())
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_kernels_lower_for_cuda(dtype):
+    """No GPU is needed to find what Triton does not know; float32 products are whole ones."""
+    device = AbstractDevice(device_kind='NVIDIA H100 80GB HBM3', num_cores=None, platform='gpu')
+    operand = jax.ShapeDtypeStruct((2, 97, 4, 42), dtype)
+    gradients = jax.grad(
+        lambda *qkv: attention_cuda.attend(*qkv).astype(jnp.float32).sum(), argnums=(0, 1, 2)
+    )
+    safe = [export.DisabledSafetyCheck.custom_call(n) for n in ('__gpu$xla.gpu.triton',)]
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+        program = export.export(jax.jit(gradients), platforms=['cuda'], disabled_checks=safe)(
+            operand, operand, operand
+        ).mlir_module()
+    for name in ('attention_forward', 'attention_backward_keys', 'attention_backward_queries'):
+        assert program.count(f'name = "{name}"') == 1
+    products = str(jax.make_jaxpr(gradients)(operand, operand, operand)).count('HIGHEST')
+    assert bool(products) == (dtype == 'float32')
+
+
+def test_train_step_on_many_devices():
+    """HRM's whole step: the kernels run on each device's rows and heads."""
+    environment = dict(os.environ, XLA_FLAGS='--xla_force_host_platform_device_count=8')
+    code = """if True:
+        import dataclasses, json
+        import jax, numpy as np
+        from hrm_jax import partitioning, train_state, train_step
+        from hrm_jax.config import ExperimentConfig
+        from hrm_jax.config_mesh import MeshConfig
+        from hrm_jax.kernels import interpret
+        from hrm_jax.types import Batch
+
+        def moments(implementation):
+            config = ExperimentConfig.from_dict({
+                'model': {'vocab_size': 7, 'seq_len': 9, 'num_puzzle_identifiers': 5,
+                          'hidden_size': 32, 'num_heads': 2, 'H_layers': 1, 'L_layers': 1,
+                          'H_cycles': 1, 'L_cycles': 1, 'puzzle_emb_ndim': 32,
+                          'forward_dtype': 'float32', 'attention': implementation},
+                'train': {'global_batch_size': 8}})
+            mesh = partitioning.make_mesh(config=MeshConfig(data=2, fsdp=2, model=2))
+            state = train_state.create(config, mesh)
+            ids = np.random.default_rng(0).integers(1, 7, (8, 9), dtype=np.int32)
+            batch = Batch(ids, ids[:, ::-1].copy(), ids[:, 0] % 5)
+            step = train_step.make_train_step(config, 10, mesh)
+            with interpret.interpreted():
+                batch = partitioning.put_global(batch, mesh)
+                traced = step.trace(state, batch)
+            found = [str(traced.jaxpr).count(n) for n in ('shard_map[', 'name=attention_')]
+            state, sums = traced.lower().compile()(state, batch)
+            arrays = jax.tree.leaves((state.opt_state, sums))
+            return found, [np.asarray(x, np.float64).tolist() for x in arrays]
+
+        print(json.dumps([jax.device_count(), moments('pallas'), moments('xla')]))
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    devices, (found, got), (nothing, expected) = json.loads(done.stdout.splitlines()[-1])
+    assert devices == 8
+    assert min(found) > 0
+    assert nothing == [0, 0]
+    for x, y in zip(got, expected, strict=True):
+        scale = np.abs(y).max() + 1e-12
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4 * scale)

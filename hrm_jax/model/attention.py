@@ -1,10 +1,18 @@
 """The one attention function: full (not causal), unmasked, over every position."""
 
 from collections.abc import Callable
+import functools
+from typing import Any
+import warnings
 
 import chex
 import jax
 import jax.numpy as jnp
+
+from hrm_jax import partitioning, types
+from hrm_jax.kernels import attention_cuda, attention_tpu, interpret
+
+Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def _attend_xla(
@@ -21,32 +29,103 @@ def _attend_xla(
 
 
 def _attend_cudnn(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> jax.Array:
-    return jax.nn.dot_product_attention(q_BTNK, k_BTNK, v_BTNK, implementation='cudnn')
+    try:
+        return jax.nn.dot_product_attention(q_BTNK, k_BTNK, v_BTNK, implementation='cudnn')
+    except (RuntimeError, NotImplementedError) as error:  # no cuDNN, or an old one
+        _say_once(f'attention runs through XLA instead of cuDNN: {error}')
+        return _attend_xla(q_BTNK, k_BTNK, v_BTNK)
 
 
-_IMPLEMENTATIONS = {'xla': _attend_xla, 'cudnn': _attend_cudnn}
+def _on_each_shard(kernel: Attend) -> Attend:
+    """Runs a kernel where the rows and heads are: XLA does not know how to cut a kernel."""
+
+    def attend(q_BTNK, k_BTNK, v_BTNK):
+        mesh = partitioning.active_mesh()
+        here = functools.partial(kernel, interpret=interpret.is_on())
+        if mesh is None or mesh.size == 1:
+            return here(q_BTNK, k_BTNK, v_BTNK)
+        names = (types.BATCH, types.CELLS, types.HEADS, types.HEAD_DIM)
+        spec = partitioning.spec_for(q_BTNK.shape, names, mesh)
+        cut = jax.shard_map(here, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        return cut(q_BTNK, k_BTNK, v_BTNK)
+
+    return attend
+
+
+_IMPLEMENTATIONS: dict[str, Attend] = {
+    'xla': _attend_xla,
+    'cudnn': _attend_cudnn,
+    'pallas': _on_each_shard(attention_cuda.attend),
+    'tpu': _on_each_shard(attention_tpu.attend),
+}
+
+
+def _device() -> Any:
+    """A device that the function being traced is for: it need not be one of this machine's."""
+    mesh = partitioning.active_mesh()
+    return jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
+
+
+def _obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
+    """What an implementation would need and does not find; '' where it can run."""
+    device, dtype = _device(), jnp.dtype(dtype).name
+    # '9.0' on NVIDIA; AMD's names ('gfx90a') are no numbers.
+    major = str(getattr(device, 'compute_capability', '')).partition('.')[0]
+    ampere = device.platform == 'gpu' and major.isdigit() and int(major) >= 8
+    halves = ('bfloat16', 'float16')
+    # What must hold, and whether it does.
+    needs: dict[str, list[tuple[str, bool]]] = {
+        'xla': [],
+        'cudnn': [
+            ('an NVIDIA GPU of compute capability 8.0 or later', ampere),
+            ('bfloat16 or float16', dtype in halves),
+            (
+                'a head size that is a multiple of 8 and at most 128',
+                head_dim % 8 == 0 and head_dim <= 128,
+            ),
+        ],
+        'pallas': [
+            ('an NVIDIA GPU of compute capability 8.0 or later', ampere or interpret.is_on()),
+            (' or '.join(attention_cuda.DTYPES), dtype in attention_cuda.DTYPES),
+            (
+                f'a head size of at most {attention_cuda.MAX_HEAD_DIM}',
+                head_dim <= attention_cuda.MAX_HEAD_DIM,
+            ),
+        ],
+        'tpu': [
+            ('a TPU', device.platform == 'tpu' or interpret.is_on()),
+            (' or '.join(attention_tpu.DTYPES), dtype in attention_tpu.DTYPES),
+        ],
+    }
+    missing = [what for what, holds in needs[name] if not holds]
+    if not missing:
+        return ''
+    where = getattr(device, 'device_kind', device.platform)
+    return f'it needs {", ".join(missing)}; this is {dtype} with heads of {head_dim} on {where}'
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
 
 
 def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
-    """Names the implementation that ``auto`` stands for on this machine.
+    """Names the implementation that will run for the active mesh, or on this machine.
 
-    cuDNN's fused attention takes half-precision heads whose size is a multiple of 8 and at
-    most 128, on NVIDIA GPUs of compute capability 8.0 (Ampere) and later; everything else runs
-    through XLA.
+    ``auto`` is cautious: cuDNN's fused attention on NVIDIA GPUs of compute capability 8.0
+    (Ampere) and later for the half-precision heads that it takes (sizes that are multiples of 8,
+    at most 128), and XLA everywhere else. From which length on ``pallas`` and ``tpu`` are faster
+    is to be measured with experiments/benchmark.py; until then they run only where asked for.
+
+    An implementation that can not run here is replaced by ``xla``, with a warning the first time.
     """
-    if implementation != 'auto':
-        return implementation
-    half = jnp.dtype(dtype) in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
-    fits = half and head_dim % 8 == 0 and head_dim <= 128
-    return 'cudnn' if fits and _has_fused_attention() else 'xla'
-
-
-def _has_fused_attention() -> bool:
-    if jax.default_backend() != 'gpu':
-        return False
-    # '9.0' on NVIDIA; AMD's names ('gfx90a') are no numbers.
-    major = str(getattr(jax.local_devices()[0], 'compute_capability', '')).partition('.')[0]
-    return major.isdigit() and int(major) >= 8
+    if implementation == 'auto':
+        return 'xla' if _obstacle('cudnn', dtype, head_dim) else 'cudnn'
+    obstacle = _obstacle(implementation, dtype, head_dim)
+    if obstacle:
+        _say_once(f'model.attention={implementation} runs through XLA: {obstacle}.')
+        return 'xla'
+    return implementation
 
 
 def attend(
@@ -63,7 +142,10 @@ def attend(
     Args:
       q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype. Queries of some positions only are
         too little work for a kernel and go through XLA.
-      implementation: ``auto``, ``xla`` or ``cudnn``.
+      implementation: one of ``config_model.ATTENTIONS``: ``xla`` keeps the weights
+        [B, N, T, T] in memory; ``cudnn``, ``pallas`` (kernels/attention_cuda.py) and ``tpu``
+        (kernels/attention_tpu.py) do not; ``auto``: see ``resolve``. Under
+        ``partitioning.activate`` the kernels run on every device's own rows and heads.
       drop: dropout of the attention weights [B, N, T, T]; only XLA's implementation has it.
 
     Returns:
