@@ -1,7 +1,8 @@
-# The two commands of the README need Python 3.11 or newer, pip and this file; nothing else.
+# The commands of the README need Python 3.11 or newer, pip and this file; nothing else.
 #   make quickstart [SEED=1]   train a small model on generated Sudokus and look at it think
 #   make test                  the test suite
-# Everything is installed into .venv, which can be deleted at any time.
+#   make aot AOT='--config=FILE --target=v5e:2x4'   what a TPU pod or GPUs would need for it
+# Everything is installed into .venv (aot: .venv-aot), which can be deleted at any time.
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,\
   $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
@@ -18,13 +19,18 @@ install = { $(VENV)/bin/python -m pip install --disable-pip-version-check --no-c
     --only-binary :all: --no-binary promise -r $(1) > $(VENV)/pip.log 2>&1 && rm $(VENV)/pip.log; } \
   || { tail -n 20 $(VENV)/pip.log; echo 'Installing failed; all of it: $(VENV)/pip.log'; exit 1; } >&2
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test aot lint format clean
 
 quickstart: $(VENV)/installed
 	@$(VENV)/bin/python -m experiments.quickstart --seed=$(SEED) --started=$(STARTED)
 
 test: $(VENV)/installed-dev
 	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
+
+# XLA's compilers for TPUs and NVIDIA GPUs are large: an environment of their own.
+aot:
+	@$(MAKE) --no-print-directory VENV=.venv-aot .venv-aot/installed-aot
+	@.venv-aot/bin/python -m experiments.aot_compile $(AOT)
 
 lint: $(VENV)/installed-dev
 	@$(VENV)/bin/ruff check .
@@ -35,7 +41,7 @@ format: $(VENV)/installed-dev
 	@$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-aot build dist *.egg-info .pytest_cache .ruff_cache
 
 # A Python without the venv module's own pip (Debian splits it off) lends the venv its pip.
 $(VENV)/bin/python:
@@ -52,5 +58,10 @@ $(VENV)/installed: requirements.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@$(call install,$<)
+	@touch $@
+
+$(VENV)/installed-aot: requirements-aot.txt $(VENV)/installed
+	@echo "Installing XLA's compilers for TPUs and GPUs into $(VENV); this may take minutes ..."
 	@$(call install,$<)
 	@touch $@

@@ -1,0 +1,1 @@
+"""What experiments/aot_compile.py is made of."""
