@@ -1,0 +1,124 @@
+"""What is measured: a configuration of configs/ at a batch size, dtype and attention."""
+
+import dataclasses
+import importlib
+import json
+import sys
+import types
+from typing import Any
+
+import numpy as np
+
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.types import Batch
+
+# Vocabulary, cells and puzzle identifiers of the data sets that the configurations are for, by
+# the first part of their names. No data set is read; pathfinding's boards have 20 x 20 cells.
+SIZES = {
+    'sudoku': (11, 81, 1),
+    'maze': (6, 900, 1),
+    'arc1': (12, 900, 876_412),
+    'arc2': (12, 900, 1_000_000),  # as large, to the nearest million
+    'lisp': (100, 256, 1),  # its data set's depend on the programs
+    'pathfinding': (5, 400, 1),
+    'quickstart': (6, 16, 1),
+    'custom': (11, 81, 1),
+}
+QUICK = {'hidden_size': 64, 'num_heads': 4, 'H_layers': 1, 'L_layers': 1, 'puzzle_emb_ndim': 64,
+         'num_puzzle_identifiers': 10}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One configuration to measure, with what was asked to be different in it."""
+
+    name: str
+    config: ExperimentConfig
+
+    @property
+    def rows(self) -> int:
+        return self.config.train.global_batch_size
+
+    def label(self) -> dict[str, Any]:
+        model = self.config.model
+        return {'config': self.name, 'positions': model.total_len, 'rows': self.rows,
+                'dtype': model.forward_dtype, 'attention': model.attention}  # fmt: skip
+
+
+class _Settings(dict):
+    # As much of ml_collections.ConfigDict as the files of configs/ use.
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+
+    def __init__(self, values: dict[str, Any]):
+        super().__init__({k: _Settings(v) if isinstance(v, dict) else v for k, v in values.items()})
+
+
+def _get_config(name: str) -> Any:
+    try:
+        import ml_collections  # noqa: F401
+    except ImportError:  # a bare machine
+        stand_in = types.ModuleType('ml_collections')
+        stand_in.config_dict = types.SimpleNamespace(ConfigDict=_Settings)
+        sys.modules['ml_collections'] = stand_in
+    return importlib.import_module(f'configs.{name}').get_config()
+
+
+def load(
+    name: str,
+    rows: int,
+    dtype: str,
+    attention: str,
+    act_steps: int = 0,
+    quick: bool = False,
+    settings: tuple[str, ...] = (),
+) -> Case:
+    """Makes a case.
+
+    Args:
+      name: a file of configs/, without the ending.
+      rows: batch size; 0: the configuration's.
+      dtype: compute dtype; '': the configuration's.
+      attention: implementation of attention.
+      act_steps: ACT steps of evaluation and inference; 0: the configuration's.
+      quick: a model so small that a program takes seconds, compiling included.
+      settings: ``model.remat=True`` and the like, over all the rest.
+
+    Raises:
+      ConfigError: a setting that does not exist or does not fit.
+      ModuleNotFoundError: no such configuration.
+    """
+    config = _get_config(name)
+    vocab, cells, ids = SIZES[name.split('_')[0]]
+    model = config.model
+    model.vocab_size, model.seq_len, model.num_puzzle_identifiers = vocab, cells, ids
+    model.attention = attention
+    model.forward_dtype = dtype or model.forward_dtype
+    if quick:
+        for key, value in QUICK.items():
+            model[key] = value
+    config.train.global_batch_size = rows or config.train.global_batch_size
+    config.eval.global_batch_size = 0
+    config.eval.depth_multiples = ()
+    config.eval.halt_max_steps = act_steps or config.eval.halt_max_steps
+    for setting in settings:
+        path, _, text = setting.partition('=')
+        *sections, key = path.split('.')
+        place = config
+        for section in sections:
+            place = place[section]
+        try:
+            place[key] = json.loads({'True': 'true', 'False': 'false'}.get(text, text))
+        except json.JSONDecodeError:
+            place[key] = text
+    return Case(name, ExperimentConfig.from_dict(config))
+
+
+def batch(case: Case, rows: int = 0, seed: int = 0) -> Batch:
+    """Random puzzles of the case's shapes, in numpy."""
+    model = case.config.model
+    rng = np.random.default_rng(seed)
+    shape = (rows or case.rows, model.seq_len)
+    inputs, labels = (rng.integers(1, model.vocab_size, shape, np.int32) for _ in range(2))
+    ids = rng.integers(0, min(model.num_puzzle_identifiers, 1000), shape[0], np.int32)
+    return Batch(inputs, labels, ids)

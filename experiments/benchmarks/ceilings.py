@@ -1,0 +1,45 @@
+"""What the machine can do at most, measured in the same run: matrix products and copies."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+
+def _fastest(function, *args, rounds: int = 5) -> float:
+    jax.block_until_ready(function(*args))
+    best = float('inf')
+    for _ in range(rounds):
+        began = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def matrix_products(dtype: str, quick: bool = False) -> float:
+    """FLOP/s of a product of two large square matrices of random numbers.
+
+    float32 is multiplied with all its bits, as the model does (model/hrm.py).
+    """
+    on_cpu = jax.default_backend() == 'cpu'
+    side = 512 if quick else (2048 if on_cpu else 8192)
+    times = 1 if on_cpu else 10  # in one program: a launch must not count
+    x, w = jax.random.normal(jax.random.key(0), (2, side, side), jnp.dtype(dtype))
+    precision = 'highest' if dtype == 'float32' else None
+
+    @jax.jit
+    def multiply(x, w):
+        def body(_, y):
+            return jnp.matmul(y, w, precision=precision) * jnp.asarray(side**-0.5, y.dtype)
+
+        return jax.lax.fori_loop(0, times, body, x)
+
+    return times * 2 * side**3 / _fastest(multiply, x, w)
+
+
+def copies(quick: bool = False) -> float:
+    """Bytes a second, read and written, of adding 1 to a large float32 array."""
+    on_cpu = jax.default_backend() == 'cpu'
+    size = 1 << (20 if quick else 26 if on_cpu else 29)  # elements
+    add = jax.jit(lambda x: x + 1)
+    return 2 * 4 * size / _fastest(add, jnp.zeros(size, jnp.float32))
