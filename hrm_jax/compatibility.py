@@ -12,7 +12,7 @@ from hrm_jax.config import ConfigError, ExperimentConfig
 CHANGEABLE_ON_RESUME = (
     'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'data.source', 'data.source_flags',
     'train.log_every_steps', 'train.max_steps', 'train.early_stopping.', 'train.puzzle_table',
-    'train.micro_batches', 'mesh.',
+    'train.micro_batches', 'train.steps_per_dispatch', 'mesh.',
 )  # fmt: skip
 
 

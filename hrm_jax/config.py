@@ -173,6 +173,9 @@ class TrainConfig:
     max_steps: int = 0  # stops earlier, with the schedule of the whole run; 0: off
     log_every_steps: int = 10
     micro_batches: int = 1  # parts of a batch that are computed one after the other
+    # Train steps that the devices do in one call; the log and a stop signal then wait for all of
+    # them. For models so small that the host is what takes the time.
+    steps_per_dispatch: int = 1
     # When a run begins with the weights of another one: what to do with a puzzle table of
     # another size (puzzle_table.py).
     puzzle_table: str = 'error'
@@ -182,7 +185,8 @@ class TrainConfig:
         require_choice('train.puzzle_table', self.puzzle_table, PUZZLE_TABLES)
         require_positive(**{
             f'train.{name}': getattr(self, name)
-            for name in ('global_batch_size', 'epochs', 'log_every_steps', 'micro_batches')
+            for name in ('global_batch_size', 'epochs', 'log_every_steps', 'micro_batches',
+                         'steps_per_dispatch')
         })  # fmt: skip
         require_not_negative(**{
             'train.eval_interval': self.eval_interval, 'train.max_steps': self.max_steps

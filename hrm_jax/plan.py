@@ -56,6 +56,16 @@ class Plan:
         every = self.config.checkpoint.every_steps
         return self.evaluates_after(step) or (every > 0 and step % every == 0)
 
+    def steps_at_once(self, step: int) -> int:
+        """How many of the steps after this one go to the devices in one call.
+
+        ``train.steps_per_dispatch``, but single ones up to the next save where it is nearer, as
+        every number of steps is a program to compile.
+        """
+        count = self.config.train.steps_per_dispatch
+        alone = range(step + 1, step + count)
+        return 1 if any(self.saves_after(between) for between in alone) else count
+
 
 def make_plan(config: ExperimentConfig) -> Plan:
     """Reads the data and fills what depends on it into the configuration.

@@ -20,7 +20,7 @@ _RATES = ('train/lr', 'train/puzzle_emb_lr')
 
 
 class StepLog:
-    """Notes every train step one step late, so that the device never waits for the log.
+    """Notes every train step one call late, so that the device never waits for the log.
 
     Args:
       config: the experiment.
@@ -53,7 +53,7 @@ class StepLog:
         self._rows, self._every = rows, config.train.log_every_steps
         self._writers, self._early = writers, early_stopping
         self.progress: Progress | None = None
-        self._pending: tuple[int, metrics.TrainMetrics, dict[str, jax.Array]] | None = None
+        self._pending: list[tuple[int, metrics.TrainMetrics, dict[str, jax.Array]]] = []
         self._window: metrics.TrainMetrics | None = None
         self._restored: list[float] | None = None
         self._newest: tuple[int, jax.Array] | None = None  # step dispatched last, its loss
@@ -70,28 +70,39 @@ class StepLog:
         if self.progress is not None:
             self.progress.close()
 
-    def note(self, step: int, sums: Sums) -> None:
-        """Takes the sums of a step that was just dispatched and logs the step before.
+    def note(self, step: int, *sums: Sums) -> None:
+        """Takes the sums of the steps just dispatched and logs those of the call before.
+
+        Args:
+          step: number of the last of them.
+          *sums: of each, in order.
 
         Raises:
-          FloatingPointError: the loss of the step before is not finite.
+          FloatingPointError: the loss of a step of the call before is not finite.
         """
-        self._newest = (step, sums.lm_loss)
+        self._newest = (step, sums[-1].lm_loss)
         self.catch_up()
-        self._pending = (step, *self._measure(np.int32(step), sums))
-        if self._early.watches_training and step % self._every == 0:
-            self.catch_up()  # else the run would stop one step later than it was told to
+        numbers = range(step - len(sums) + 1, step + 1)
+        self._pending = [
+            (number, *self._measure(np.int32(number), one))
+            for number, one in zip(numbers, sums, strict=True)
+        ]
+        if self._early.watches_training and any(number % self._every == 0 for number in numbers):
+            self.catch_up()  # else the run would stop one call later than it was told to
 
     def catch_up(self) -> None:
-        """Waits for the newest step and logs it.
+        """Waits for the newest step and logs all that is not logged yet.
 
         Raises:
-          FloatingPointError: its loss is not finite.
+          FloatingPointError: a loss is not finite.
         """
-        if self._pending is None:
-            return
-        step, collection, on_device = self._pending
-        self._pending = None
+        pending, self._pending = self._pending, []
+        for step, collection, on_device in pending:
+            self._log(step, collection, on_device)
+
+    def _log(
+        self, step: int, collection: metrics.TrainMetrics, on_device: dict[str, jax.Array]
+    ) -> None:
         values = {f'train/{name}': float(v) for name, v in jax.device_get(on_device).items()}
         self._look_at_clock(step)
         broken = [f'{n}={values[n]}' for n in _LOSSES if not math.isfinite(values[n])]

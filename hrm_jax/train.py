@@ -19,7 +19,15 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import begin as begin_lib
-from hrm_jax import checkpoint, distributed, partitioning, summary, train_state, train_step
+from hrm_jax import (
+    checkpoint,
+    distributed,
+    partitioning,
+    summary,
+    train_state,
+    train_step,
+    train_steps,
+)
 from hrm_jax import plan as plan_lib
 from hrm_jax import workdir as workdir_lib
 from hrm_jax.config import ExperimentConfig
@@ -96,7 +104,7 @@ def train(
         data = segments.hold(data, config.act.steps_per_batch)
         if start.data_position is not None:
             data.set_state(start.data_position)
-        run_train_step = train_step.make_train_step(config, plan.total_steps, mesh)
+        run_train_steps = train_steps.make_train_steps(config, plan.total_steps, mesh)
         run_eval_step = make_step(config, mesh)
 
         saver = resources.enter_context(Saver(workdir, config.checkpoint))
@@ -144,15 +152,16 @@ def train(
         try:
             ends = bool(stop) or early.should_stop
             while step < plan.last_step and not ends:
-                batch = partitioning.put_global(next(data), mesh)
+                count = plan.steps_at_once(step)
+                batches = tuple(partitioning.put_global(next(data), mesh) for _ in range(count))
                 if log.progress is None:
-                    state, sums = _first_step(run_train_step, state, batch, say)
+                    state, sums = _first_step(run_train_steps, state, batches, say)
                     bar = Progress('train', plan.last_step, step)
                     log.start(resources.enter_context(bar))
                 else:
-                    state, sums = run_train_step(state, batch)
-                step += 1
-                log.note(step, sums)
+                    state, sums = run_train_steps(state, batches)
+                step += count
+                log.note(step, *sums)
                 ends = stop.agreed() or early.should_stop
                 if not ends and not plan.saves_after(step):
                     saver.check()
@@ -212,11 +221,11 @@ def _note_a_slow_save(writers: Writers | NoWriters, step: int, seconds: float, s
         )
 
 
-def _first_step(run_train_step, state: TrainState, batch: Any, say: Say):
+def _first_step(run_train_steps, state: TrainState, batches: tuple[Any, ...], say: Say):
     """Runs the step that compiles the program, and says how long that took."""
     say('compiling the train step ...')
     began = time.perf_counter()
-    state, sums = run_train_step(state, batch)
+    state, sums = run_train_steps(state, batches)
     jax.block_until_ready(sums)
     say(f'compiled, and ran the first step, in {time.perf_counter() - began:.1f} s')
     return state, sums

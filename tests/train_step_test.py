@@ -41,7 +41,7 @@ CONFIG = ExperimentConfig(
 STEPS = 6
 
 
-def _batches():
+def batches():
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
         inputs = rng.integers(1, 7, (16, 9), dtype=np.int32)
@@ -54,7 +54,7 @@ def _run(config=CONFIG):
     state = train_state.create(config, mesh)
     step = train_step.make_train_step(config, STEPS, mesh)
     trace = []
-    for batch in _batches():
+    for batch in batches():
         state, sums = step(state, partitioning.put_global(batch, mesh))
         trace.append([float(sums.lm_loss), float(sums.q_halt_loss), float(sums.q_continue_loss),
                       float(sums.count)])  # fmt: skip
