@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# A SLURM cluster: one process for every GPU, on as many nodes as wanted. From the checkout's root:
+#
+#   sbatch --nodes=2 experiments/launch/slurm.sh --config=configs/arc1.py --workdir=/shared/runs/arc1
+#
+# Flags of sbatch override the lines below: --gpus-per-node=4 --ntasks-per-node=4 (keep them equal),
+# --partition, --account, --time. The workdir and the data must lie on storage that all nodes see.
+# Five minutes before the time limit the trainer is told to stop; it saves, and the job goes back
+# into the queue. So it does when it is preempted or a node dies. `scancel` ends it for good.
+# Variables: PYTHON, MAX_RESTARTS (100), DRY_RUN.
+#SBATCH --job-name=hrm_jax
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=TERM@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=slurm-%j.log
+
+# sbatch copies this file elsewhere, so the checkout is where the job was submitted.
+ROOT=${SLURM_SUBMIT_DIR:-$PWD}
+source "$ROOT/experiments/launch/common.sh"
+check_trainer_flags "$@"
+cd "$ROOT"
+
+code=0
+# JAX reads the coordinator, the number of processes and the GPU of each from SLURM's variables.
+# A task that dies leaves the others to the trainer, which ends them when it is missed.
+run srun --kill-on-bad-exit=0 --wait=0 "$PYTHON" -m hrm_jax.main --distributed=on "$@" || code=$?
+if wants_restart "$code"; then
+  if ((${SLURM_RESTART_COUNT:-0} >= MAX_RESTARTS)); then
+    echo "ended with $code after ${SLURM_RESTART_COUNT} restarts; giving up" >&2
+    exit "$code"
+  fi
+  echo "ended with $code; back into the queue" >&2
+  run scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
