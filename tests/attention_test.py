@@ -15,12 +15,10 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 import numpy as np
 import pytest
 
+from experiments import attention_equality
 from hrm_jax.config import ConfigError, ModelConfig
 from hrm_jax.kernels import attention_cuda, interpret
 from hrm_jax.model import attention
-
-# Largest error over the largest value: float32 sums in another order; a few roundings.
-TOLERANCES = {'float32': 3e-6, 'float16': 2e-3, 'bfloat16': 1.6e-2}
 
 
 @pytest.mark.parametrize(
@@ -70,22 +68,6 @@ def test_configuration_refuses_what_no_device_could_run():
         ModelConfig(attention='tpu', forward_dtype='float16')
 
 
-def _operands(length, head_dim, dtype):
-    """q, k, v and the gradient of the output; large enough for sharp weights."""
-    draws = np.random.default_rng(length).normal(size=(4, 2, length, 2, head_dim))
-    return [jnp.asarray(draw, dtype) for draw in (*(2 * draws[:3]), draws[3])]
-
-
-def _output_and_gradients(implementation, operands):
-    def both(q, k, v, do):
-        out, pull_back = jax.vjp(lambda *qkv: attention.attend(*qkv, implementation), q, k, v)
-        return out, *pull_back(do)
-
-    with interpret.interpreted():
-        results = jax.jit(both)(*operands)
-    return [np.asarray(x, np.float32) for x in results]
-
-
 @pytest.mark.parametrize(
     ('implementation', 'length', 'head_dim', 'dtype'),
     [
@@ -100,22 +82,19 @@ def _output_and_gradients(implementation, operands):
     ],
 )
 def test_equals_attention_in_float32(implementation, length, head_dim, dtype):
-    operands = _operands(length, head_dim, dtype)
-    got = _output_and_gradients(implementation, operands)
-    exact = [x.astype(jnp.float32) for x in operands]
-    for name, x, y in zip(
-        ('out', 'dq', 'dk', 'dv'), got, _output_and_gradients('xla', exact), strict=True
-    ):
-        error = np.abs(x - y).max() / np.abs(y).max()
-        assert error < TOLERANCES[dtype], f'{name}: {error:.1e}'
+    with interpret.interpreted():
+        found = attention_equality.errors(implementation, length, head_dim, dtype)
+    assert max(found.values()) < attention_equality.TOLERANCES[dtype], found
 
 
 def test_padding_does_not_win_where_all_scores_are_low():
     """A position beyond the end has the score 0, the others about -256."""
-    q, k, v, do = _operands(20, 16, 'float32')
+    q, k, v, do = attention_equality.operands(20, 16, 'float32')
     operands = [q / 16 - 8, k / 16 + 8, v, do]
-    got = _output_and_gradients('pallas', operands)
-    for x, y in zip(got, _output_and_gradients('xla', operands), strict=True):
+    expected = attention_equality.output_and_gradients('xla', operands)
+    with interpret.interpreted():
+        got = attention_equality.output_and_gradients('pallas', operands)
+    for x, y in zip(got, expected, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-4 * np.abs(y).max())
 
 

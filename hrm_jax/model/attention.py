@@ -66,7 +66,7 @@ def _device() -> Any:
     return jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
 
 
-def _obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
+def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
     """What an implementation would need and does not find; '' where it can run."""
     device, dtype = _device(), jnp.dtype(dtype).name
     # '9.0' on NVIDIA; AMD's names ('gfx90a') are no numbers.
@@ -120,10 +120,10 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
     An implementation that can not run here is replaced by ``xla``, with a warning the first time.
     """
     if implementation == 'auto':
-        return 'xla' if _obstacle('cudnn', dtype, head_dim) else 'cudnn'
-    obstacle = _obstacle(implementation, dtype, head_dim)
-    if obstacle:
-        _say_once(f'model.attention={implementation} runs through XLA: {obstacle}.')
+        return 'xla' if obstacle('cudnn', dtype, head_dim) else 'cudnn'
+    missing = obstacle(implementation, dtype, head_dim)
+    if missing:
+        _say_once(f'model.attention={implementation} runs through XLA: {missing}.')
         return 'xla'
     return implementation
 
