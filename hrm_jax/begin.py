@@ -93,7 +93,7 @@ def _all_can_read(path: Path) -> None:
     problem = None
     if distributed.is_first():
         try:
-            checkpoint.verify(path)
+            checkpoint.read_arrays(path)
         except DamagedCheckpoint as error:
             problem = error
     if distributed.from_first(int(problem is not None)):

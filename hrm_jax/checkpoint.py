@@ -233,18 +233,20 @@ def _read_numpy(path: Path) -> Any:
         return _content(reader.restore(path.absolute(), args=args))
 
 
-def verify(path: Path) -> None:
-    """Reads every file of a training checkpoint and keeps nothing.
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Returns all arrays of a training checkpoint by item, as numpy.
 
     Raises:
-      DamagedCheckpoint: one can not be read.
+      DamagedCheckpoint: a file can not be read.
     """
     read_meta(path)
     try:
         json.loads((path / 'data' / 'metadata').read_text(encoding='utf-8'))
-        for name in ALWAYS + OPTIONAL:
-            if name in ALWAYS or (path / name).exists():
-                _read_numpy(path / name)
+        return {
+            name: _read_numpy(path / name)
+            for name in ALWAYS + OPTIONAL
+            if name in ALWAYS or (path / name).exists()
+        }
     except Exception as error:
         raise damaged(path, error) from error
 

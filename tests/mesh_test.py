@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import config_model, partitioning, train_state, train_step
+from hrm_jax import config_model, partitioning, summary, train_state, train_step
 from hrm_jax.config import (
     ActConfig,
     ConfigError,
@@ -126,6 +126,11 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
         check=True,
     ).stdout
     found = json.loads(output.splitlines()[-1])
+    memory = found.pop('memory')
+    assert memory['shard'] == memory['whole'] / 8
+    assert memory['arguments'] < 0.25 * memory['whole']
+    # Neither a dense gradient of the table nor a gathered copy of it fits in here.
+    assert memory['temporary'] < 0.5 * memory['shard']
     assert len(found) == 7
     for name, seen in found.items():
         assert seen['losses'] < 1e-5, name
@@ -142,6 +147,23 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     assert share('hrm: data 2 x fsdp 2 x model 2, 1', kernel) == 1 / 4
     assert share('hrm: data 2 x fsdp 2 x model 2, 1', output) == 1 / 4
     assert share('hrm: data 2 x model 4, 1', '[1]') == 1 / 8  # the puzzle table
+
+
+def table_memory(rows: int = 2**16) -> dict[str, int]:
+    """Bytes per device of a train step whose puzzle table is cut over 8 devices."""
+    config = experiment('hrm')
+    model = dataclasses.replace(config.model, num_puzzle_identifiers=rows)
+    config, mesh = dataclasses.replace(config, model=model), partitioning.make_mesh()
+    state = train_state.abstract(config, mesh)
+    step = train_step.make_train_step(config, STEPS, mesh)
+    memory = step.lower(state, summary.abstract_batch(config, mesh)).compile().memory_analysis()
+    shard = state.puzzle_table.sharding.shard_shape(state.puzzle_table.shape)
+    return {
+        'shard': int(np.prod(shard)) * 4,
+        'whole': state.puzzle_table.size * 4,
+        'arguments': memory.argument_size_in_bytes,
+        'temporary': memory.temp_size_in_bytes,
+    }
 
 
 def test_micro_batches_on_one_device():
@@ -194,7 +216,8 @@ if __name__ == '__main__':
         table = compare(['hrm'], list(MESHES)[1:])
         table |= compare(['trm', 'sru', 'path'], list(MESHES)[3:])
         table |= compare(['hrm'], list(MESHES)[3:], [2])
-        print(json.dumps(table))
+        config_model.LARGE_TABLE = 2**16
+        print(json.dumps(table | {'memory': table_memory()}))
     else:
         for name, seen in compare(KINDS, MESHES).items():
             text = f'{name:32} losses {seen["losses"]:.1e}  arrays {seen["arrays"]:.1e}'
