@@ -6,6 +6,9 @@ where the length or the head size is no multiple of the tile. The method is Flas
 (Dao, 2023): a running maximum and sum in the forward pass, the logarithm of the sum kept for the
 backward pass, which recomputes the weights tile by tile, once for keys and values and once
 for queries.
+
+JAX 0.11 announces the end of Pallas's Triton backend: a later JAX may need these kernels written
+for its successor (Mosaic GPU).
 """
 
 from collections.abc import Callable
