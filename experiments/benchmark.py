@@ -52,7 +52,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--minutes', type=float, default=0, help='begin no further case after this; 0: no limit')
     add('--peer', metavar='DIR', help='checkout of sapientinc/HRM')
     add('--peer-python', default=sys.executable, help='interpreter with torch (default: this one)')
-    add('--peer-compile', action='store_true', help='time it with torch.compile as well')
+    add(
+        '--peer-compile',
+        nargs='*',
+        metavar='NAME',
+        help='time it with torch.compile as well; only for these configurations, or for all',
+    )
     add('--no-bytes', action='store_true', help='do not compile once more to count bytes')
     add('--quick', action='store_true', help='small model, small batch, two rounds')
     add('--output', metavar='PATH', help='writes PATH.json and PATH.md')
@@ -136,6 +141,8 @@ def measure_case(case, args, peers, ceilings) -> list[dict[str, Any]]:
         print(f'{case.name}: not beside the original: {reason}', file=sys.stderr)
     ready = []
     for peer in [] if reason else peers:
+        if peer.compiled and args.peer_compile and case.name not in args.peer_compile:
+            continue
         try:
             about = peer.make(case)
             ready.append(peer)
@@ -147,9 +154,9 @@ def measure_case(case, args, peers, ceilings) -> list[dict[str, Any]]:
         program = ours.make(name)
         sides, peaks = {'ours': program.seconds}, {}
 
-        def of(peer, name=name, peaks=peaks):
+        def of(peer, name=name, peaks=peaks, steps=program.steps):
             def run(times):
-                spent, peaks[peer.name] = peer.run(name, times)
+                spent, peaks[peer.name] = peer.run(name, steps * times)
                 return spent
 
             return run
@@ -238,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (Path(args.peer) / 'models' / 'hrm').is_dir():
             print(f'error: --peer={args.peer} is no checkout of sapientinc/HRM.', file=sys.stderr)
             return 1
-        kinds = [False, True] if args.peer_compile else [False]
+        kinds = [False] if args.peer_compile is None else [False, True]
         peers = [their_side.Peer(args.peer_python, args.peer, kind) for kind in kinds]
     dtypes = sorted({case.config.model.forward_dtype for case in found})
     given = sys.argv[1:] if argv is None else argv

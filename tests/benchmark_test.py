@@ -34,8 +34,8 @@ def test_every_program_is_timed_beside_the_original(tmp_path, capsys):
 
     code = benchmark.main([
         '--quick', '--batch-size', '4', '--act-steps', '2', '--set', 'model.H_cycles=1',
-        'act.halt_max_steps=3', '--peer', str(tmp_path), '--peer-python', str(python), '--output',
-        str(tmp_path / 'out' / 'result'),
+        'act.halt_max_steps=3', 'train.steps_per_dispatch=2', '--peer', str(tmp_path),
+        '--peer-python', str(python), '--output', str(tmp_path / 'out' / 'result'),
     ])  # fmt: skip
 
     assert code == 0
@@ -47,8 +47,11 @@ def test_every_program_is_timed_beside_the_original(tmp_path, capsys):
     assert [p for p, side in found if side != 'ours'] == ['train step']
     assert 'OutOfMemoryError: none left' in capsys.readouterr().err
     ours, theirs = found['train step', 'ours'], found['train step', 'original, eager']
-    assert theirs['runs_per_second'] == pytest.approx(0.1)
-    assert ours['ratio'] == pytest.approx(0.1 / ours['runs_per_second'])
+    # A run is two steps here, on both sides.
+    assert theirs['runs_per_second'] == pytest.approx(0.05)
+    assert theirs['examples_per_second'] == pytest.approx(0.4)
+    assert ours['ratio'] == pytest.approx(0.05 / ours['runs_per_second'])
+    assert ours['notes'] == {'steps per call': 2}
     assert len(ours['seconds']) == 2
     assert 0 < ours['of_products'] < 1.5
     assert ours['of_copies'] > 0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import cases
-from hrm_jax import adaptive, eval_step, partitioning, train_state, train_step
+from hrm_jax import adaptive, eval_step, partitioning, train_state, train_step, train_steps
 from hrm_jax.data import pipeline, puzzles
 from hrm_jax.model import flops, hrm
 
@@ -27,6 +27,7 @@ class Program:
       flops: of the matrix products of one run, counted by hand (model/flops.py); 0: none.
       bytes: that one run moves by XLA's count (each loop's body as often as it runs); 0: unknown.
       memory: bytes that the compiled program needs on one device, arguments included; 0: unknown.
+      steps: train steps of one run (config.train.steps_per_dispatch).
       notes: anything else worth a line.
     """
 
@@ -35,6 +36,7 @@ class Program:
     flops: float = 0.0
     bytes: float = 0.0
     memory: int = 0
+    steps: int = 1
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def seconds(self, times: int) -> float:
@@ -68,7 +70,7 @@ class Ours:
 
     def __init__(self, case: cases.Case, count_bytes: bool = True):
         self.case, self.config = case, case.config
-        self.mesh = partitioning.make_mesh()
+        self.mesh = partitioning.make_mesh(config=case.config.mesh)
         self.count_bytes = count_bytes
         self.state = train_state.create(self.config, self.mesh)
         self.batch = partitioning.put_global(cases.batch(case), self.mesh)
@@ -88,17 +90,21 @@ class Ours:
         """Refill, ACT step, gradients and both optimizers, as train.py runs it."""
 
         def make(config):
-            return train_step.make_train_step(config, TOTAL_STEPS, self.mesh)
+            return train_steps.make_train_steps(config, TOTAL_STEPS, self.mesh)
 
-        step = make(self.config).lower(self.state, self.batch).compile()
+        count = self.config.train.steps_per_dispatch
+        batches = (self.batch,) * count
+        steps = make(self.config).lower(self.state, batches).compile()
 
         def run(times):
             for _ in range(times):
-                self.state, sums = step(self.state, self.batch)
+                self.state, sums = steps(self.state, batches)
             jax.block_until_ready((self.state, sums))
 
-        moved = self._unrolled(make, self.state, self.batch)
-        return Program(run, self.case.rows, self._train_flops, moved, _memory(step))
+        moved = count * self._unrolled(make, self.state, batches[:1])
+        notes = {'steps per call': count} if count > 1 else {}
+        work = count * self._train_flops
+        return Program(run, count * self.case.rows, work, moved, _memory(steps), count, notes)
 
     def gradients(self) -> Program:
         """The same without the optimizers."""
@@ -156,7 +162,9 @@ class Ours:
         args = (variables, state.carry.latent, self.batch.inputs, rows)
         moved = steps * self._unrolled(make, *args)
         work = self.case.rows * steps * flops.act_step(self.config.model)
-        return Program(run, self.case.rows, work, moved, _memory(compiled), {'ACT steps': steps})
+        return Program(
+            run, self.case.rows, work, moved, _memory(compiled), notes={'ACT steps': steps}
+        )
 
     def adaptive_inference(self) -> Program:
         """Puzzles that leave when they halt, with random Q weights so that about half do so."""

@@ -39,7 +39,7 @@ class Peer:
 
     def __init__(self, python: str, checkout: str, compiled: bool = False):
         self.name = 'original, torch.compile' if compiled else 'original, eager'
-        self._compiled = compiled
+        self.compiled = compiled
         self._process = subprocess.Popen(
             [python, str(Path(__file__).with_name('peer.py')), checkout],
             stdin=subprocess.PIPE,
@@ -77,7 +77,7 @@ class Peer:
             rows=case.rows,
             loss_type=config.loss.loss_type,
             optimizer={name: getattr(config.optimizer, name) for name in names},
-            compile=self._compiled,
+            compile=self.compiled,
         )
 
     def run(self, program: str, times: int) -> tuple[float, int]:
