@@ -130,7 +130,7 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def measure_case(case, args, peers, ceilings) -> list[dict[str, Any]]:
+def measure_case(case, args, peers) -> list[dict[str, Any]]:
     """All programs of one case: a result for each side of each."""
     from experiments.benchmarks import programs, their_side
 
@@ -172,7 +172,7 @@ def measure_case(case, args, peers, ceilings) -> list[dict[str, Any]]:
             results.append(
                 case.label()
                 | {'program': name, 'side': side}
-                | _result(program, side, seconds, found.get('original, eager'), ceilings, case)
+                | _result(program, side, seconds, found.get('original, eager'))
             )
             if side in peaks:
                 results[-1]['gib'] = peaks[side] / 2**30
@@ -180,9 +180,7 @@ def measure_case(case, args, peers, ceilings) -> list[dict[str, Any]]:
     return results
 
 
-def _result(program, side, seconds, theirs, ceilings, case) -> dict[str, Any]:
-    import jax
-
+def _result(program, side, seconds, theirs) -> dict[str, Any]:
     median = statistics.median(seconds)
     result = {
         'seconds': seconds,
@@ -190,12 +188,10 @@ def _result(program, side, seconds, theirs, ceilings, case) -> dict[str, Any]:
         'examples_per_second': program.examples / median,
     }
     if program.flops:
-        products = ceilings['products'][case.config.model.forward_dtype] * jax.device_count()
         result['tflops'] = program.flops / median / 1e12
-        result['of_products'] = program.flops / median / products
     if side == 'ours':
         if program.bytes:
-            result['of_copies'] = program.bytes / median / ceilings['copies']
+            result['gigabytes_per_second'] = program.bytes / median / 1e9
         result['gib'] = program.memory / 2**30 or None
         result['notes'] = program.notes
         if theirs:
@@ -253,20 +249,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         'date': datetime.date.today().isoformat(),
         'command': shlex.join(['python', '-m', 'experiments.benchmark', *given]),
         'machine': describe_machine(),
-        'ceilings': {
-            'products': {dtype: ceilings.matrix_products(dtype, args.quick) for dtype in dtypes},
-            'copies': ceilings.copies(args.quick),
-        },
+        'ceilings': {},
         'results': [],
     }
+    ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
     for case in found:
         if args.minutes and time.perf_counter() - began > 60 * args.minutes:
             print(f'out of time: {case.name} x {case.rows} and what follows', file=sys.stderr)
             break
-        report['results'] += measure_case(case, args, peers, report['ceilings'])
+        report['results'] += measure_case(case, args, peers)
+        jax.clear_caches()
+        ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
+        for result in report['results']:
+            ceilings.add_fractions(result, report['ceilings'], jax.device_count())
         if args.output:
             write(report, args.output)
-        jax.clear_caches()
     for peer in peers:
         peer.close()
     print(table.rows(report['results']))

@@ -1,6 +1,8 @@
 """What the machine can do at most, measured in the same run: matrix products and copies."""
 
+from collections.abc import Iterable, Mapping
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,3 +45,26 @@ def copies(quick: bool = False) -> float:
     size = 1 << (20 if quick else 26 if on_cpu else 29)  # elements
     add = jax.jit(lambda x: x + 1)
     return 2 * 4 * size / _fastest(add, jnp.zeros(size, jnp.float32))
+
+
+def raise_to_best(known: dict[str, Any], dtypes: Iterable[str], quick: bool = False) -> None:
+    """Measures once more and keeps the best, as others may have been at work before.
+
+    Args:
+      known: ``products`` by dtype (FLOP/s) and ``copies`` (bytes/s), changed in place.
+      dtypes: to measure products in.
+      quick: small arrays.
+    """
+    products = known.setdefault('products', {})
+    for dtype in dtypes:
+        products[dtype] = max(products.get(dtype, 0.0), matrix_products(dtype, quick))
+    known['copies'] = max(known.get('copies', 0.0), copies(quick))
+
+
+def add_fractions(result: dict[str, Any], known: Mapping[str, Any], devices: int) -> None:
+    """Sets ``of_products`` and ``of_copies`` of a result from its rates and the ceilings."""
+    if 'tflops' in result:
+        ceiling = known['products'][result['dtype']] * devices
+        result['of_products'] = 1e12 * result['tflops'] / ceiling
+    if 'gigabytes_per_second' in result:  # on one device, as the ceiling is
+        result['of_copies'] = 1e9 * result['gigabytes_per_second'] / known['copies']

@@ -46,7 +46,7 @@ def page(report: Mapping[str, Any]) -> str:
 
 {machine}.
 
-Ceilings, measured in the same run:
+Ceilings of one device, the best of what was measured before, between and after:
 
 {ceilings}
 - copies (read and written): {report['ceilings']['copies'] / 1e9:.4g} GB/s
