@@ -18,8 +18,12 @@ from hrm_jax.types import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Where a run begins: its state and what a checkpoint knew about the log and the data."""
+    """Where a run begins: its state and what a checkpoint knew about the log and the data.
 
+    The plan is the one given, with the length that the run has had from its beginning.
+    """
+
+    plan: Plan
     state: TrainState
     step: int = 0
     data_position: Any = None
@@ -41,11 +45,12 @@ def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) 
       CheckpointError: no such checkpoint, a damaged one, or one of another experiment.
     """
     config, mesh = plan.config, plan.mesh
+    checkpoint.settle(workdir, config.checkpoint.directory)
     known = checkpoint.steps(workdir)
     path = None
     if selector:
         path = checkpoint.resolve(selector, workdir)
-        elsewhere = path.parent.parent.resolve() != workdir.resolve()
+        elsewhere = not _same(path.parent.parent, checkpoint.root(workdir))
         if not elsewhere and path.parent.name == checkpoint.SET_ASIDE:
             raise CheckpointError(
                 f'{path} was set aside when the run took another course, and its log went with it, '
@@ -53,7 +58,8 @@ def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) 
                 f'run can begin with its weights: another --workdir and --checkpoint={path}'
             )
         if elsewhere and not known:
-            return Start(_with_weights_of(path, train_state.create(config, mesh), config, say))
+            state = train_state.create(config, mesh)
+            return Start(plan, _with_weights_of(path, state, config, say))
         if elsewhere:
             say(f'--checkpoint={selector} was for the start only; {workdir} has its own.')
             path = None
@@ -63,19 +69,26 @@ def begin(plan: Plan, workdir: Path, selector: str, say: Callable[[str], None]) 
         start = _newest(plan, workdir, known, say)
     else:
         say(f'new run in {workdir}')
-        return Start(train_state.create(config, mesh))
+        return Start(plan, train_state.create(config, mesh))
     aside = checkpoint.set_aside_after(start.step, workdir) if distributed.is_first() else []
     distributed.wait_for_all('checkpoints set aside')
     if aside:
-        say(f'moved the checkpoints of steps {aside} to {workdir / "set_aside"}')
+        where = checkpoint.root(workdir) / checkpoint.SET_ASIDE
+        say(f'moved the checkpoints of steps {aside} to {where}')
     say(f'resumed from step {start.step} of {start.path}')
     return start
+
+
+def _same(one: Path, other: Path) -> bool:
+    return checkpoint.absolute(one) == checkpoint.absolute(other) or (
+        isinstance(one, Path) and one.resolve() == other.resolve()
+    )
 
 
 def _newest(plan: Plan, workdir: Path, known: list[int], say: Callable[[str], None]) -> Start:
     """Goes on from the newest checkpoint that can be read; says which ones can not."""
     for step in sorted(known, reverse=True):
-        path = workdir / checkpoint.FOLDER / str(step)
+        path = checkpoint.root(workdir) / checkpoint.FOLDER / str(step)
         try:
             if distributed.is_joined():
                 # One process looks for all: they can not read together what some can not read.
@@ -111,8 +124,16 @@ def _restored(plan: Plan, path: Path) -> Start:
         )
     metadata = dataclasses.asdict(plan.train_data.metadata)
     compatibility.check_same_experiment(meta, config, metadata, path)
-    state, position = checkpoint.restore(path, train_state.abstract(config, mesh))
-    return Start(state, meta['step'], position, meta, path)
+    abstract, total = train_state.abstract(config, mesh), meta.get('total_steps', plan.total_steps)
+    before, now = meta['config']['train']['global_batch_size'], config.train.global_batch_size
+    if before == now:
+        state, position = checkpoint.restore(path, abstract)
+    else:  # train.change_batch_size: what is left of the examples, in batches of the new size
+        state, position = checkpoint.restore(path, abstract, without=('carry',))
+        state = dataclasses.replace(state, carry=train_state.create_carry(config, mesh))
+        position = position | ({'given': 0} if 'given' in position else {})
+        total = meta['step'] + -(-(total - meta['step']) * before // now)
+    return Start(plan.lasting(total), state, meta['step'], position, meta, path)
 
 
 def _with_weights_of(

@@ -18,6 +18,7 @@ from pathlib import Path
 import re
 from typing import Any
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,14 +32,53 @@ from hrm_jax.types import TrainState
 FOLDER = 'checkpoints'
 ALWAYS = ('params', 'constants', 'opt_state', 'carry', 'rng')
 OPTIONAL = ('puzzle_table', 'ema')
+POINTER = 'checkpoints_at.txt'  # in a workdir whose checkpoints lie elsewhere
 SET_ASIDE = 'set_aside'  # folder of those that a rewind took out of the way, as STEP.NUMBER
 # Written by orbax as the last act before the folder gets its name.
 _COMPLETE_MARK = '_CHECKPOINT_METADATA'
 
 
+def as_path(text: str | os.PathLike) -> Path:
+    """Returns a path; of etils, with the same methods, for gs:// and other storage."""
+    return epath.Path(text) if '://' in str(text) else Path(text)
+
+
+def absolute(path: Path) -> Path:
+    """What orbax asks for; other storage has no relative paths."""
+    return path if '://' in str(path) else path.absolute()
+
+
+def root(workdir: str | os.PathLike) -> Path:
+    """Folder in which ``checkpoints/`` of a run lies: the workdir, or ``checkpoint.directory``."""
+    pointer = as_path(workdir) / POINTER
+    return as_path(pointer.read_text().strip()) if pointer.exists() else as_path(workdir)
+
+
+def settle(workdir: Path, directory: str) -> None:
+    """Notes in the workdir that its checkpoints lie in ``checkpoint.directory``.
+
+    Raises:
+      CheckpointError: the run has checkpoints at another place.
+    """
+    known, now = root(workdir), as_path(directory or workdir)
+    try:
+        now.exists()
+    except ImportError as error:
+        raise CheckpointError(
+            f'checkpoint.directory={directory} needs a package for that storage: {error}.'
+        ) from error
+    if str(known) != str(now) and (steps(workdir) or known != workdir):
+        raise CheckpointError(
+            f'the checkpoints of {workdir} lie in {known}, and checkpoint.directory now is '
+            f'{directory!r}. Keep it as it was, or use another --workdir.'
+        )
+    if directory:
+        workdir_lib.write_atomically(workdir / POINTER, f'{now}\n')
+
+
 def steps(workdir: Path) -> list[int]:
     """Returns the steps with a complete checkpoint, ascending."""
-    folder = Path(workdir) / FOLDER
+    folder = root(workdir) / FOLDER
     if not folder.is_dir():
         return []
     return sorted(
@@ -62,26 +102,26 @@ def resolve(selector: str, workdir: Path) -> Path:
     if selector in ('latest', 'best') or selector.isdigit():
         known = steps(workdir)
         if not known:
-            raise CheckpointError(f'{Path(workdir) / FOLDER} holds no checkpoint yet.')
+            raise CheckpointError(f'{root(workdir) / FOLDER} holds no checkpoint yet.')
         step = {'latest': lambda: known[-1], 'best': lambda: _best(workdir, known)}.get(
             selector, lambda: int(selector)
         )()
         if step not in known:
             raise CheckpointError(
-                f'{Path(workdir) / FOLDER} has no checkpoint of step {step}. '
+                f'{root(workdir) / FOLDER} has no checkpoint of step {step}. '
                 f'It has: {", ".join(map(str, known))}.'
             )
-        return Path(workdir) / FOLDER / str(step)
-    path = Path(selector)
+        return root(workdir) / FOLDER / str(step)
+    path = as_path(selector)
     if path.parts[:1] == (SET_ASIDE,) and not path.exists():
-        path = Path(workdir) / path
+        path = root(workdir) / path
     if (path / _COMPLETE_MARK).exists() and re.fullmatch(r'\d+(\.\d+)?', path.name):
         return path
     for base in (path, path.parent):
         if base == path or path.name == FOLDER:
             known = steps(base)
             if known:
-                return base / FOLDER / str(known[-1])
+                return root(base) / FOLDER / str(known[-1])
     raise CheckpointError(
         f'--checkpoint must be a step, best, latest, or the folder of a checkpoint or of a run; '
         f'{selector!r} is none of these.'
@@ -100,13 +140,13 @@ def _best(workdir: Path, known: list[int]) -> int:
     """Step of the best checkpoint, by the metric that its own configuration names."""
     scores = {}
     for step in known:
-        meta = read_meta(Path(workdir) / FOLDER / str(step))
+        meta = read_meta(root(workdir) / FOLDER / str(step))
         config = ExperimentConfig.from_dict(meta['config']).checkpoint
         scores[step] = score(meta['metrics'], config)
     best = max(known, key=lambda step: (scores[step], step))
     if scores[best] == -math.inf:
         raise CheckpointError(
-            f'no checkpoint in {Path(workdir) / FOLDER} was evaluated with '
+            f'no checkpoint in {root(workdir) / FOLDER} was evaluated with '
             f'{config.best_metric}, so none is the best. Name a step: {known}.'
         )
     return best
@@ -174,12 +214,15 @@ def composite(**items: Any) -> ocp.args.Composite:
     return ocp.args.Composite(**items)
 
 
-def restore(path: Path, abstract: TrainState) -> tuple[TrainState, Any]:
+def restore(
+    path: Path, abstract: TrainState, without: tuple[str, ...] = ()
+) -> tuple[TrainState, Any]:
     """Reads a whole training state onto the shardings of ``abstract``.
 
     Args:
       path: folder of the checkpoint.
       abstract: shapes, dtypes and shardings (``train_state.abstract``).
+      without: items that are not read; the state has those of ``abstract``.
 
     Returns:
       The state and the position of the data iterator.
@@ -188,12 +231,13 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, Any]:
       CheckpointError: it is damaged, or its arrays are not those of ``abstract``.
     """
     names = ALWAYS + tuple(n for n in OPTIONAL if getattr(abstract, n) is not None)
+    names = tuple(name for name in names if name not in without)
     items = {name: ocp.args.StandardRestore(item(getattr(abstract, name))) for name in names}
     meta = read_meta(path)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             read = reader.restore(
-                path.absolute(), args=composite(data=ocp.args.JsonRestore(), **items)
+                absolute(path), args=composite(data=ocp.args.JsonRestore(), **items)
             )
     except Exception as error:  # tensorstore and orbax raise many kinds; all mean the same here
         raise damaged(path, error) from error
@@ -227,10 +271,10 @@ class Weights:
 def _read_numpy(path: Path) -> Any:
     # A handler, not a Checkpointer: that one waits for the other processes of a run.
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = reader.metadata(path.absolute()).tree
+        tree = reader.metadata(absolute(path)).tree
         numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         args = ocp.args.PyTreeRestore(item=tree, restore_args=numpy)
-        return _content(reader.restore(path.absolute(), args=args))
+        return _content(reader.restore(absolute(path), args=args))
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -283,8 +327,12 @@ def add_evaluation(path: Path, meta: Mapping[str, Any]) -> None:
       meta: its metadata, with the new 'metrics'.
     """
     (path / 'metrics').mkdir(exist_ok=True)
-    workdir_lib.write_atomically(path / 'metrics' / 'metrics', json.dumps(meta['metrics']))
-    workdir_lib.write_atomically(path / 'meta' / 'metadata', json.dumps(meta))
+    for file, values in ((path / 'metrics' / 'metrics', meta['metrics']),
+                         (path / 'meta' / 'metadata', meta)):  # fmt: skip
+        if isinstance(file, Path):
+            workdir_lib.write_atomically(file, json.dumps(values))
+        else:
+            file.write_text(json.dumps(values))  # object storage shows whole files only
 
 
 def set_aside_after(step: int, workdir: Path) -> list[int]:
@@ -295,10 +343,10 @@ def set_aside_after(step: int, workdir: Path) -> list[int]:
     """
     later = [known for known in steps(workdir) if known > step]
     for known in later:
-        folder = Path(workdir) / SET_ASIDE
+        folder = root(workdir) / SET_ASIDE
         folder.mkdir(exist_ok=True)
         number = 0
         while (target := folder / f'{known}.{number}').exists():
             number += 1
-        os.rename(Path(workdir) / FOLDER / str(known), target)
+        (root(workdir) / FOLDER / str(known)).rename(target)
     return later

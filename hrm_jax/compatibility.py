@@ -12,7 +12,7 @@ from hrm_jax.config import ConfigError, ExperimentConfig
 CHANGEABLE_ON_RESUME = (
     'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'data.source', 'data.source_flags',
     'train.log_every_steps', 'train.max_steps', 'train.early_stopping.', 'train.puzzle_table',
-    'train.micro_batches', 'train.steps_per_dispatch', 'mesh.',
+    'train.micro_batches', 'train.change_batch_size', 'train.steps_per_dispatch', 'mesh.',
 )  # fmt: skip
 
 
@@ -64,7 +64,10 @@ def check_same_experiment(
         saved = ExperimentConfig.from_dict(meta['config']).to_dict()
     except ConfigError:
         saved = meta['config']
-    found = differences(saved, config.to_dict(), CHANGEABLE_ON_RESUME)
+    allowed = CHANGEABLE_ON_RESUME
+    if config.train.change_batch_size:
+        allowed = (*allowed, 'train.global_batch_size')
+    found = differences(saved, config.to_dict(), allowed)
     found += [
         f'data set {text}' for text in differences(meta['dataset'], json.loads(json.dumps(dataset)))
     ]

@@ -170,6 +170,9 @@ class TrainConfig:
     global_batch_size: int = 768
     epochs: int = 100000
     eval_interval: int = 10000  # epochs between evaluations; 0: only at the end
+    # Goes on from a checkpoint of another global_batch_size: the rest of the examples in batches
+    # of the new size; puzzles at work are begun again.
+    change_batch_size: bool = False
     max_steps: int = 0  # stops earlier, with the schedule of the whole run; 0: off
     log_every_steps: int = 10
     micro_batches: int = 1  # parts of a batch that are computed one after the other
@@ -247,6 +250,7 @@ class CheckpointConfig:
     keep_best: int = 1
     best_metric: str = 'eval/all/exact_accuracy'
     best_mode: str = 'max'
+    directory: str = ''  # holds checkpoints/ in place of the workdir; gs:// and the like too
 
     def __post_init__(self):
         require_choice('checkpoint.best_mode', self.best_mode, ('max', 'min'))

@@ -42,6 +42,11 @@ class Plan:
         whole = self.config.train.epochs // every if every else 1
         return step * whole // self.total_steps
 
+    def lasting(self, total_steps: int) -> 'Plan':
+        """This plan with another length of the schedule."""
+        last = min(total_steps, self.config.train.max_steps or total_steps)
+        return dataclasses.replace(self, total_steps=total_steps, last_step=last)
+
     @property
     def number_of_evaluations(self) -> int:
         """Evaluations of this run."""

@@ -25,6 +25,7 @@ class Saver:
 
     def __init__(self, workdir: Path, config: CheckpointConfig):
         self._workdir = Path(workdir)
+        self._folder = checkpoint.root(workdir) / checkpoint.FOLDER
         self._writing: int | None = None
         policies = [checkpoint_managers.LatestN(config.keep_latest)]
         if config.keep_best:
@@ -42,7 +43,7 @@ class Saver:
             enable_async_checkpointing=True,
         )
         try:
-            folder = (self._workdir / checkpoint.FOLDER).absolute()
+            folder = checkpoint.absolute(self._folder)
             self._manager = ocp.CheckpointManager(folder, options=options)
         except Exception as error:
             for step in checkpoint.steps(self._workdir):
@@ -64,9 +65,7 @@ class Saver:
             if good
             else 'There is no earlier checkpoint.'
         )
-        return CheckpointError(
-            f'{self._workdir / checkpoint.FOLDER} {what}: {reason[:300]}. {intact}'
-        )
+        return CheckpointError(f'{self._folder} {what}: {reason[:300]}. {intact}')
 
     def save(self, state: TrainState, data: Any, meta: Mapping[str, Any]) -> bool:
         """Copies the state, then writes in the background. False if the step is there already.
@@ -131,7 +130,7 @@ class Saver:
         self.wait()
         good = checkpoint.steps(self._workdir)
         where = (
-            f'The last good checkpoint is {self._workdir / checkpoint.FOLDER / str(good[-1])}. '
+            f'The last good checkpoint is {self._folder / str(good[-1])}. '
             if good
             else 'There is no earlier checkpoint. '
         )

@@ -93,7 +93,8 @@ def train(
             facts |= plan_lib.facts(plan)
         stop = resources.enter_context(distributed.stop_request())
         start = begin_lib.begin(plan, workdir, selector, say)
-        state, step, scores = start.state, start.step, start.meta.get('metrics', {})
+        plan, state, step = start.plan, start.state, start.step
+        scores = start.meta.get('metrics', {})
         data = pipeline.train_iterator(
             plan.train_data,
             config.train.global_batch_size,
@@ -136,6 +137,7 @@ def train(
             """What a checkpoint says about itself; all that the arrays do not hold."""
             return {
                 'step': step,
+                'total_steps': plan.total_steps,
                 'config': config.to_dict(),
                 'dataset': dataclasses.asdict(plan.train_data.metadata),
                 'metrics': scores,
@@ -257,7 +259,7 @@ def _farewell(
     workdir: Path,
 ) -> str:
     lines = [describe(scores)] if scores else []
-    where = f'checkpoint: {workdir / checkpoint.FOLDER / str(step)}'
+    where = f'checkpoint: {checkpoint.root(workdir) / checkpoint.FOLDER / str(step)}'
     if stop:
         lines.append(f'{stop.name}: stopped after step {step} of {plan.last_step}; {where}')
         lines.append('The same command goes on from there.')

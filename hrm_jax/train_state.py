@@ -12,7 +12,7 @@ import numpy as np
 from hrm_jax import act, optim, partitioning, types
 from hrm_jax.config import ConfigError, ExperimentConfig
 from hrm_jax.model import hrm
-from hrm_jax.types import Batch, TrainState
+from hrm_jax.types import Batch, Carry, TrainState
 
 
 def _empty_batch(config: ExperimentConfig) -> Batch:
@@ -113,6 +113,13 @@ def put_weights(
         place(constants, like.constants),
         place(puzzle_table, like.puzzle_table),
     )
+
+
+def create_carry(config: ExperimentConfig, mesh: Mesh) -> Carry:
+    """The carry of step 0: every row takes a puzzle at the next step."""
+    latent = hrm.empty_latent(config.model, config.train.global_batch_size)
+    carry = act.initial_carry(latent, _empty_batch(config))
+    return jax.device_put(carry, partitioning.batch_sharding(mesh))
 
 
 def create(config: ExperimentConfig, mesh: Mesh) -> TrainState:

@@ -12,12 +12,13 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+import tempfile
 
 import jax
 import numpy as np
 import pytest
 
-from hrm_jax import config_model, partitioning, summary, train_state, train_step
+from hrm_jax import config_model, evaluate, partitioning, summary, train_state, train_step
 from hrm_jax.config import (
     ActConfig,
     ConfigError,
@@ -28,7 +29,9 @@ from hrm_jax.config import (
     OptimizerConfig,
     TrainConfig,
 )
+from hrm_jax.data import records
 from hrm_jax.types import Batch
+from tests import tiny_run
 
 STEPS, ROWS, CELLS, PUZZLES = 10, 16, 9, 24
 SIZES = {
@@ -131,6 +134,11 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     assert memory['arguments'] < 0.25 * memory['whole']
     # Neither a dense gradient of the table nor a gathered copy of it fits in here.
     assert memory['temporary'] < 0.5 * memory['shard']
+    one, eight = found.pop('evaluations')
+    assert one.keys() == eight.keys()
+    for name, value in one.items():
+        exact = name.endswith(('accuracy', 'steps'))
+        assert eight[name] == (value if exact else pytest.approx(value, rel=1e-6)), name
     assert len(found) == 7
     for name, seen in found.items():
         assert seen['losses'] < 1e-5, name
@@ -147,6 +155,29 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     assert share('hrm: data 2 x fsdp 2 x model 2, 1', kernel) == 1 / 4
     assert share('hrm: data 2 x fsdp 2 x model 2, 1', output) == 1 / 4
     assert share('hrm: data 2 x model 4, 1', '[1]') == 1 / 8  # the puzzle table
+
+
+def evaluation(folder: Path, devices: int) -> dict[str, float]:
+    """Metrics of a test set of 10 puzzles in batches of 8."""
+    config = tiny_run.config(folder, model={'forward_dtype': 'float32'})
+    dataset = records.load(folder, 'test')
+    facts = dataset.metadata
+    model = config.model.for_dataset(
+        vocab_size=facts.vocab_size,
+        seq_len=facts.seq_len,
+        num_puzzle_identifiers=facts.num_puzzle_identifiers,
+    )
+    config = dataclasses.replace(config, model=model)
+    mesh = partitioning.make_mesh(jax.devices()[:devices])
+    state = train_state.create(config, mesh)
+    weights = state.params, state.constants, state.puzzle_table
+    return evaluate.evaluate(config, evaluate.make_step(config, mesh), weights, dataset, mesh)
+
+
+def evaluations() -> list[dict[str, float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        data = tiny_run.write_dataset(Path(folder) / 'data')
+        return [evaluation(data, devices) for devices in (1, 8)]
 
 
 def table_memory(rows: int = 2**16) -> dict[str, int]:
@@ -217,7 +248,7 @@ if __name__ == '__main__':
         table |= compare(['trm', 'sru', 'path'], list(MESHES)[3:])
         table |= compare(['hrm'], list(MESHES)[3:], [2])
         config_model.LARGE_TABLE = 2**16
-        print(json.dumps(table | {'memory': table_memory()}))
+        print(json.dumps(table | {'memory': table_memory(), 'evaluations': evaluations()}))
     else:
         for name, seen in compare(KINDS, MESHES).items():
             text = f'{name:32} losses {seen["losses"]:.1e}  arrays {seen["arrays"]:.1e}'

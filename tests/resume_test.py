@@ -148,3 +148,44 @@ def test_rewinding_sets_later_checkpoints_aside_and_gives_the_same_end(tmp_path,
     after = last_state(tmp_path / 'run', config)
     assert log == (tmp_path / 'run' / 'metrics.jsonl').read_bytes()
     assert all((before[0][name] == array).all() for name, array in after[0].items())
+
+
+def test_goes_on_with_another_batch_size_when_told_to(tmp_path, data):
+    first = tiny_run.config(data, train={'max_steps': 10})
+    train.train(first, tmp_path / 'run', say=lambda _: None)
+    smaller = {'global_batch_size': 4, 'max_steps': 13}
+    with pytest.raises(CheckpointError, match=r'train.global_batch_size: 8 .*, 4 now'):
+        train.train(tiny_run.config(data, train=smaller), tmp_path / 'run')
+    said = []
+    for steps in (12, 13):  # the second time nothing changes any more
+        changes = {**smaller, 'max_steps': steps, 'change_batch_size': steps == 12}
+        outcome = train.train(
+            tiny_run.config(data, train=changes), tmp_path / 'run', say=said.append
+        )
+        assert outcome.step == steps
+    meta = checkpoint.read_meta(checkpoint.resolve('latest', tmp_path / 'run'))
+    assert meta['total_steps'] == 10 + (80 - 10) * 2
+    position = json.loads(
+        (tmp_path / 'run' / checkpoint.FOLDER / '13' / 'data' / 'metadata').read_text()
+    )
+    assert position['examples'] == 10 * 8 + 3 * 4
+    lines = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+    assert [json.loads(line)['step'] for line in lines] == list(range(1, 14))
+
+
+def test_checkpoints_may_lie_elsewhere(tmp_path, data):
+    place = tmp_path / 'other disk' / 'run'
+    settings = {'checkpoint': {'directory': str(place)}}
+    for steps in (3, 6):
+        config = tiny_run.config(data, train={'max_steps': steps}, **settings)
+        train.train(config, tmp_path / 'run', say=lambda _: None)
+    assert not (tmp_path / 'run' / checkpoint.FOLDER).exists()
+    assert checkpoint.steps(tmp_path / 'run') == [3, 6]
+    assert checkpoint.resolve('latest', tmp_path / 'run') == place / checkpoint.FOLDER / '6'
+    assert checkpoint.resolve(str(place), tmp_path) == place / checkpoint.FOLDER / '6'
+    moved = tiny_run.config(data, train={'max_steps': 6})
+    with pytest.raises(CheckpointError, match='Keep it as it was'):
+        train.train(moved, tmp_path / 'run')
+    remote = tiny_run.config(data, checkpoint={'directory': 'gs://bucket/run'})
+    with pytest.raises(CheckpointError, match='needs a package for that storage'):
+        train.train(remote, tmp_path / 'new')

@@ -30,7 +30,7 @@ def list_checkpoints(folder: str | os.PathLike) -> list[str]:
         folder = folder.parent
     lines = []
     for step in checkpoint.steps(folder):
-        path = folder / checkpoint.FOLDER / str(step)
+        path = checkpoint.root(folder) / checkpoint.FOLDER / str(step)
         meta = checkpoint.read_meta(path)
         metrics = ', '.join(
             f'{name} {value:.4g}' for name, value in sorted(meta['metrics'].items())
