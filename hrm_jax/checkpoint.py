@@ -314,8 +314,10 @@ def restore_weights(path: Path) -> Weights:
         raise CheckpointError(f'{path} is of another version of hrm_jax: {error}') from error
     except Exception as error:
         raise damaged(path, error) from error
-    if trees['puzzle_table'] is not None:  # without the rows that only pad it
-        trees['puzzle_table'] = trees['puzzle_table'][: config.model.num_puzzle_identifiers]
+    table = trees['puzzle_table']
+    if table is not None and len(table) == config.model.table_rows:
+        # Without the rows that only pad it while training.
+        trees['puzzle_table'] = table[: config.model.num_puzzle_identifiers]
     return Weights(step=meta['step'], config=config, meta=meta, **trees)
 
 

@@ -83,8 +83,8 @@ def evaluate(
     before: dict[Any, Sums] = {}
 
     def add(scored):
-        for key, sums in jax.device_get(scored).items():
-            part = metrics.eval_metrics(sums)
+        for key, sums in scored.items():
+            part = metrics.eval_metrics(jax.device_get(sums))
             found[key] = found[key].merge(part) if key in found else part
 
     count = pipeline.num_eval_batches(dataset, size, limit)
