@@ -14,7 +14,8 @@ The end must be that of the undisturbed run of one process: with one process the
 metrics.jsonl and in every array, otherwise within --tolerance; the same examples in the same order;
 every checkpoint that has its name can be read; no process outlives a dead one for longer than
 --limit seconds (the processes wait 45 s for one that dies before it has joined them, and 10 s for
-the heartbeat of one that dies later). Exit code 0 if all of this holds; report.json and report.md in the workdir.
+the heartbeat of one that dies later). Exit code 0 if all of this holds; report.json and report.md
+in the workdir.
 """
 
 import dataclasses
