@@ -201,6 +201,8 @@ def compare(run: Path, other: Path) -> dict[str, object]:
 
     lines = [(folder / 'metrics.jsonl').read_bytes() for folder in (run, other)]
     records = [writers.read_records(folder / 'metrics.jsonl') for folder in (run, other)]
+    if [r['step'] for r in records[0]] != [r['step'] for r in records[1]]:
+        raise ConfigError(f'{run} and {other} do not have the same steps in metrics.jsonl.')
     losses = np.array([[r['train/lm_loss'] for r in one] for one in records])
     folders = [
         folder / checkpoint.FOLDER / str(checkpoint.steps(folder)[-1]) for folder in (run, other)
