@@ -7,8 +7,8 @@ r"""Sudoku-Extreme from 1,000 puzzles, TRM with one state: 5.03 million paramete
 An ablation of ``sudoku_trm_mlp.py``: answer and reasoning share a state. Six updates that see the
 puzzle are followed by one that does not. The architecture is that of the original's
 trm_singlez.yaml (SamsungSAILMontreal/TinyRecursiveModels), the rest that of its Sudoku command; it
-gives no command for this variant. Their result: 71.9 % of the test puzzles exactly right, beside
-87.4 % with two states (arXiv 2510.04871). Hardware: as ``sudoku_trm_mlp.py``.
+gives no command for this variant. Their result: see the ablations of arXiv 2510.04871. Hardware: as
+``sudoku_trm_mlp.py``.
 """
 
 from configs import sudoku_trm_mlp
