@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -193,19 +194,24 @@ def train_step(
     return new_state, found.sums
 
 
-def make_train_step(
-    config: ExperimentConfig, total_steps: int, mesh: Mesh
-) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
-    """Jits ``train_step`` for the mesh; the state passed in is donated."""
+def jit_on(mesh: Mesh, config: ExperimentConfig, step: Callable[..., Any]) -> Callable[..., Any]:
+    """Jits (state, batches) -> (state, sums) for the mesh; the state passed in is donated."""
 
-    def step(state, batch):
+    def on_mesh(state, batches):
         with partitioning.activate(mesh):
-            return train_step(config, total_steps, state, batch)
+            return step(state, batches)
 
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, train_state.abstract(config, mesh))
     return jax.jit(
-        step,
+        on_mesh,
         donate_argnums=0,
         in_shardings=(state_shardings, partitioning.batch_sharding(mesh)),
         out_shardings=(state_shardings, partitioning.replicated(mesh)),
     )
+
+
+def make_train_step(
+    config: ExperimentConfig, total_steps: int, mesh: Mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
+    """Jits ``train_step`` for the mesh."""
+    return jit_on(mesh, config, functools.partial(train_step, config, total_steps))

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from hrm_jax import partitioning, train_state, types
+from hrm_jax import partitioning, types
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.train_step import train_step
+from hrm_jax.train_step import jit_on, train_step
 from hrm_jax.types import Batch, Sums, TrainState
 
 
@@ -35,20 +35,11 @@ def make_train_steps(
         return partitioning.constrain(x, (None, types.BATCH, *[None] * (x.ndim - 2)))
 
     def steps(state, batches):
-        with partitioning.activate(mesh):
-            if len(batches) == 1:
-                state, sums = step(state, batches[0])
-                return state, (sums,)
-            stacked = jax.tree.map(lambda *x: rows(jnp.stack(x)), *batches)
-            state, sums = jax.lax.scan(step, state, stacked)
-            return state, tuple(
-                jax.tree.map(lambda x, i=i: x[i], sums) for i in range(len(batches))
-            )
+        if len(batches) == 1:
+            state, sums = step(state, batches[0])
+            return state, (sums,)
+        stacked = jax.tree.map(lambda *x: rows(jnp.stack(x)), *batches)
+        state, sums = jax.lax.scan(step, state, stacked)
+        return state, tuple(jax.tree.map(lambda x, i=i: x[i], sums) for i in range(len(batches)))
 
-    state_shardings = jax.tree.map(lambda leaf: leaf.sharding, train_state.abstract(config, mesh))
-    return jax.jit(
-        steps,
-        donate_argnums=0,
-        in_shardings=(state_shardings, partitioning.batch_sharding(mesh)),
-        out_shardings=(state_shardings, partitioning.replicated(mesh)),
-    )
+    return jit_on(mesh, config, steps)
