@@ -16,9 +16,15 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.11',
-    # Named patterns: configs, experiments and tests are no packages of anybody's site-packages.
-    packages=find_packages(include=['hrm_jax', 'hrm_jax.*', 'data_builders', 'data_builders.*']),
+    # Named patterns: experiments and tests are no packages of anybody's site-packages, and
+    # configs/, the only copy of the experiments, is installed inside hrm_jax.
+    packages=[
+        *find_packages(include=['hrm_jax', 'hrm_jax.*', 'data_builders', 'data_builders.*']),
+        'hrm_jax._configs',
+    ],
+    package_dir={'hrm_jax._configs': 'configs'},
     package_data={'hrm_jax.visualize': ['static/*']},
+    entry_points={'console_scripts': ['hrm-jax = hrm_jax.__main__:main']},
     install_requires=[
         # The core: model, steps, checkpoints.
         'jax>=0.10.2,<0.12',
@@ -50,6 +56,6 @@ setup(
         'tpu': ['jax[tpu]>=0.10.2,<0.12'],
         'torch': ['torch>=2.6'],  # only to read and write PyTorch checkpoints
         'notebooks': ['jupyterlab', 'ipywidgets'],
-        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff'],
+        'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'basedpyright', 'setuptools>=70.1'],
     },
 )

@@ -11,25 +11,16 @@ train on ARC-AGI-1 and ARC-AGI-2 together: tests of one are among the training p
 other.
 """
 
-from hrm_jax.config import default_config_dict
+from configs import sudoku_trm_att
 
 
 def get_config():
-    config = default_config_dict()
+    config = sudoku_trm_att.get_config()
     config.name = 'arc1_trm'
     config.data.path = 'data/arc-1-concept-aug-1000'
-    config.model.levels = 'shared'
-    config.model.gradient_window = 'last_cycle'
-    config.model.H_cycles = 3
     config.model.L_cycles = 4
-    config.model.L_layers = 2
-    config.model.puzzle_emb_len = 16
-    config.act.halting = 'halt_only'
-    config.optimizer.ema_decay = 0.999
-    config.train.global_batch_size = 768
     config.train.epochs = 100000
     config.train.eval_interval = 10000
-    config.optimizer.lr = 0.0001
     config.optimizer.puzzle_emb_lr = 0.01
     config.optimizer.weight_decay = 0.1
     config.optimizer.puzzle_emb_weight_decay = 0.1

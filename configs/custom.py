@@ -1,19 +1,19 @@
-r"""A task of one's own, with a small HRM that trains on a laptop: 0.5 million parameters.
+r"""A custom task, with a small HRM that trains on a laptop: 0.5 million parameters.
 
     python -m hrm_jax.main --config=configs/custom.py --workdir=runs/custom \
         --config.data.source=puzzles.csv
 
 builds the set into runs/custom/dataset, holds a tenth of it out for testing, and trains. More
-flags of the builder go with it: ``--config.data.source_flags='--words --test-fraction 0.2'``.
+flags of the builder: ``--config.data.source_flags='--words --test-fraction 0.2'``.
 ``python -m data_builders custom --help`` describes them and the CSV and JSON-lines forms. A set
-that several runs share is built by hand:
+that several runs share is built first:
 
     python -m data_builders custom --source puzzles.csv --output-dir data/custom
     python -m hrm_jax.main --config=configs/custom.py --workdir=runs/custom
 
-Larger puzzles want a larger model: ``--config.model.hidden_size=256``,
-``--config.model.H_layers=2`` and so on, up to the values of ``sudoku_extreme_1k.py``. Hardware:
-2 CPU cores suffice for small grids. No published result.
+Larger puzzles need a larger model: ``--config.model.hidden_size=256``,
+``--config.model.H_layers=2`` and so on, up to the values of ``sudoku_extreme_1k.py``. Hardware: 2
+CPU cores are enough for small grids. No published result.
 """
 
 from hrm_jax.config import default_config_dict

@@ -3,10 +3,10 @@ r"""Simplification of Lisp expressions, HRM with 27 million parameters.
     python -m data_builders lisp --output-dir data/lisp-simplification
     python -m hrm_jax.main --config=configs/lisp.py --workdir=runs/lisp
 
-The values are those of adminiavs/HRM-Lisp (config/cfg_pretrain_lisp.yaml) as they were meant: its
-4x4 cycles stand where the original's program ignores them, so its own runs had 2x2; its
-``eval_*`` options are read by nothing and have no counterpart here. Training stops when the token
-accuracy has not risen for five evaluations. Hardware: one GPU. No published result.
+The values are those of adminiavs/HRM-Lisp (config/cfg_pretrain_lisp.yaml) as they were meant: the
+program ignores its 4x4 cycles because of their place in the file, so its own runs had 2x2; its
+``eval_*`` options are not read by the program and have no counterpart here. Training stops when
+the token accuracy has not risen for five evaluations. Hardware: one GPU. No published result.
 """
 
 from hrm_jax.config import default_config_dict

@@ -6,22 +6,19 @@ r"""Paths on 20x20 boards, one module, gradient through its last update: 6.23 mi
         --workdir=runs/pathfinding_h_only_detached
 
 The values are those of the study of krychu/hrm (its project page; the repository's own defaults
-are 4,000 boards of 10x10 and 30 epochs). No hardware is stated. Their results
-(best board accuracy, average of several runs): 0.236, acc4x 0.250, with 2 training segments and
-4 updates; 0.458 and 0.544 with 4 segments.
-The original's code of this variant was never published: that the input is added before every
-update, and what exactly is detached, is our reading of its description.
-``exact_accuracy`` is its board accuracy, ``accuracy`` its cell accuracy, and ``acc4x`` the board
-accuracy with four times the segments.
+are 4,000 boards of 10x10 and 30 epochs). No hardware is stated. Their results (best board
+accuracy, average of several runs): 0.236, acc4x 0.250, with 2 training segments and 4 updates;
+0.458 and 0.544 with 4 segments. The original's code of this variant was never published: that the
+input is added before every update, and which updates are detached, follows our reading of its
+description. ``exact_accuracy`` is its board accuracy, ``accuracy`` its cell accuracy, and
+``acc4x`` the board accuracy with four times the segments.
 """
 
-from configs import pathfinding_hl
+from configs import pathfinding_h_only_bptt
 
 
 def get_config():
-    config = pathfinding_hl.get_config()
+    config = pathfinding_h_only_bptt.get_config()
     config.name = 'pathfinding_h_only_detached'
-    config.model.levels = 'single'
     config.model.gradient_window = 'one_step'
-    config.model.hidden_size = 360
     return config

@@ -2,13 +2,13 @@
 
     make quickstart
 
-does everything: builds the puzzles, trains with these settings, evaluates, draws. By hand:
+does everything: builds the puzzles, trains with these settings, evaluates and draws. Step by step:
 
     python -m data_builders sudoku --output-dir data/sudoku-4x4-seed0 --source generated \\
         --size 4 --train-count 10000 --test-count 1000
     python -m hrm_jax.main --config=configs/quickstart.py --workdir=runs/quickstart-seed0
 
-The test puzzles have solutions that no training puzzle has. Augmentation stays off: there are
+No solution of a test puzzle is the solution of a training puzzle. Augmentation stays off: there are
 only 288 solutions, and rearranging a training puzzle often leads to one of the test solutions.
 """
 

@@ -7,8 +7,8 @@ r"""Sudoku-Extreme from 1,000 puzzles, HRM with 27 million parameters.
 The values are those of the original's eight-GPU command (sapientinc/HRM, README): 26,041 steps
 of 768 puzzles. Their hardware: 8 GPUs, about 10 minutes. Their result: 55.0 % of the test
 puzzles exactly right (arXiv 2506.21734), which varies by about 2 points from run to run. They
-advise to stop early when the training accuracy comes close to 100 %:
-``--config.train.early_stopping.metric=eval/all/exact_accuracy`` does.
+advise stopping early when the training accuracy comes close to 100 %, for example with
+``--config.train.early_stopping.metric=eval/all/exact_accuracy``.
 """
 
 from hrm_jax.config import default_config_dict

@@ -10,18 +10,13 @@ hardware: one laptop GPU (RTX 4070), about 10 hours. They state no accuracy for 
 alone; the paper's figure for the data set is 55.0 %, with about 2 points of variance.
 """
 
-from hrm_jax.config import default_config_dict
+from configs import sudoku_extreme_1k
 
 
 def get_config():
-    config = default_config_dict()
+    config = sudoku_extreme_1k.get_config()
     config.name = 'sudoku_extreme_1k_laptop'
-    config.data.path = 'data/sudoku-extreme-1k-aug-1000'
     config.train.global_batch_size = 384
-    config.train.epochs = 20000
-    config.train.eval_interval = 2000
     config.optimizer.lr = 7e-05
     config.optimizer.puzzle_emb_lr = 7e-05
-    config.optimizer.weight_decay = 1.0
-    config.optimizer.puzzle_emb_weight_decay = 1.0
     return config

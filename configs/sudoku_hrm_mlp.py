@@ -1,4 +1,4 @@
-r"""Sudoku-Extreme from 1,000 puzzles, HRM with token mixing in the place of attention.
+r"""Sudoku-Extreme from 1,000 puzzles, HRM with token mixing instead of attention.
 
     python -m data_builders sudoku --output-dir data/sudoku-extreme-1k-aug-1000 \
         --subsample-size 1000 --num-aug 1000

@@ -5,10 +5,10 @@ r"""Sudoku-Extreme from 1,000 puzzles, TRM's baseline: eight plain blocks, once 
     python -m hrm_jax.main --config=configs/sudoku_transformer.py --workdir=runs/sudoku_transformer
 
 27.3 million parameters. The architecture is that of the original's transformers_baseline.yaml
-(SamsungSAILMontreal/TinyRecursiveModels), but for its 12 heads: 512 channels do not divide by 12,
-and it leaves 8 of them out; here are 8 heads. Its halting compares with a q_continue that it does
-not train. The rest is that of its Sudoku command; it gives none for this variant, nor a result.
-Hardware: as ``sudoku_trm_att.py``.
+(SamsungSAILMontreal/TinyRecursiveModels), except for its 12 heads: 512 channels are not divisible
+by 12, and it leaves 8 of them out; here there are 8 heads. Its halting compares with a q_continue
+that is not trained. The rest is that of its Sudoku command; it gives no command for this variant,
+nor a result. Hardware: as ``sudoku_trm_att.py``.
 """
 
 from configs import sudoku_trm_att

@@ -6,32 +6,16 @@ r"""Sudoku-Extreme from 1,000 puzzles, TRM with token mixing: 5.03 million param
 
 The values are those of the original's command (SamsungSAILMontreal/TinyRecursiveModels, README):
 65,104 steps of 768 puzzles, moving average on. Their hardware: one L40S, less than 36 hours.
-Their result: 87.4 % of the test puzzles exactly right (arXiv 2510.04871); others who repeated it
-report 84.1 to 84.8 %.
+Their result: 87.4 % of the test puzzles exactly right (arXiv 2510.04871); independent
+reproductions report 84.1 to 84.8 %.
 """
 
-from hrm_jax.config import default_config_dict
+from configs import sudoku_trm_att
 
 
 def get_config():
-    config = default_config_dict()
+    config = sudoku_trm_att.get_config()
     config.name = 'sudoku_trm_mlp'
-    config.data.path = 'data/sudoku-extreme-1k-aug-1000'
-    config.model.levels = 'shared'
-    config.model.gradient_window = 'last_cycle'
-    config.model.H_cycles = 3
-    config.model.L_cycles = 6
-    config.model.L_layers = 2
-    config.model.puzzle_emb_len = 16
     config.model.block = 'token_mixing'
     config.model.pos_encodings = 'none'
-    config.act.halting = 'halt_only'
-    config.optimizer.ema_decay = 0.999
-    config.train.global_batch_size = 768
-    config.train.epochs = 50000
-    config.train.eval_interval = 5000
-    config.optimizer.lr = 0.0001
-    config.optimizer.puzzle_emb_lr = 0.0001
-    config.optimizer.weight_decay = 1.0
-    config.optimizer.puzzle_emb_weight_decay = 1.0
     return config

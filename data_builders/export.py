@@ -1,9 +1,7 @@
-"""Writes a built data set as a folder of .npy files, for the original HRM or TRM programs.
+"""Export of a built data set as a folder of .npy files, for the original HRM or TRM programs.
 
 Augmentations are applied and written out, so the folder can be hundreds of times larger.
 """
-
-import argparse
 
 from data_builders import folder_format
 
@@ -13,10 +11,5 @@ EXAMPLES = """examples:
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument('path', help='folder of a data set')
-    parser.add_argument('--form', choices=folder_format.FORMS, default='hrm', help='(hrm)')
-
-
+Options = folder_format.ExportOptions
 build = folder_format.export_folder

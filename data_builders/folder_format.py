@@ -1,65 +1,75 @@
-"""To and from the original's folder format: ``export`` and ``import``.
+"""Conversion to and from the original's folder format: ``export`` and ``import``.
 
 HRM's form: identifiers.json and ``<split>/<set>__<field>.npy``. TRM's form adds total_puzzles to
-the metadata, parts the names of ARC augmentations by ``|||``, and has test_puzzles.json.
+the metadata, separates the parts of the names of ARC augmentations by ``|||``, and has
+test_puzzles.json.
 """
 
 import json
 import pathlib
 import shutil
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from data_builders import sources, writing
-from data_builders.errors import BuildError, require
+from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data import npy_folder, records
-from hrm_jax.data.puzzles import METADATA, DatasetError, PuzzleSet, stored_examples
+from hrm_jax.data.puzzles import METADATA, PuzzleSet, stored_examples
+from hrm_jax.errors import BuildError, DatasetError
 
-FORMS = ('hrm', 'trm')
 SPLITS = ('train', 'test')
 _ALONG = ('vocab.json', 'test_puzzles.json', 'identifiers.json')
 _ORIGINAL_KEYS = (
     'pad_id', 'ignore_label_id', 'blank_identifier_id', 'vocab_size', 'seq_len',
     'num_puzzle_identifiers', 'total_groups', 'mean_puzzle_examples', 'sets',
 )  # fmt: skip
+_OWN_KEYS = ('task', 'transform', 'held_out')
 _CHUNK = 4096
 
 
-def load(path: str, split: str) -> records.PuzzleDataset:
-    """Loads a split; a missing or damaged one is a BuildError."""
+def load(path: str, split: str, task: str = '') -> records.PuzzleDataset:
+    """Loads a split; raises BuildError where it is missing or damaged."""
     try:
-        return records.load(path, split)
+        return records.load(path, split, task=task)
     except DatasetError as error:
         raise BuildError(str(error)) from None
 
 
-def export_folder(
-    path: str,
-    output_dir: str,
-    *,
-    form: str = 'hrm',
-    seed: int = 0,
-    overwrite: bool = False,
-    show: bool = True,
-) -> None:
+@settings
+class ExportOptions(WriterOptions):
+    """Settings of an export."""
+
+    seed: int = option(0, help='not used; every command that writes a folder has it')
+    show: bool = option(True, help='show progress', off='--quiet')
+    form: Literal['hrm', 'trm'] = option('hrm', help='original whose programs can read the folder')
+
+
+@settings
+class ImportOptions(WriterOptions):
+    """Settings of an import."""
+
+    seed: int = option(0, help='recorded in the manifest; nothing here is random')
+    task: str = option(
+        '', help='what the puzzles are, where the folder does not state it', unset='guessed'
+    )
+
+
+@with_settings(ExportOptions)
+def export_folder(path: str, output_dir: str, options: ExportOptions) -> None:
     """Writes a data set as the original's builders would.
 
     Args:
       path: folder of a data set.
       output_dir: folder to make.
-      form: 'hrm' or 'trm'.
-      seed: not used; every command that writes takes one.
-      overwrite: replace an existing data set.
-      show: show progress.
+      options: keyword arguments, the fields of ``ExportOptions``.
 
     Raises:
       BuildError: no data set at ``path``, or an output in use.
     """
-    del seed
-    require(form in FORMS, f'--form must be one of {", ".join(FORMS)}; got {form!r}.')
-    output = writing.check_output(output_dir, overwrite)
+    form, show = options.form, options.show
+    output = writing.check_output(output_dir, options.overwrite)
     splits = {split: load(path, split) for split in SPLITS}
     separator = '|||' if form == 'trm' else '_'
     with writing.replacing(output) as folder:
@@ -74,6 +84,9 @@ def export_folder(
         for split, data in splits.items():
             (folder / split).mkdir()
             metadata = {key: getattr(data.metadata, key) for key in _ORIGINAL_KEYS}
+            # The originals ignore keys that they do not know; a reader of ours need not guess.
+            own = npy_folder.with_task(data.metadata, data.metadata.task)
+            metadata |= {key: getattr(own, key) for key in _OWN_KEYS}
             if form == 'trm':
                 puzzles = sum(p.num_puzzles for p in data.sets.values())
                 metadata = {**metadata, 'total_puzzles': puzzles}
@@ -83,7 +96,7 @@ def export_folder(
 
 
 def _tokens(folder: pathlib.Path) -> list[str]:
-    """The fork's Lisp folders name tokens, not puzzles, in identifiers.json."""
+    """Returns the names of a Lisp folder's identifiers.json: tokens, as the fork writes them."""
     vocabulary = json.loads((folder / 'vocab.json').read_text())
     return [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
 
@@ -109,21 +122,30 @@ def write_set(
         np.save(folder / f'{name}__{field}.npy', getattr(puzzles, field).astype(np.int32))
 
 
-def import_folder(
-    path: str, output_dir: str, *, seed: int = 0, overwrite: bool = False, show: bool = True
-) -> dict[str, Any]:
+@with_settings(ImportOptions)
+def import_folder(path: str, output_dir: str, options: ImportOptions) -> dict[str, Any]:
     """Packs a folder of the original (HRM's or TRM's form) into records.
+
+    Args:
+      path: folder in the original's format.
+      output_dir: folder to make.
+      options: keyword arguments, the fields of ``ImportOptions``.
+
+    Returns:
+      The manifest.
 
     Raises:
       BuildError: no such folder, a damaged one, or an output in use.
     """
     started = time.monotonic()
     root = pathlib.Path(path)
-    require(npy_folder.looks_like_one(root), f'{path} is no folder with <split>/<set>__*.npy.')
-    output = writing.check_output(output_dir, overwrite)
+    BuildError.require(
+        npy_folder.looks_like_one(root), f'{path} is not a folder with <split>/<set>__*.npy.'
+    )
+    output = writing.check_output(output_dir, options.overwrite)
     splits = {}
     for split in SPLITS:
-        data = load(path, split)
+        data = load(path, split, options.task)
         splits[split] = writing.Split(data.metadata, data.sets)
     origin = [
         sources.fingerprint(file)
@@ -137,6 +159,6 @@ def import_folder(
                 shutil.copy(root / name, folder / name)
 
     return writing.write_dataset(
-        output, splits['train'].metadata.task or 'custom', splits, sources=origin, seed=seed,
-        options={'import': path}, started=started, show=show, also=copy,
+        output, splits['train'].metadata.task or 'custom', splits, options, sources=origin,
+        started=started, recorded={'import': path}, also=copy,
     )  # fmt: skip

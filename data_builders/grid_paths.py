@@ -14,7 +14,7 @@ def distances(open_BS: np.ndarray, start_B: np.ndarray, side: int) -> np.ndarray
       side: rows of the square boards.
 
     Returns:
-      int32 [B, side * side]; -1 where there is no way.
+      int32 [B, side * side]; -1 for cells that cannot be reached.
     """
     batch = len(open_BS)
     # A border of closed cells lets neighbours be slices.
@@ -50,7 +50,7 @@ def wrong_paths(
     """Finds boards whose label is not a shortest path from start to end.
 
     A label must equal its input except for path marks on open cells, and the marks with start
-    and end must be as many cells as a shortest path has, one at each distance.
+    and end must be one shortest path.
 
     Args:
       inputs_BS: tokens of the boards.
@@ -60,7 +60,7 @@ def wrong_paths(
       start: token of the start; end: of the end; path: of a marked cell.
 
     Returns:
-      int [K], numbers of the wrong boards.
+      int [K], indices of the wrong boards.
     """
     marked = labels_BS == path
     kept = np.where(marked, inputs_BS, labels_BS) == inputs_BS
@@ -81,7 +81,7 @@ def first_path(open_cells: list[bool], start: int, end: int, side: int) -> list[
     """Finds the path of a breadth-first search that looks up, down, left, right.
 
     Returns:
-      The cells strictly between start and end, from the end backwards; None: there is no way.
+      The cells strictly between start and end, from the end backwards; None: there is no path.
     """
     parent = {start: -1}
     queue = deque([start])

@@ -1,9 +1,8 @@
-"""Packs a folder of .npy files made by the original HRM, TRM or HRM-Lisp programs into records.
+"""Import of a folder of .npy files, made by the original HRM, TRM or HRM-Lisp programs.
 
-Such a folder can also be trained on as it is; records are smaller and load faster.
+The set is written as records, which are smaller and load faster. A run can also read such a
+folder as it is.
 """
-
-import argparse
 
 from data_builders import folder_format
 
@@ -12,9 +11,5 @@ EXAMPLES = """example:
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument('path', help="folder in the original's format")
-
-
+Options = folder_format.ImportOptions
 build = folder_format.import_folder

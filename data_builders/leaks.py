@@ -1,11 +1,10 @@
-"""Do test puzzles occur in training?
+"""Leak checks: test puzzles that occur in training.
 
 Exactly equal pairs refuse a build. Pairs that are equal only after a dihedral map or a
 permutation of the colours are reported: augmentation can make one from the other, but they
 are different puzzles.
 """
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,18 +12,15 @@ import numpy as np
 
 from data_builders.arc_augment import turn
 from data_builders.arc_sources import Pair, grid_text
-from data_builders.errors import require
+from hrm_jax.errors import BuildError
 
 # sha256 of pairs that ARC-1 itself has in both splits; they are reported, not refused.
-# The one there is: test pair 1 of 070dd51e is a training pair of 40853293.
+# There is one: test pair 1 of 070dd51e is a training pair of 40853293.
 KNOWN_PAIRS = frozenset({'8e20a5c64d6ad80ed2ee2b798870f85d419a98cb6fbfd49228be243fc15fed98'})
 
 
-def add_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds --allow-leaks."""
-    parser.add_argument(
-        '--allow-leaks', action='store_true', help='go on when test puzzles occur in training'
-    )
+# Help text of the setting ``allow_leaks`` of the builders.
+ALLOW_HELP = 'build even when test examples occur in training'
 
 
 def exact_report(
@@ -50,7 +46,7 @@ def exact_report(
 
 
 def _row_numbers(rows: np.ndarray, seed: int) -> np.ndarray:
-    """A random 64-bit sum per row: equal for equal rows, and practically never else."""
+    """Returns a random 64-bit sum per row: equal for equal rows, practically never for others."""
     weights = np.random.default_rng(seed).integers(0, 1 << 63, rows.shape[1]).astype(np.uint64)
     chunk = 1 << 16
     parts = [rows[k : k + chunk].astype(np.uint64) @ weights for k in range(0, len(rows), chunk)]
@@ -58,8 +54,8 @@ def _row_numbers(rows: np.ndarray, seed: int) -> np.ndarray:
 
 
 def refuse(report: dict[str, Any], allowed: bool, advice: str = '') -> None:
-    """Raises BuildError when test pairs occur in training and that is not allowed."""
-    require(
+    """Raises BuildError when test pairs occur in training, unless that is allowed."""
+    BuildError.require(
         not report['refused'] or allowed,
         f'{report["refused"]} of {report["test_pairs"]} test pairs occur in training, e.g. '
         f'{", ".join(report["examples"][:3])}. {advice}Remove them from one side, or add '
@@ -110,7 +106,7 @@ def describe(report: dict[str, Any]) -> str:
 
 
 def _canonical(pair: Pair) -> bytes:
-    """The smallest of the 8 turned pairs, colours but 0 numbered as they first appear."""
+    """Returns the smallest of the 8 dihedral versions, colours but 0 numbered by appearance."""
     versions = []
     for t in range(8):
         grids = [turn(grid, t) for grid in (pair.input, pair.output)]

@@ -1,11 +1,10 @@
-"""Simplification of small arithmetic expressions in Lisp notation.
+"""Builder of Lisp data sets: simplification of small arithmetic expressions in Lisp notation.
 
 The set of adminiavs/HRM-Lisp (dataset/build_lisp_dataset.py): random full trees over + * - /,
 digits and x, y, z; the answer is the expression after one pass of simplification. This is the
 data set's own simplifier; the interpreter's (hrm_jax/lisp) has other rules.
 """
 
-import argparse
 import json
 import pathlib
 import random
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from data_builders import writing
-from data_builders.errors import require
+from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data.puzzles import PuzzleSet
+from hrm_jax.errors import BuildError
 
 PAD = '<pad>'
 OPERATORS = ('+', '*', '-', '/')
@@ -30,67 +30,59 @@ EXAMPLES = """examples:
 Expression = int | str | tuple
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument('--num-samples', type=int, default=10000, help='expressions (10000)')
-    parser.add_argument('--max-depth', type=int, default=3, help='deepest tree, at least 3 (3)')
-    parser.add_argument('--seq-len', type=int, default=100, help='tokens of a row (100)')
-    parser.set_defaults(seed=42)
+@settings
+class Options(WriterOptions):
+    """Settings of a Lisp data set."""
+
+    seed: int = option(42, help='seed of the expressions')
+    num_samples: int = option(
+        10000, help='different expressions; the first nine of ten are for training'
+    )
+    max_depth: int = option(3, help='depth of the deepest trees; values below 3 count as 3')
+    seq_len: int = option(
+        100, help='tokens of a row; longer expressions are an error (the original truncates)'
+    )
 
 
-def build(
-    output_dir: str,
-    *,
-    seed: int = 42,
-    num_samples: int = 10000,
-    max_depth: int = 3,
-    seq_len: int = 100,
-    overwrite: bool = False,
-    show: bool = True,
-) -> dict[str, Any]:
+@with_settings(Options)
+def build(output_dir: str, options: Options) -> dict[str, Any]:
     """Builds a Lisp data set and returns its manifest.
 
     Args:
       output_dir: folder to make.
-      seed: seed of the expressions.
-      num_samples: different expressions; the first nine of ten are for training.
-      max_depth: deepest tree; values below 3 count as 3.
-      seq_len: tokens of a row. The original cuts longer expressions in two; here they are an
-        error.
-      overwrite: replace an existing data set.
-      show: show progress and a summary.
+      options: keyword arguments, the fields of ``Options``.
 
     Raises:
       BuildError: an expression longer than a row, or an output in use.
     """
     started = time.monotonic()
-    output = writing.check_output(output_dir, overwrite)
-    require(num_samples >= 10, f'--num-samples must be at least 10; got {num_samples}.')
-    pairs = draw(num_samples, max_depth, random.Random(seed), show)
+    output = writing.check_output(output_dir, options.overwrite)
+    count, seq_len = options.num_samples, options.seq_len
+    BuildError.require(count >= 10, f'--num-samples must be at least 10; got {count}.')
+    pairs = draw(count, options.max_depth, random.Random(options.seed), options.show)
     longest = max(len(tokens(side)) for pair in pairs for side in pair)
-    require(
+    BuildError.require(
         longest <= seq_len,
         f'the longest expression has {longest} tokens and --seq-len is {seq_len}. Raise '
         f'--seq-len or lower --max-depth.',
     )
     vocabulary = make_vocabulary(pairs)
     inputs, labels = encode(pairs, vocabulary, seq_len)
-    cut = int(num_samples * 0.9)
+    num_train = int(count * 0.9)
     splits = {
         split: writing.one_set(
             PuzzleSet.of_examples(inputs[part], labels[part]),
             vocab_size=len(vocabulary) + 1, task='lisp',
         )
-        for split, part in (('train', slice(0, cut)), ('test', slice(cut, None)))
+        for split, part in (('train', slice(0, num_train)), ('test', slice(num_train, None)))
     }  # fmt: skip
 
     def write_vocabulary(folder: pathlib.Path) -> None:
         (folder / 'vocab.json').write_text(json.dumps({**vocabulary, PAD: 0}))
 
     return writing.write_dataset(
-        output, 'lisp', splits, sources=[{'path': 'generated'}], seed=seed, started=started,
-        options={'num_samples': num_samples, 'max_depth': max_depth, 'seq_len': seq_len},
-        show=show, also=write_vocabulary,
+        output, 'lisp', splits, options, sources=[{'path': 'generated'}], started=started,
+        also=write_vocabulary,
     )  # fmt: skip
 
 
@@ -123,7 +115,7 @@ def _random_tree(level: int, depth: int, rng: random.Random) -> Expression:
 
 
 def simplify(expression: Expression) -> Expression:
-    """One pass from the leaves up.
+    """Simplifies an expression in one pass from the leaves up.
 
     Two numbers are folded (division floors, division by 0 stays); neutral elements vanish;
     0 times anything is 0; equal sides give 0 under - and 1 under /. Nothing else is rewritten.
@@ -177,7 +169,7 @@ def show_expression(expression: Expression) -> str:
 
 
 def parse(text: str) -> Expression:
-    """Reads what ``show_expression`` writes; unknown operators are kept."""
+    """Parses the text of ``show_expression``; unknown operators are kept."""
     words = text.replace('(', ' ( ').replace(')', ' ) ').split()
 
     def read() -> Expression:
@@ -192,7 +184,7 @@ def parse(text: str) -> Expression:
 
 
 def make_vocabulary(pairs: list[tuple[Expression, Expression]]) -> dict[str, int]:
-    """Numbers all tokens of questions and answers from 1, in the order of their texts."""
+    """Numbers all tokens of questions and answers from 1, in sorted order."""
     words = {token for pair in pairs for side in pair for token in tokens(side)}
     return {token: k for k, token in enumerate(sorted(words), start=1)}
 
@@ -200,7 +192,7 @@ def make_vocabulary(pairs: list[tuple[Expression, Expression]]) -> dict[str, int
 def encode(
     pairs: list[tuple[Expression, Expression]], vocabulary: dict[str, int], seq_len: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns token rows [N, seq_len] of questions and answers, cut to the row's length."""
+    """Returns token rows [N, seq_len] of questions and answers, truncated to the row's length."""
     dtype = np.uint8 if len(vocabulary) < 256 else np.uint16
     rows = np.zeros((2, len(pairs), seq_len), dtype)
     for k, pair in enumerate(pairs):

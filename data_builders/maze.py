@@ -1,10 +1,9 @@
-"""Mazes: Maze-Hard from the hub, CSV files, the original's folders, or small generated ones.
+"""Builder of maze data sets: Maze-Hard, CSV files, the original's folders, generated mazes.
 
 The rules are those of dataset/build_maze_dataset.py of sapientinc/HRM: one character per cell,
 ``#`` wall, space, ``S`` start, ``G`` goal, and ``o`` for the path in answers.
 """
 
-import argparse
 import dataclasses
 import time
 from typing import Any
@@ -12,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from data_builders import grid_paths, leaks, sources, writing
-from data_builders.errors import require
+from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data.puzzles import PuzzleSet
+from hrm_jax.errors import BuildError
+from hrm_jax.tasks import Maze
 
 HUB = 'sapientinc/maze-30x30-hard-1k'
 GENERATED = 'generated'
-CHARACTERS = '# SGo'  # tokens 1..5; 0 is padding
-WALL, SPACE, START, GOAL, PATH = range(1, 6)
+CHARACTERS = Maze.symbols[1:]  # of the tokens 1..5; 0 is padding
+WALL, SPACE, START, GOAL, PATH = Maze.WALL, Maze.FLOOR, Maze.START, Maze.END, Maze.PATH
 EXAMPLES = """examples:
   python -m data_builders maze --output-dir data/maze-30x30-hard-1k
   python -m data_builders maze --output-dir data/mazes --source FOLDER_WITH_CSV_FILES --aug
@@ -26,90 +27,69 @@ EXAMPLES = """examples:
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument(
-        '--source', default=HUB,
-        help="folder with train.csv and test.csv (or .csv.gz), folder of the original's .npy "
-             "files, hub data set, or 'generated' (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument('--subsample-size', type=int, help='training mazes to draw')
-    parser.add_argument('--aug', action='store_true', help='add the 8 turned versions of each')
-    parser.add_argument('--check-paths', action='store_true',
-                        help='refuse answers that are no shortest paths')  # fmt: skip
-    parser.add_argument('--size', type=int, default=9, help='rows of generated mazes (default: 9)')
-    parser.add_argument('--train-count', type=int, default=1000, help='generated training mazes')
-    parser.add_argument('--test-count', type=int, default=200, help='generated test mazes')
-    leaks.add_flag(parser)
+@settings
+class Options(WriterOptions):
+    """Settings of a maze data set."""
+
+    seed: int = option(0, help='seed of subsampling and generation')
+    source: str = option(HUB, help=sources.SOURCE_HELP)
+    subsample_size: int | None = option(None, help='training mazes to draw', unset='all')
+    aug: bool = option(
+        False, help='store the 8 dihedral versions of each training maze, in the order of their ids'
+    )
+    check_paths: bool = option(False, help='refuse answers that are not shortest paths')
+    size: int = option(9, help='rows of generated mazes')
+    train_count: int = option(1000, help='generated training mazes')
+    test_count: int = option(200, help='generated test mazes')
+    allow_leaks: bool = option(False, help=leaks.ALLOW_HELP)
 
 
-def build(
-    output_dir: str,
-    *,
-    source: str = HUB,
-    seed: int = 0,
-    subsample_size: int | None = None,
-    aug: bool = False,
-    check_paths: bool = False,
-    size: int = 9,
-    train_count: int = 1000,
-    test_count: int = 200,
-    allow_leaks: bool = False,
-    overwrite: bool = False,
-    show: bool = True,
-) -> dict[str, Any]:
+@with_settings(Options)
+def build(output_dir: str, options: Options) -> dict[str, Any]:
     """Builds a maze data set and returns its manifest.
 
     Args:
       output_dir: folder to make.
-      source: see ``add_flags``.
-      seed: seed of subsampling and generation.
-      subsample_size: training mazes to draw; None: all.
-      aug: the 8 dihedral versions of each training maze, in the order of their ids.
-      check_paths: refuse answers that are no shortest paths.
-      size: rows of generated mazes.
-      train_count: generated training mazes.
-      test_count: generated test mazes.
-      allow_leaks: build even when test mazes occur in training.
-      overwrite: replace an existing data set.
-      show: show progress and a summary.
+      options: keyword arguments, the fields of ``Options``.
 
     Raises:
       BuildError: an unusable source, an unknown character, leaks, or an output in use.
     """
     started = time.monotonic()
-    options = {k: v for k, v in locals().items()
-               if k not in ('output_dir', 'overwrite', 'show', 'started', 'seed')}  # fmt: skip
-    output = writing.check_output(output_dir, overwrite)
-    rng = np.random.default_rng(seed)
-    if source == GENERATED:
-        tables, origin = generate(size, train_count, test_count, rng, show), [{'path': GENERATED}]
+    output = writing.check_output(output_dir, options.overwrite)
+    rng = np.random.default_rng(options.seed)
+    if options.source == GENERATED:
+        tables = generate(options.size, options.train_count, options.test_count, rng, options.show)
+        origin = [{'path': GENERATED}]
     else:
-        tables, origin = _read(source)
+        tables, origin = _read(options.source)
         for table in tables.values():
             check_answers(table)
-        tables['train'] = sources.subsample(tables['train'], subsample_size, rng)
+        tables['train'] = sources.subsample(tables['train'], options.subsample_size, rng)
     sides = {table.questions.shape[1] for table in tables.values()}
-    require(len(sides) == 1, f'train and test mazes must have one size; got {sorted(sides)} cells.')
+    BuildError.require(
+        len(sides) == 1, f'train and test mazes must have one size; got {sorted(sides)} cells.'
+    )
     side = round(sides.pop() ** 0.5)
-    if check_paths:
+    if options.check_paths:
         for table in tables.values():
             wrong = np.zeros(len(table.questions), bool)
             wrong[find_wrong(table.questions, table.answers, side)] = True
-            table.refuse(wrong, 'the answer is no shortest path')
+            table.refuse(wrong, 'the answer is not a shortest path')
     report = leaks.exact_report(*(
         (tables[split].questions, tables[split].answers) for split in ('train', 'test')
     ))  # fmt: skip
-    leaks.refuse(report, allow_leaks)
-    splits = {name: make_split(table, aug and name == 'train') for name, table in tables.items()}
+    leaks.refuse(report, options.allow_leaks)
+    splits = {
+        name: make_split(table, options.aug and name == 'train') for name, table in tables.items()
+    }
     return writing.write_dataset(
-        output, 'maze', splits, sources=origin, seed=seed, options=options, started=started,
-        notes={'leaks': report}, show=show,
-    )  # fmt: skip
+        output, 'maze', splits, options, sources=origin, started=started, notes={'leaks': report}
+    )
 
 
 def find_wrong(inputs: np.ndarray, labels: np.ndarray, side: int) -> np.ndarray:
-    """Returns the numbers of mazes whose answer is no shortest path."""
+    """Returns the numbers of the mazes whose answer is not a shortest path."""
     tokens = {'wall': WALL, 'start': START, 'end': GOAL, 'path': PATH}
     return grid_paths.wrong_paths(inputs, labels, side, **tokens)
 
@@ -118,10 +98,10 @@ def encode(table: sources.Table) -> sources.Table:
     """Turns characters into tokens 1..5.
 
     Raises:
-      BuildError: a character that is none of ``CHARACTERS``, or a maze that is not square.
+      BuildError: a character that is not in ``CHARACTERS``, or a maze that is not square.
     """
     side = round(table.questions.shape[1] ** 0.5)
-    require(
+    BuildError.require(
         side * side == table.questions.shape[1],
         f'{table.path}, record 1: a maze must be square; got {table.questions.shape[1]} cells.',
     )
@@ -147,10 +127,10 @@ def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
         if sources.is_array_folder(source):
             _, questions, answers = sources.read_folder(source, split)
             path = f'{source}/{split}'
-            require(
+            BuildError.require(
                 min(questions.min(), answers.min()) >= WALL
                 and max(questions.max(), answers.max()) <= PATH,
-                f'{path} holds no mazes: tokens must lie in {WALL}..{PATH}.',
+                f'{path} has no mazes: tokens must be in {WALL}..{PATH}.',
             )
             tables[split] = sources.Table.unrated(questions, answers, path)
             origin.append({'path': path})
@@ -162,7 +142,7 @@ def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
 
 
 def make_split(table: sources.Table, aug: bool) -> writing.Split:
-    """Lays mazes out as a split; ``aug``: with their 8 turned versions."""
+    """Returns mazes as a split; ``aug``: with their 8 dihedral versions."""
     puzzles = PuzzleSet.of_examples(table.questions, table.answers)
     if aug:
         groups = len(table.questions)
@@ -181,13 +161,13 @@ def make_split(table: sources.Table, aug: bool) -> writing.Split:
 def generate(
     size: int, train_count: int, test_count: int, rng: np.random.Generator, show: bool = False
 ) -> dict[str, sources.Table]:
-    """Makes mazes without loops, so that the path is the only one; all are different.
+    """Generates different mazes without loops, so that there is only one path.
 
     Raises:
       BuildError: a size below 5, or more mazes than there are.
     """
-    require(size >= 5, f'--size must be at least 5; got {size}.')
-    require(
+    BuildError.require(size >= 5, f'--size must be at least 5; got {size}.')
+    BuildError.require(
         train_count > 0 and test_count > 0, '--train-count and --test-count must be at least 1.'
     )
     seen: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
@@ -195,7 +175,9 @@ def generate(
     bar = iter(writing.progress(range(total), 'generating', show=show))
     while len(seen) < total:
         tries += 1
-        require(tries < 20 * total + 1000, f'there are not {total} different mazes of size {size}.')
+        BuildError.require(
+            tries < 20 * total + 1000, f'there are not {total} different mazes of size {size}.'
+        )
         board, answer = _one_maze(size, rng)
         if seen.setdefault(board.tobytes(), (board, answer))[0] is board:
             next(bar)

@@ -1,11 +1,10 @@
-"""Path finding on random boards, as krychu/hrm generates them.
+"""Builder of path finding data sets: random boards, as krychu/hrm generates them.
 
-Tokens: 0 floor, 1 wall, 2 start, 3 end, 4 path (answers only); nothing is ignored in the loss.
+Tokens: 0 floor, 1 wall, 2 start, 3 end, 4 path (answers only); the loss ignores none of them.
 The path is the one that a breadth-first search finds that looks up, down, left, right
 (datasets/build_boardpath_dataset.py of krychu/hrm), so it follows from the board alone.
 """
 
-import argparse
 import random
 import time
 from typing import Any
@@ -13,10 +12,14 @@ from typing import Any
 import numpy as np
 
 from data_builders import grid_paths, leaks, writing
-from data_builders.errors import require
+from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data.puzzles import PuzzleSet
+from hrm_jax.errors import BuildError
+from hrm_jax.tasks import PathFinding
 
-FLOOR, WALL, START, END, PATH = range(5)
+FLOOR, WALL, START, END, PATH = (
+    PathFinding.FLOOR, PathFinding.WALL, PathFinding.START, PathFinding.END, PathFinding.PATH,
+)  # fmt: skip
 EXAMPLES = """examples:
   python -m data_builders pathfinding --output-dir data/pathfinding-10
   python -m data_builders pathfinding --output-dir data/pathfinding-20 --board-size 20 \\
@@ -24,50 +27,41 @@ EXAMPLES = """examples:
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument('--board-size', type=int, default=10, help='rows (default: 10)')
-    parser.add_argument('--wall-prob', type=float, default=0.3, help='share of walls (0.3)')
-    parser.add_argument('--train-count', type=int, default=4000, help='training boards (4000)')
-    parser.add_argument('--val-count', type=int, default=500, help='test boards (500)')
+@settings
+class Options(WriterOptions):
+    """Settings of a path finding data set."""
+
+    seed: int = option(0, help='seed of the boards')
+    board_size: int = option(10, help='rows of a board')
+    wall_prob: float = option(0.3, help='probability of each cell to be a wall')
+    train_count: int = option(4000, help='training boards')
+    val_count: int = option(500, help="boards of the split 'test'; no board is in both splits")
 
 
-def build(
-    output_dir: str,
-    *,
-    seed: int = 0,
-    board_size: int = 10,
-    wall_prob: float = 0.3,
-    train_count: int = 4000,
-    val_count: int = 500,
-    overwrite: bool = False,
-    show: bool = True,
-) -> dict[str, Any]:
+@with_settings(Options)
+def build(output_dir: str, options: Options) -> dict[str, Any]:
     """Builds a path finding data set and returns its manifest.
 
     Args:
       output_dir: folder to make.
-      seed: seed of the boards.
-      board_size: rows of a board.
-      wall_prob: chance of each cell to be a wall.
-      train_count: training boards.
-      val_count: boards of the split 'test'; no board stands in both.
-      overwrite: replace an existing data set.
-      show: show progress and a summary.
+      options: keyword arguments, the fields of ``Options``.
 
     Raises:
       BuildError: settings without enough different boards, or an output in use.
     """
     started = time.monotonic()
-    options = {k: v for k, v in locals().items()
-               if k not in ('output_dir', 'overwrite', 'show', 'started', 'seed')}  # fmt: skip
-    output = writing.check_output(output_dir, overwrite)
-    require(board_size >= 2, f'--board-size must be at least 2; got {board_size}.')
-    require(0 <= wall_prob < 1, f'--wall-prob must lie in [0, 1); got {wall_prob}.')
-    require(train_count > 0 and val_count > 0, '--train-count and --val-count must be at least 1.')
-    total = train_count + val_count
-    inputs, labels = unique_boards(total, board_size, wall_prob, random.Random(seed), show)
-    parts = {'train': slice(0, train_count), 'test': slice(train_count, total)}
+    output = writing.check_output(output_dir, options.overwrite)
+    size, wall_prob = options.board_size, options.wall_prob
+    BuildError.require(size >= 2, f'--board-size must be at least 2; got {size}.')
+    BuildError.require(0 <= wall_prob < 1, f'--wall-prob must be in [0, 1); got {wall_prob}.')
+    BuildError.require(
+        options.train_count > 0 and options.val_count > 0,
+        '--train-count and --val-count must be at least 1.',
+    )
+    total = options.train_count + options.val_count
+    rng = random.Random(options.seed)
+    inputs, labels = unique_boards(total, size, wall_prob, rng, options.show)
+    parts = {'train': slice(0, options.train_count), 'test': slice(options.train_count, total)}
     splits = {
         split: writing.one_set(
             PuzzleSet.of_examples(inputs[part], labels[part]),
@@ -77,8 +71,8 @@ def build(
     }  # fmt: skip
     report = leaks.exact_report(*((inputs[p], labels[p]) for p in parts.values()))
     return writing.write_dataset(
-        output, 'pathfinding', splits, sources=[{'path': 'generated'}], seed=seed,
-        options=options, started=started, notes={'leaks': report}, show=show,
+        output, 'pathfinding', splits, options, sources=[{'path': 'generated'}], started=started,
+        notes={'leaks': report},
     )  # fmt: skip
 
 
@@ -88,7 +82,7 @@ def unique_boards(
     """Draws different boards: uint8 [count, size * size] questions and answers.
 
     Raises:
-      BuildError: the boards run out.
+      BuildError: there are not enough different boards.
     """
     seen: dict[bytes, list[int]] = {}
     bar = iter(writing.progress(range(count), 'generating', show=show))
@@ -97,7 +91,7 @@ def unique_boards(
         board, answer, _ = draw_board(size, wall_prob, rng)
         key = bytes(board)
         misses = misses + 1 if key in seen else 0
-        require(
+        BuildError.require(
             misses < 10_000,
             f'only {len(seen)} different {size} x {size} boards were found, not {count}. Ask '
             f'for fewer, or for larger boards.',
@@ -110,7 +104,7 @@ def unique_boards(
 
 
 def draw_board(size: int, wall_prob: float, rng: random.Random) -> tuple[list[int], list[int], int]:
-    """Draws boards until one can be solved: question, answer, and how many were drawn.
+    """Draws boards until one can be solved; returns question, answer and the number drawn.
 
     The order of random numbers is the original's: row and column of the start, row and column
     of the end until it is another cell, then one number for every other cell.
@@ -137,6 +131,6 @@ def draw_board(size: int, wall_prob: float, rng: random.Random) -> tuple[list[in
 
 
 def solve(board: list[int], size: int) -> list[int] | None:
-    """Returns the cells between start and end that the answer marks; None without a way."""
+    """Returns the cells between start and end that the answer marks; None: there is no path."""
     open_cells = [token != WALL for token in board]
     return grid_paths.first_path(open_cells, board.index(START), board.index(END), size)

@@ -1,4 +1,4 @@
-"""Where puzzles come from: CSV files, folders of the original, the Hugging Face hub."""
+"""Readers of puzzle sources: CSV files, folders of the original, the Hugging Face hub."""
 
 from collections.abc import Iterator
 import csv
@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from data_builders.errors import BuildError, require
 from hrm_jax.data import npy_folder, records
-from hrm_jax.data.puzzles import DatasetError, PuzzleDataset, stored_examples
+from hrm_jax.data.puzzles import PuzzleDataset, stored_examples
+from hrm_jax.errors import BuildError, DatasetError
 
 COLUMNS = ('source', 'question', 'answer', 'rating')
+# Help text of the setting ``source`` of the builders that take all of these.
+SOURCE_HELP = (
+    "folder with train.csv and test.csv (or .csv.gz), folder of the original's .npy files or of "
+    "a built set, data set on the Hugging Face hub, or 'generated'"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Table:
       questions: uint8 [N, S], the characters of each question.
       answers: uint8 [N, S].
       ratings: int64 [N]; zeros where the source has none.
-      numbers: int64 [N], the record of the file that each row was, from 1.
+      numbers: int64 [N], the number of each row's record in the file, from 1.
       path: the file, for messages.
     """
 
@@ -37,7 +42,7 @@ class Table:
 
     @classmethod
     def unrated(cls, questions: np.ndarray, answers: np.ndarray, path: str) -> 'Table':
-        """Rows without ratings, numbered as they come."""
+        """Returns a table without ratings, numbered by position."""
         zeros = np.zeros(len(questions), np.int64)
         return cls(questions, answers, zeros, np.arange(1, len(questions) + 1), path)
 
@@ -66,7 +71,7 @@ def find_csv(source: str, split: str) -> pathlib.Path:
     """Returns ``train.csv`` or ``test.csv`` (or .csv.gz) of a folder or a hub data set.
 
     Raises:
-      BuildError: neither is there.
+      BuildError: there is neither.
     """
     folder = pathlib.Path(source).expanduser()
     if folder.is_dir():
@@ -75,10 +80,10 @@ def find_csv(source: str, split: str) -> pathlib.Path:
                 return folder / name
         there = ', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'nothing'
         raise BuildError(
-            f'{folder} must hold {split}.csv or {split}.csv.gz; it holds {there}. Give another '
+            f'{folder} must have {split}.csv or {split}.csv.gz; it has {there}. Give another '
             f'--source.'
         )
-    require(
+    BuildError.require(
         not folder.exists(), f'--source {source} is a file; give the folder with train and test.'
     )
     return _download(source, f'{split}.csv')
@@ -86,10 +91,10 @@ def find_csv(source: str, split: str) -> pathlib.Path:
 
 def _download(repo: str, name: str) -> pathlib.Path:
     local = 'Or give a folder with train.csv and test.csv: --source DIR.'
-    require(
+    BuildError.require(
         repo.count('/') == 1 and not repo.startswith(('.', '/', '~')),
-        f'--source {repo} is no folder here and no name of a hub data set (OWNER/NAME). Check '
-        f'the spelling.',
+        f'--source {repo} is neither a folder here nor the name of a data set on the hub '
+        f'(OWNER/NAME). Check the spelling.',
     )
     try:
         import huggingface_hub
@@ -121,7 +126,7 @@ def read_csv(path: pathlib.Path, length: int | None = None, chunk_rows: int = 50
       chunk_rows: rows that are held as Python strings at a time.
 
     Raises:
-      BuildError: wrong columns, a record of another length, or a rating that is no number;
+      BuildError: wrong columns, a record of another length, or a rating that is not a number;
         names the file and the record.
     """
     questions, answers, ratings = [], [], []
@@ -130,7 +135,7 @@ def read_csv(path: pathlib.Path, length: int | None = None, chunk_rows: int = 50
             length = len(rows[0][0])
         for offset, (question, answer, _) in enumerate(rows):
             for what, text in (('question', question), ('answer', answer)):
-                require(
+                BuildError.require(
                     len(text) == length and text.isascii(),
                     f'{path}, record {start + offset}: the {what} must have {length} '
                     f'characters; got {len(text)}.',
@@ -145,7 +150,9 @@ def read_csv(path: pathlib.Path, length: int | None = None, chunk_rows: int = 50
                 f'{path}, records {start}..{start + len(rows) - 1}: a rating must be a whole '
                 f'number; {error}.'
             ) from None
-    require(bool(questions), f'{path} has a header but no records. Give another --source.')
+    BuildError.require(
+        bool(questions), f'{path} has a header but no records. Give another --source.'
+    )
     count = sum(map(len, ratings))
     parts = (np.concatenate(column) for column in (questions, answers, ratings))
     return Table(*parts, np.arange(1, count + 1), str(path))
@@ -161,7 +168,7 @@ def _csv_chunks(
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]
             missing = [name for name in ('question', 'answer') if name not in header]
-            require(
+            BuildError.require(
                 not missing,
                 f'{path} must have the columns {",".join(COLUMNS)} in its first line; got '
                 f'{",".join(header)[:120] or "nothing"}.',
@@ -170,7 +177,7 @@ def _csv_chunks(
             r = header.index('rating') if 'rating' in header else None
             rows, start = [], 1
             for number, row in enumerate(reader, start=1):
-                require(
+                BuildError.require(
                     len(row) == len(header),
                     f'{path}, record {number}: {len(header)} columns are needed; got {len(row)}.',
                 )
@@ -185,7 +192,7 @@ def _csv_chunks(
 
 
 def is_array_folder(source: str) -> bool:
-    """Whether ``--source`` is a folder of the original, or one made by this program."""
+    """Returns whether a source is a folder of the original, or a set built by this package."""
     root = pathlib.Path(source).expanduser()
     return root.is_dir() and (
         npy_folder.looks_like_one(root) or (root / records.MANIFEST).is_file()
@@ -213,5 +220,5 @@ def subsample(table: Table, size: int | None, rng: np.random.Generator) -> Table
     """Draws ``size`` records without replacement; all of them, in order, when there are fewer."""
     if size is None or size >= len(table.questions):
         return table
-    require(size > 0, f'a subsample must have at least 1 record; got {size}.')
+    BuildError.require(size > 0, f'a subsample must have at least 1 record; got {size}.')
     return table.take(rng.choice(len(table.questions), size, replace=False))

@@ -1,22 +1,23 @@
-"""Sudoku: Sudoku-Extreme from the hub, CSV files, the original's folders, or generated boards.
+"""Builder of Sudoku data sets: Sudoku-Extreme, CSV files, the original's folders, generated boards.
 
-The original (dataset/build_sudoku_dataset.py of sapientinc/HRM) reads the hub only and has no
-seed. The augmentation draws the same maps: a permutation of the digits, a transposition, a
-permutation of the bands and of the rows within each, and of the stacks and columns.
+The original (dataset/build_sudoku_dataset.py of sapientinc/HRM) reads the Hugging Face hub only
+and has no seed. The augmentation draws the same maps: a permutation of the digits, a
+transposition, a permutation of the bands and of the rows within each, and of the stacks and
+columns.
 """
 
-import argparse
 import dataclasses
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from data_builders import leaks, sources, sudoku_rules, writing
-from data_builders.errors import BuildError, require
+from data_builders.options import WriterOptions, option, settings, with_settings
 from data_builders.sources import Table
 from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleSet
+from hrm_jax.errors import BuildError
 
 HUB = 'sapientinc/sudoku-extreme'
 GENERATED = 'generated'
@@ -31,45 +32,33 @@ EXAMPLES = """examples:
 CLUES = {4: (5, 8), 6: (10, 16), 9: (28, 36)}
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``build``, under their names."""
-    parser.add_argument(
-        '--source', default=HUB,
-        help="folder with train.csv and test.csv (or .csv.gz), folder of the original's .npy "
-             "files, hub data set, or 'generated' (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument('--subsample-size', type=int, help='training boards to draw')
-    parser.add_argument('--test-subsample-size', type=int, help='test boards to draw')
-    parser.add_argument('--min-difficulty', type=int, help='keep ratings of at least this')
-    parser.add_argument('--num-aug', type=int, default=0, help='augmentations of each board')
-    parser.add_argument(
-        '--check-unique', action='store_true',
-        help='solve every board and refuse those without exactly one solution',
-    )  # fmt: skip
-    parser.add_argument('--size', type=int, default=9, choices=(4, 6, 9),
-                        help='digits of generated boards (default: 9)')  # fmt: skip
-    parser.add_argument('--train-count', type=int, default=1000, help='generated training boards')
-    parser.add_argument('--test-count', type=int, default=200, help='generated test boards')
-    leaks.add_flag(parser)
+@settings
+class Options(WriterOptions):
+    """Settings of a Sudoku data set."""
+
+    seed: int = option(0, help='seed of subsampling, augmentation and generation')
+    source: str = option(HUB, help=sources.SOURCE_HELP)
+    subsample_size: int | None = option(
+        None, help='training boards to draw, after the difficulty filter', unset='all'
+    )
+    test_subsample_size: int | None = option(
+        None, help='test boards to draw, after the difficulty filter', unset='all'
+    )
+    min_difficulty: int | None = option(
+        None, help='smallest rating of the boards that are kept, in both splits', unset='all boards'
+    )
+    num_aug: int = option(0, help='augmentations of each training board, beside the board itself')
+    check_unique: bool = option(
+        False, help='solve every board and refuse those without exactly one solution'
+    )
+    size: Literal[4, 6, 9] = option(9, help='digits of generated boards')
+    train_count: int = option(1000, help='generated training boards')
+    test_count: int = option(200, help='generated test boards')
+    allow_leaks: bool = option(False, help=leaks.ALLOW_HELP)
 
 
-def build(
-    output_dir: str,
-    *,
-    source: str = HUB,
-    seed: int = 0,
-    subsample_size: int | None = None,
-    test_subsample_size: int | None = None,
-    min_difficulty: int | None = None,
-    num_aug: int = 0,
-    check_unique: bool = False,
-    size: int = 9,
-    train_count: int = 1000,
-    test_count: int = 200,
-    allow_leaks: bool = False,
-    overwrite: bool = False,
-    show: bool = True,
-) -> dict[str, Any]:
+@with_settings(Options)
+def build(output_dir: str, options: Options) -> dict[str, Any]:
     """Builds a Sudoku data set and returns its manifest.
 
     Generated sets split the *solutions*: no test solution is the solution of a training board,
@@ -78,59 +67,47 @@ def build(
 
     Args:
       output_dir: folder to make.
-      source: see ``add_flags``.
-      seed: seed of subsampling, augmentation and generation.
-      subsample_size: training boards to draw, after the difficulty filter; None: all.
-      test_subsample_size: test boards to draw; None: all.
-      min_difficulty: smallest rating kept, in both splits; None: all.
-      num_aug: augmentations per training board, beside the board itself.
-      check_unique: solve every board.
-      size: digits of generated boards: 4, 6 or 9.
-      train_count: generated training boards.
-      test_count: generated test boards.
-      allow_leaks: build even when test boards occur in training.
-      overwrite: replace an existing data set.
-      show: show progress and a summary.
+      options: keyword arguments, the fields of ``Options``.
 
     Raises:
       BuildError: an unusable source, a contradictory board, or an output folder in use.
     """
     started = time.monotonic()
-    options = {k: v for k, v in locals().items()
-               if k not in ('output_dir', 'overwrite', 'show', 'started', 'seed')}  # fmt: skip
-    output = writing.check_output(output_dir, overwrite)
-    require(num_aug >= 0, f'--num-aug must not be negative; got {num_aug}.')
-    require(seed >= 0, f'--seed must not be negative; got {seed}.')
-    rng = np.random.default_rng(seed)
-    if source == GENERATED:
-        require(
-            min_difficulty is None and subsample_size is None and test_subsample_size is None,
+    output = writing.check_output(output_dir, options.overwrite)
+    BuildError.require(
+        options.num_aug >= 0, f'--num-aug must not be negative; got {options.num_aug}.'
+    )
+    rng = np.random.default_rng(options.seed)
+    sizes = {'train': options.subsample_size, 'test': options.test_subsample_size}
+    if options.source == GENERATED:
+        BuildError.require(
+            options.min_difficulty is None and set(sizes.values()) == {None},
             '--min-difficulty and --subsample-size choose from boards that exist. For generated '
             'ones use --train-count and --test-count.',
         )
-        boards = generate(size, train_count, test_count, rng, show)
-        origin = [{'path': GENERATED, 'size': size}]
+        boards = generate(options.size, options.train_count, options.test_count, rng, options.show)
+        size, origin = options.size, [{'path': GENERATED, 'size': options.size}]
     else:
-        boards, origin = _read(
-            source, min_difficulty, {'train': subsample_size, 'test': test_subsample_size}, rng
-        )
+        boards, origin = _read(options.source, options.min_difficulty, sizes, rng)
         size = side_of(boards['train'])
     for part in boards.values():
-        check(part, check_unique, show)
+        check(part, options.check_unique, options.show)
     report = leaks.exact_report(*(
         (boards[split].questions, boards[split].answers) for split in ('train', 'test')
     ))  # fmt: skip
-    leaks.refuse(report, allow_leaks)
-    maps, rejected = draw_maps(boards['train'], boards['test'].answers, num_aug, rng, show)
+    leaks.refuse(report, options.allow_leaks)
+    maps, rejected = draw_maps(
+        boards['train'], boards['test'].answers, options.num_aug, rng, options.show
+    )
     # Small boards have few solutions; of large ones only augmentations that were drawn can tell.
-    held_out = size < 9 or (rejected > 0 if num_aug else None)
+    held_out = size < 9 or (rejected > 0 if options.num_aug else None)
     splits = {
         'train': make_split(boards['train'], maps, held_out),
         'test': make_split(boards['test'], None, held_out=False),
     }
     return writing.write_dataset(
-        output, 'sudoku', splits, sources=origin, seed=seed, options=options,
-        started=started, notes={'augmentations_drawn_again': rejected, 'leaks': report}, show=show,
+        output, 'sudoku', splits, options, sources=origin, started=started,
+        notes={'augmentations_drawn_again': rejected, 'leaks': report},
     )  # fmt: skip
 
 
@@ -170,11 +147,13 @@ def _read(
         if sources.is_array_folder(source):
             dataset, questions, answers = sources.read_folder(source, split)
             side = dataset.metadata.side
-            require(
+            BuildError.require(
                 dataset.metadata.vocab_size == side + 2 and min(questions.min(), answers.min()) > 0,
-                f'{source} holds no Sudokus: tokens must be 1 for a blank and 2..n+1 for digits.',
+                f'{source} has no Sudokus: tokens must be 1 for a blank and 2..n+1 for digits.',
             )
-            require(min_difficulty is None, f'{source} has no ratings for --min-difficulty.')
+            BuildError.require(
+                min_difficulty is None, f'{source} has no ratings for --min-difficulty.'
+            )
             table = Table.unrated(questions - 1, answers - 1, f'{source}/{split}')
             origin.append({'path': f'{source}/{split}'})
         else:
@@ -183,7 +162,7 @@ def _read(
             origin.append(sources.fingerprint(path))
         if min_difficulty is not None:
             table = table.take(table.ratings >= min_difficulty)
-            require(
+            BuildError.require(
                 len(table.ratings) > 0, f'{table.path}: no board has a rating of {min_difficulty}.'
             )
         boards[split] = sources.subsample(table, sizes[split], rng)
@@ -193,7 +172,7 @@ def _read(
 def encode(table: Table) -> Table:
     """Turns characters into digits; '.' and '0' are blanks."""
     side = round(table.questions.shape[1] ** 0.5)
-    require(
+    BuildError.require(
         side * side == table.questions.shape[1] and side in CLUES,
         f'{table.path}, record 1: a board must have 16, 36 or 81 cells; got '
         f'{table.questions.shape[1]}.',
@@ -227,7 +206,7 @@ def check(boards: Table, unique: bool = False, show: bool = False) -> None:
         solver = sudoku_rules.Solver(size)
         for k, board in enumerate(writing.progress(boards.questions, 'solving', show=show)):
             found = solver.count(board)
-            require(
+            BuildError.require(
                 found == 1,
                 f'{boards.path}, record {boards.numbers[k]}: the board has '
                 + ('no solution.' if found == 0 else 'more than one solution.'),
@@ -241,11 +220,11 @@ def draw_maps(
 
     Returns:
       uint8 maps [N, 1 + num_aug, M] (the first of each board changes nothing), or None
-      without augmentation, and how many were drawn again because their solution is in
-      ``held_out_answers``.
+      without augmentation, and the number that were drawn again because their solution is
+      in ``held_out_answers``.
 
     Raises:
-      BuildError: a board leads to test solutions again and again.
+      BuildError: nearly every augmentation of a board leads to a test solution.
     """
     if num_aug == 0:
         return None, 0
@@ -281,13 +260,13 @@ def draw_maps(
 def generate(
     size: int, train_count: int, test_count: int, rng: np.random.Generator, show: bool = False
 ) -> dict[str, Table]:
-    """Makes boards with exactly one solution; test solutions never occur in training.
+    """Generates boards with exactly one solution; test solutions never occur in training.
 
     Raises:
       BuildError: more boards are wanted than there are.
     """
-    require(size in CLUES, f'--size must be one of {sorted(CLUES)}; got {size}.')
-    require(
+    BuildError.require(size in CLUES, f'--size must be one of {sorted(CLUES)}; got {size}.')
+    BuildError.require(
         train_count > 0 and test_count > 0, '--train-count and --test-count must be at least 1.'
     )
     counts = {'test': test_count, 'train': train_count}
@@ -296,7 +275,7 @@ def generate(
 
 
 def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
-    """Picks clues of the 288 solutions at random and keeps those that fix the solution."""
+    """Picks clues of the 288 solutions at random and keeps those that determine it."""
     solutions = sudoku_rules.all_solutions_4()
     order = rng.permutation(len(solutions))
     # One solution in seven is for testing.

@@ -1,4 +1,4 @@
-"""Sudoku of any size: rules, a solver, and puzzles with exactly one solution.
+"""Rules of Sudoku of any size, a solver, and boards with exactly one solution.
 
 Boards are flat uint8 rows, 0 for a blank and 1..n for digits.
 """
@@ -8,34 +8,25 @@ import functools
 
 import numpy as np
 
-from hrm_jax.data import augment
-
-
-@functools.cache
-def units(size: int) -> np.ndarray:
-    """Returns int [3 n, n], the cells of every row, column and box."""
-    rows, columns = augment.box_shape(size)
-    i, j = np.divmod(np.arange(size * size), size)
-    kinds = (i, j, i // rows * rows + j // columns)
-    return np.array([np.flatnonzero(kind == u) for kind in kinds for u in range(size)])
+from hrm_jax.tasks import Sudoku
 
 
 def valid_solutions(boards_BS: np.ndarray, size: int) -> np.ndarray:
-    """Returns bool [B], whether each board is full and keeps the rules."""
+    """Returns bool [B]: each board is full and keeps the rules."""
     bits = np.left_shift(1, boards_BS, dtype=np.uint16)
     every = np.uint16((1 << (size + 1)) - 2)
     full = np.ones(len(boards_BS), bool)
-    for unit in units(size):
+    for unit in Sudoku.units(size):
         full &= np.bitwise_or.reduce(bits[:, unit], axis=1) == every
     return full
 
 
 class Solver:
-    """Finds solutions by depth-first search: forced cells and places first."""
+    """Solver by depth-first search that fills forced cells and places first."""
 
     def __init__(self, size: int):
         self.size = size
-        self.units = [tuple(int(c) for c in unit) for unit in units(size)]
+        self.units = [tuple(int(c) for c in unit) for unit in Sudoku.units(size)]
         self.units_of = [[k for k, unit in enumerate(self.units) if c in unit]
                          for c in range(size * size)]  # fmt: skip
         self.all = (1 << size) - 1
@@ -83,7 +74,7 @@ class Solver:
         if best == 0:
             return
         moves = None
-        if best > 1:  # a digit may have but one place in a unit
+        if best > 1:  # a digit may have a single place in a unit
             moves = self._single_place(candidates)
         if moves is None:
             moves = [(best_cell, bit) for bit in range(self.size) if options >> bit & 1]
@@ -129,7 +120,7 @@ class Solver:
     def dig(self, solution: np.ndarray, clues: int, rng: np.random.Generator) -> np.ndarray:
         """Blanks cells in random order while the solution stays the only one.
 
-        Stops at ``clues`` digits, or when no other cell can go.
+        Stops at ``clues`` digits, or when no other cell can be blanked.
         """
         board = solution.copy()
         left = len(board)

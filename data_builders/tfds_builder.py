@@ -1,6 +1,6 @@
-"""One TFDS builder per task, written as array_record without TensorFlow.
+"""TFDS builders, one per task, that write array_record files without TensorFlow.
 
-They differ in name only: what a record holds is defined once, in hrm_jax/data/records.py.
+They differ in name only: the fields of a record are defined once, in hrm_jax/data/records.py.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,12 @@ import shutil
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_builders.errors import BuildError
 from hrm_jax.data import records
+from hrm_jax.errors import BuildError
 
 
 class _PuzzleRecords(tfds.core.GeneratorBasedBuilder):
-    """Writes blocks of puzzles, in the order in which they come."""
+    """TFDS builder that writes blocks of puzzles in the given order."""
 
     VERSION = tfds.core.Version(f'{records.FORMAT_VERSION}.0.0')
     SKIP_REGISTERING = True
@@ -38,7 +38,7 @@ class _PuzzleRecords(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: object) -> dict[str, Iterator]:
-        del dl_manager  # sources are read by the task's builder, which knows what they are
+        del dl_manager  # the task's builder has read its sources
         return {split: self._generate_examples(blocks) for split, blocks in self._blocks.items()}
 
     def _generate_examples(self, blocks: Iterable[dict[str, np.ndarray]]) -> Iterator:
@@ -66,7 +66,7 @@ class Pathfinding(_PuzzleRecords):
 
 
 class Custom(_PuzzleRecords):
-    """Questions and answers of a user's own task, and sets imported from other folders."""
+    """Questions and answers of a custom task, and sets imported from other folders."""
 
 
 _BUILDERS = {c.__name__.lower(): c for c in (Sudoku, Maze, Arc, Lisp, Pathfinding, Custom)}
@@ -89,7 +89,7 @@ def write(
     kind = _BUILDERS.get(task, Custom)
     builder = kind(blocks=blocks, data_dir=str(folder / 'tfds'), file_format='array_record')
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it downloads
             builder.download_and_prepare()
     except (OSError, RuntimeError) as error:  # array_record reports disks as RuntimeError
         reason = str(error).splitlines()[0]

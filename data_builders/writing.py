@@ -1,28 +1,28 @@
-"""Writing a data set so that a half-written one never bears the final name.
+"""Atomic writing of data sets: a half-written one never has the final name.
 
 Everything goes into a hidden folder beside the output; the manifest is written last, and one
-rename makes it visible. A lock keeps two builds from writing to one place.
+rename makes the set visible. A lock prevents two builds from writing to one place.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import shutil
 import sys
 import time
 from typing import Any
 
 import numpy as np
 
-from data_builders.errors import BuildError, require
+from data_builders.options import WriterOptions
+from hrm_jax import files
 from hrm_jax.data import npy_folder, records
 from hrm_jax.data.puzzles import METADATA, DatasetMetadata, PuzzleSet
+from hrm_jax.errors import BuildError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +67,28 @@ def check_output(output_dir: str | pathlib.Path, overwrite: bool) -> pathlib.Pat
     """Returns the output folder as a path; called before the work starts.
 
     Raises:
-      BuildError: something is there and ``overwrite`` is off, or what is there is no data set,
-        or the place cannot be written.
+      BuildError: it exists and ``overwrite`` is off, it exists and is not a data set, or its
+        parent cannot be written to.
     """
     output = pathlib.Path(output_dir).expanduser().absolute()
     if output.exists():
-        require(overwrite, f'{output} exists. Choose another --output-dir, or add --overwrite.')
+        BuildError.require(
+            overwrite, f'{output} exists. Choose another --output-dir, or add --overwrite.'
+        )
         known = output.is_dir() and (
             (output / records.MANIFEST).is_file() or npy_folder.looks_like_one(output)
             or not any(output.iterdir())
         )  # fmt: skip
-        require(
+        BuildError.require(
             known,
-            f'{output} is not a data set, so --overwrite leaves it alone. Remove it yourself or '
-            f'choose another --output-dir.',
+            f'{output} is not a data set, so --overwrite does not replace it. Remove it yourself '
+            f'or choose another --output-dir.',
         )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        require(os.access(output.parent, os.W_OK), f'{output.parent} cannot be written to.')
+        BuildError.require(
+            os.access(output.parent, os.W_OK), f'{output.parent} cannot be written to.'
+        )
     except OSError as error:
         raise BuildError(f'{output.parent} cannot be made: {error}') from None
     return output
@@ -97,45 +101,27 @@ def replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       BuildError: another build holds the same output.
     """
-    lock_path = output.parent / f'.{output.name}.lock'
-    partial = output.parent / f'.{output.name}.partial'
-    old = output.parent / f'.{output.name}.old'
-    with lock_path.open('w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BuildError(
-                f'another build is writing {output}. Wait for it, or choose another --output-dir.'
-            ) from None
-        if old.exists() and not output.exists():
-            old.rename(output)  # a build was killed between its last two steps
-        for left in (partial, old):  # of builds that were killed
-            shutil.rmtree(left, ignore_errors=True)
-        try:
-            partial.mkdir()
-            yield partial
-            if output.exists():
-                output.rename(old)
-            partial.rename(output)
-            shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            raise BuildError(f'{output} could not be written: {error}') from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            lock_path.unlink(missing_ok=True)
+    try:
+        with files.new_folder(output, existing='replace') as folder:
+            yield folder
+    except BlockingIOError:
+        raise BuildError(
+            f'another build is writing {output}. Wait for it, or choose another --output-dir.'
+        ) from None
+    except OSError as error:
+        raise BuildError(f'{output} could not be written: {error}') from error
 
 
 def write_dataset(
     output: pathlib.Path,
     task: str,
     splits: dict[str, Split],
+    options: WriterOptions,
     *,
     sources: list[dict[str, Any]],
-    seed: int,
-    options: dict[str, Any],
     started: float,
     notes: dict[str, Any] | None = None,
-    show: bool = True,
+    recorded: dict[str, Any] | None = None,
     also: Callable[[pathlib.Path], None] | None = None,
 ) -> dict[str, Any]:
     """Writes records, metadata and manifest; prints a summary and returns the manifest.
@@ -144,18 +130,17 @@ def write_dataset(
       output: final folder, from ``check_output``.
       task: name of the task and of the record files.
       splits: 'train' and 'test'.
-      sources: what the data came from: path or name, sha256, bytes.
-      seed: seed of everything random.
-      options: the other settings.
+      options: the builder's settings; their seed goes into the manifest.
+      sources: origin of the data: path or name, sha256, bytes.
       started: ``time.monotonic()`` at the start of the build.
-      notes: facts worth keeping, such as the report on leaks.
-      show: show progress bars and the summary.
+      notes: facts to keep, such as the leak report.
+      recorded: the manifest's options; None: those of ``options``.
       also: writes further files into the folder.
     """
     from data_builders import tfds_builder
 
     total = sum(split.counts()['groups'] for split in splits.values())
-    with replacing(output) as folder, _bar(total, show) as advance:
+    with replacing(output) as folder, _bar(total, options.show) as advance:
         blocks = {name: _advancing(split, advance) for name, split in splits.items()}
         tfds_builder.write(folder, task, blocks)
         for name, split in splits.items():
@@ -167,8 +152,8 @@ def write_dataset(
             'format_version': records.FORMAT_VERSION,
             'task': task,
             'counts': {name: split.counts() for name, split in splits.items()},
-            'seed': seed,
-            'options': options,
+            'seed': options.seed,
+            'options': options.recorded() if recorded is None else recorded,
             'sources': sources,
             'notes': notes or {},
             'versions': _versions(),
@@ -179,18 +164,14 @@ def write_dataset(
                 if file.is_file()
             },
         }
-        partial = folder / f'{records.MANIFEST}.partial'
-        partial.write_text(json.dumps(manifest, indent=2, default=str))
-        with partial.open('rb') as file:
-            os.fsync(file.fileno())
-        partial.rename(folder / records.MANIFEST)
-    if show:
+        files.write_text(folder / records.MANIFEST, json.dumps(manifest, indent=2, default=str))
+    if options.show:
         print(summary(output, manifest), file=sys.stderr)
     return manifest
 
 
 def summary(output: pathlib.Path, manifest: dict[str, Any]) -> str:
-    """Returns what was built, in a few lines."""
+    """Returns a few lines on what was built: counts, size, time, seed."""
     lines = [f'{manifest["task"]}: {output}']
     for name, counts in manifest['counts'].items():
         listed = ', '.join(f'{value:,} {key}' for key, value in counts.items())

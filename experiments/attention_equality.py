@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrm_jax.kernels import interpret
 from hrm_jax.model import attention
+from hrm_jax.model.kernels import interpret
 
 FLAGS = flags.FLAGS
 
@@ -77,6 +77,7 @@ def _cases() -> Iterator[tuple[str, int, int, str]]:
 
 
 def main(_) -> int:
+    """Compares every case that can run here; returns the exit code."""
     print(f'{jax.devices()[0].device_kind}, jax {jax.__version__}')
     print('| implementation | T | K | dtype | ' + ' | '.join(ARRAYS) + ' | |')
     print('|' + ' --- |' * (5 + len(ARRAYS)))

@@ -16,14 +16,16 @@ import sys
 import jax
 import numpy as np
 
-from hrm_jax import checkpoint, eval_step, evaluate, partitioning
-from hrm_jax.config import ConfigError
+from hrm_jax import eval_step, files, partitioning
+from hrm_jax.checkpoint import layout, store
+from hrm_jax.cli import common
 from hrm_jax.data import pipeline, records
-from hrm_jax.data.puzzles import DatasetError
+from hrm_jax.errors import UserError
+from hrm_jax.visualize import figures
 
 
 def sweep(
-    saved: checkpoint.Weights, max_steps: int, data: str = '', split: str = '', limit: int = 0
+    saved: store.SavedModel, max_steps: int, data: str = '', split: str = '', limit: int = 0
 ) -> dict[str, list[float]]:
     """Returns metric -> value after 1, 2, ... ``max_steps`` ACT steps, over all sets.
 
@@ -38,14 +40,12 @@ def sweep(
     config = dataclasses.replace(config, data=where)
     dataset = records.load(where.path, split or config.eval.split, where.format)
     mesh = partitioning.make_mesh()
-    weights = evaluate.weights_of(
-        config, saved.params, saved.ema, saved.constants, saved.puzzle_table
-    )
+    weights = saved.inference_weights(config.eval.use_ema)
     weights = jax.device_put(weights, partitioning.replicated(mesh))
     run = eval_step.make_depth_sweep(config, mesh, max_steps)
     totals = None
     for _, batch, _ in pipeline.eval_batches(dataset, config.eval_batch_size, max_examples=limit):
-        sums = jax.device_get(run(*weights, partitioning.put_global(batch, mesh)))
+        sums = jax.device_get(run(weights, partitioning.put_global(batch, mesh)))
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     names = ('exact_accuracy', 'accuracy', 'lm_loss', 'q_halt_accuracy')
     return {name: (getattr(totals, name) / totals.count).tolist() for name in names}
@@ -62,9 +62,7 @@ def table(values: dict[str, list[float]], trained: int) -> str:
 
 def plot(values: dict[str, list[float]], trained: int, title: str, path: Path) -> None:
     """Exact and cell accuracy against ACT steps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout='constrained')
+    figure = figures.new_figure(6, 4)
     axes = figure.subplots()
     for name in ('exact_accuracy', 'accuracy'):
         steps = range(1, len(values[name]) + 1)
@@ -72,10 +70,11 @@ def plot(values: dict[str, list[float]], trained: int, title: str, path: Path) -
     axes.axvline(trained, color='grey', linestyle=':', label='trained depth')
     axes.set(xlabel='ACT steps', ylabel='accuracy', title=title)
     axes.legend()
-    figure.savefig(path, dpi=130)
+    figures.save(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Sweeps and writes; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog='python -m experiments.depth_sweep',
         description=__doc__,
@@ -89,21 +88,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--max-examples', type=int, default=0, help='of each set (all)')
     parser.add_argument('--out', type=Path, help='folder to write to (the workdir)')
     args = parser.parse_args(argv)
+    common.quiet_orbax()
     try:
-        saved = checkpoint.restore_weights(checkpoint.resolve(args.checkpoint, args.workdir))
+        saved = store.read_model(layout.resolve(args.checkpoint, args.workdir))
         trained = saved.config.act.halt_max_steps
         max_steps = args.max_steps or 2 * trained
         values = sweep(saved, max_steps, args.data, args.split, args.max_examples)
-    except (checkpoint.CheckpointError, ConfigError, DatasetError) as error:
+    except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     out = args.out or args.workdir
-    out.mkdir(parents=True, exist_ok=True)
     text = table(values, trained)
     print(text)
-    (out / 'depth_sweep.md').write_text(text)
+    files.write_text(out / 'depth_sweep.md', text)
     content = {'step': saved.step, 'trained_depth': trained, 'metrics': values}
-    (out / 'depth_sweep.json').write_text(json.dumps(content, indent=1) + '\n')
+    files.write_text(out / 'depth_sweep.json', json.dumps(content, indent=1) + '\n')
     plot(values, trained, saved.config.name, out / 'depth_sweep.png')
     print(f'wrote {out / "depth_sweep.md"}, .json and .png')
     return 0

@@ -1,10 +1,10 @@
-"""Trains every kind of model on the command line, at small size: whole, cut and resumed, evaluated.
+"""Every kind of model from the command line, small: trained whole, resumed, evaluated.
 
     python -m experiments.family_runs                       # all kinds
     python -m experiments.family_runs --only sudoku_sru sudoku_srupp
 
 Every kind starts from its file in configs/ and runs four commands of ``hrm_jax.main``: a whole run;
-the first half of the same run; the same command again, which goes on; and --mode=eval. The two
+the first half of the same run; the same command again, which resumes; and --mode=eval. The two
 logs must be equal byte for byte, and the evaluation must give what the run gave. Prints a table.
 """
 
@@ -42,12 +42,14 @@ class Kind:
     steps_per_batch: int = 1
 
     def flags(self, data: Path) -> list[str]:
+        """The flags of ``hrm_jax.main`` for this kind."""
         values = {**SMALL, **(PUZZLE_VECTOR if self.puzzle_vector else {}), 'data.path': data}
         return [f'--config=configs/{self.config}.py',
                 *(f'--config.{key}={value}' for key, value in values.items())]  # fmt: skip
 
     @property
     def steps(self) -> int:
+        """Train steps of a whole run."""
         return TRAIN // BATCH * EPOCHS * self.steps_per_batch
 
 
@@ -96,7 +98,7 @@ def check(kind: Kind, folder: Path) -> dict[str, float]:
       'seconds' of the four commands.
 
     Raises:
-      RunError: a command failed, or the cut run is not the whole one.
+      RunError: a command failed, or the interrupted run is not the whole one.
     """
     began = time.perf_counter()
     flags = kind.flags(build(kind.task, folder))
@@ -106,7 +108,7 @@ def check(kind: Kind, folder: Path) -> dict[str, float]:
     _command([*flags, f'--workdir={cut}', f'--config.train.max_steps={half}'])
     resumed = _command([*flags, f'--workdir={cut}'])
     if f'resumed from step {half} ' not in resumed:
-        raise RunError(f'{kind.config} did not go on from step {half}:\n{resumed}')
+        raise RunError(f'{kind.config} did not resume from step {half}:\n{resumed}')
     logs = [(run / 'metrics.jsonl').read_text() for run in (whole, cut)]
     if logs[0] != logs[1]:
         raise RunError(f'{kind.config}: the logs of {whole} and {cut} differ')
@@ -127,6 +129,7 @@ def check(kind: Kind, folder: Path) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Checks the kinds and prints the table; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog='python -m experiments.family_runs', description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,25 +4,25 @@
 
 Builds 4x4 Sudokus, trains with configs/quickstart.py through the normal trainer, evaluates on
 puzzles whose solutions never occur in training, and shows one of them being solved. A second
-start goes on where the first one stopped, or shows the result again.
+start resumes where the first one stopped, or shows the result again.
 """
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Iterator, Sequence
 import contextlib
 from pathlib import Path
 import time
 
-from absl import flags
 import numpy as np
 
-from hrm_jax import command_line
+from hrm_jax.cli import common
+from hrm_jax.errors import UsageError
 
-FLAGS = flags.FLAGS
 TRAIN_PUZZLES, TEST_PUZZLES = 10_000, 1_000
 
 
 class Stopwatch:
-    """Notes how long each part takes.
+    """Records how long each part takes.
 
     Args:
       started: time.time() of the moment that counts as the beginning; 0: now.
@@ -35,6 +35,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Adds the time of a with block to a part."""
         began = time.time()
         yield
         self.parts[name] = self.parts.get(name, 0.0) + time.time() - began
@@ -77,7 +78,7 @@ def require_unseen(train_answers_NS: np.ndarray, test_answers_NS: np.ndarray) ->
     Raises:
       DatasetError: a test solution is the solution of a training puzzle as well.
     """
-    from hrm_jax.data.puzzles import DatasetError
+    from hrm_jax.errors import DatasetError
 
     train = {row.tobytes() for row in train_answers_NS}
     test = {row.tobytes() for row in test_answers_NS}
@@ -93,7 +94,7 @@ def show_one_puzzle(plan, before, after, inputs, labels, folder: Path) -> list[P
     """Prints an unseen puzzle with the answers of two sets of weights, and draws the steps."""
     from hrm_jax.visualize import boards, figures, trace
 
-    task = plan.eval_data.metadata.task
+    task = plan.eval_data.metadata.task_of()
     ids = np.zeros(len(inputs), np.int32)
     seen = trace.trace(plan.config, after, inputs, labels, ids)
     row = trace.most_instructive(seen)
@@ -113,7 +114,8 @@ def show_one_puzzle(plan, before, after, inputs, labels, folder: Path) -> list[P
 
 
 def draw_learning_curve(folder: Path) -> list[Path]:
-    from hrm_jax import writers
+    """Draws the metrics of a run; returns the pictures."""
+    from hrm_jax.run import writers
     from hrm_jax.visualize import figures
 
     records = writers.read_records(folder / 'metrics.jsonl')
@@ -121,18 +123,25 @@ def draw_learning_curve(folder: Path) -> list[Path]:
     return [figures.save(figure, folder / 'learning_curve.png')]
 
 
-def command() -> int:
-    """Does everything; returns the exit code."""
-    clock = Stopwatch(FLAGS.started)
-    seed, data = FLAGS.seed, Path(f'data/sudoku-4x4-seed{FLAGS.seed}')
+def command(seed: int, started: float) -> int:
+    """Builds, trains, evaluates and draws; returns the exit code.
+
+    Args:
+      seed: of the puzzles and of the training.
+      started: Unix time at which the set-up began; 0: now.
+    """
+    UsageError.require(seed >= 0, f'--seed must not be negative; got {seed}.')
+    clock = Stopwatch(started)
+    data = Path(f'data/sudoku-4x4-seed{seed}')
     folder = Path(f'runs/quickstart-seed{seed}')
     print(f'hrm_jax quickstart with seed {seed}: data in {data}, results in {folder}')
     with clock.part('start'):
         from configs import quickstart
-        from hrm_jax import compile_cache, evaluate, plan, train, train_state
+        from hrm_jax import train, train_state
         from hrm_jax.config import ExperimentConfig
+        from hrm_jax.run import backend, plan
 
-        compile_cache.enable()
+        backend.enable_compilation_cache()
     with clock.part('puzzles'):
         build_puzzles(data, seed)
         settings = quickstart.get_config()
@@ -145,13 +154,13 @@ def command() -> int:
     with clock.part('training and evaluation'):
         outcome = train.train(config, folder)
     if outcome.signal:
-        print(f'Stopped; make quickstart SEED={seed} goes on from here.')
+        print(f'Stopped; make quickstart SEED={seed} resumes from here.')
         return 130
     with clock.part('pictures'):
         untrained = train_state.create(ready.config, ready.mesh)
         weights = [
-            evaluate.weights_of(config, s.params, s.ema, s.constants, s.puzzle_table)
-            for s in (untrained, outcome.state)
+            state.weights.averaged(state.ema if config.eval.use_ema else None)
+            for state in (untrained, outcome.state)
         ]
         pictures = show_one_puzzle(ready, *weights, inputs[:200], labels[:200], folder)
         pictures += draw_learning_curve(folder)
@@ -160,7 +169,7 @@ def command() -> int:
 
 
 def report(ready, outcome, folder: Path, pictures: list[Path], clock: Stopwatch) -> None:
-    """Prints the result, where everything lies, and what to do next."""
+    """Prints the result, where everything is stored, and what to do next."""
     share = outcome.metrics['eval/all/exact_accuracy']
     number = ready.eval_data.metadata.total_groups
     seed = ready.config.seed
@@ -185,11 +194,18 @@ Next
   real puzzles:     README.md, and the first lines of configs/sudoku_extreme_1k_laptop.py""")
 
 
-def main() -> None:
-    if 'started' not in FLAGS:
-        flags.DEFINE_integer('seed', 0, 'Seed of the puzzles and of the training.', lower_bound=0)
-        flags.DEFINE_float('started', 0, 'Unix time at which the set-up began; 0: now.')
-    command_line.run(command, __doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    parser = argparse.ArgumentParser(
+        prog='python -m experiments.quickstart',
+        description=__doc__,
+        formatter_class=common.HelpFormatter,
+    )
+    add = parser.add_argument
+    add('--seed', type=int, default=0, help='seed of the puzzles and of the training')
+    add('--started', type=float, default=0, help='Unix time at which the set-up began; 0: now')
+    flags = parser.parse_args(argv)
+    common.run(lambda: command(flags.seed, flags.started))
 
 
 if __name__ == '__main__':

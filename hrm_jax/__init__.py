@@ -2,8 +2,9 @@
 
 __version__ = '0.1.0'
 
-# Loading these takes jax and seconds; the rest of the package works without.
-_TRANSFORMERS_STYLE = {
+# Name -> module. Loading these takes JAX and seconds; the rest of the package works without.
+_LAZY = {
+    'Solver': 'hrm_jax.inference.solver',
     'HrmConfig': 'hrm_jax.interop.transformers_config',
     'HrmModel': 'hrm_jax.interop.transformers_style',
     'HrmForCausalLM': 'hrm_jax.interop.transformers_style',
@@ -11,12 +12,12 @@ _TRANSFORMERS_STYLE = {
 
 
 def __getattr__(name: str):
-    if name not in _TRANSFORMERS_STYLE:
+    if name not in _LAZY:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     import importlib
 
-    return getattr(importlib.import_module(_TRANSFORMERS_STYLE[name]), name)
+    return getattr(importlib.import_module(_LAZY[name]), name)
 
 
 def __dir__():
-    return [*globals(), *_TRANSFORMERS_STYLE]
+    return [*globals(), *_LAZY]

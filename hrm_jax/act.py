@@ -78,9 +78,17 @@ def halt(
         ``fixed`` at the last step only.
     """
     is_last = steps_B >= config.halt_max_steps
-    if config.halt_max_steps == 1 or config.halting == 'fixed':
+    match config.halting:
+        case 'q_learning':
+            threshold = outputs.q_continue
+        case 'halt_only':
+            threshold = 0.0
+        case 'fixed':
+            return is_last
+        case _:
+            raise ValueError(f'no halting rule called {config.halting!r}')
+    if config.halt_max_steps == 1:
         return is_last
-    threshold = outputs.q_continue if config.halting == 'q_learning' else 0.0
     return (is_last | (outputs.q_halt > threshold)) & (steps_B >= min_steps_B)
 
 

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 from hrm_jax import losses, partitioning
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import hrm
-from hrm_jax.types import Batch, LatentState, Outputs, Sums
+from hrm_jax.model import draws, hrm
+from hrm_jax.types import Batch, LatentState, Leaf, Outputs, Sums, Weights
 
 
 class EvalResult(struct.PyTreeNode):
@@ -26,90 +26,93 @@ class EvalResult(struct.PyTreeNode):
       logits: [B, S, V], or None where nobody asked for them.
     """
 
-    sums: Sums
-    predictions: jax.Array
-    q_halt: jax.Array
-    q_continue: jax.Array
-    deeper: tuple[Sums, ...] = ()
-    logits: jax.Array | None = None
-
-
-def fresh_latent(config: ExperimentConfig, params: Any, constants: Any, rows: int) -> LatentState:
-    """State of ``rows`` puzzles that were just begun."""
-    start = hrm.initial_latent(constants, params)
-    empty = hrm.empty_latent(config.model, rows)
-    return jax.tree.map(
-        lambda init, like: jnp.broadcast_to(init.astype(like.dtype), like.shape), start, empty
-    )
-
-
-def depth(config: ExperimentConfig) -> int:
-    """ACT steps of an evaluation."""
-    return config.eval.halt_max_steps or config.act.halt_max_steps
-
-
-def _stepper(
-    config: ExperimentConfig, params, constants, puzzle_table, inputs_BS, ids_B
-) -> tuple[LatentState, Callable[[LatentState], tuple[LatentState, Outputs]]]:
-    """The state to start from and the function that makes one ACT step of it."""
-    core = hrm.HRM(config.model)
-    rows = hrm.gather_puzzle_rows(puzzle_table, ids_B)
-
-    def step(latent: LatentState) -> tuple[LatentState, Outputs]:
-        variables = {'params': params, 'constants': constants}
-        return core.apply(variables, latent, inputs_BS, rows)
-
-    return fresh_latent(config, params, constants, inputs_BS.shape[0]), step
+    sums: Sums | Leaf
+    predictions: Leaf
+    q_halt: Leaf
+    q_continue: Leaf
+    deeper: tuple[Sums, ...] | Leaf = ()
+    logits: Leaf | None = None
 
 
 def answers(
     config: ExperimentConfig,
-    params: Any,
-    constants: Any,
-    puzzle_table: jax.Array | None,
+    weights: Weights,
     inputs_BS: jax.Array,
     ids_B: jax.Array,
     depths: Sequence[int],
+    key: jax.Array | None = None,
+    first: jax.Array | int = 0,
 ) -> list[Outputs]:
     """Runs ACT steps from a fresh state and reads the answer at some depths; sees no labels.
 
     Args:
       config: the experiment.
-      params, constants, puzzle_table: the model.
+      weights: the model.
       inputs_BS: int32 token ids.
       ids_B: int32 rows of the puzzle table.
       depths: numbers of ACT steps after which to read, rising.
+      key: of what is drawn: each puzzle takes the fold of its number, each step of its own. None:
+        nothing is drawn.
+      first: number of the first puzzle; the others follow.
     """
-    latent, step = _stepper(config, params, constants, puzzle_table, inputs_BS, ids_B)
+    latent, step = _stepper(config, weights, inputs_BS, ids_B, key, first)
     found, done = [], 0
     for number in depths:
         # The step that is read stands outside the loop: no other needs its outputs.
-        more = number - 1 - done
-        latent, _ = jax.lax.scan(lambda z, _: (step(z)[0], None), latent, length=more)
-        latent, outputs = step(latent)
+        before = jnp.arange(done + 1, number, dtype=jnp.int32)
+        latent, _ = jax.lax.scan(lambda z, n: (step(z, n)[0], None), latent, before)
+        latent, outputs = step(latent, number)
         found.append(outputs)
         done = number
     return found
 
 
-def answer(
+def read_every_step(
     config: ExperimentConfig,
-    params: Any,
-    constants: Any,
-    puzzle_table: jax.Array | None,
+    weights: Weights,
     inputs_BS: jax.Array,
     ids_B: jax.Array,
-) -> Outputs:
-    """Runs all ACT steps from a fresh state; sees no labels.
+    steps: int,
+    read: Callable[[Outputs, jax.Array], Any],
+    key: jax.Array | None = None,
+    first: jax.Array | int = 0,
+) -> Any:
+    """Runs ACT steps from a fresh state and keeps what ``read`` takes from each.
+
+    Args:
+      config, weights, inputs_BS, ids_B, key, first: see ``answers``.
+      steps: how many.
+      read: (outputs, number of the step from 1) -> pytree of arrays.
 
     Returns:
-      The predictions of the last step.
+      The pytree, its arrays with a leading axis [steps].
     """
-    model = (params, constants, puzzle_table)
-    return answers(config, *model, inputs_BS, ids_B, [depth(config)])[0]
+    latent, step = _stepper(config, weights, inputs_BS, ids_B, key, first)
+
+    def run(latent, number):
+        latent, outputs = step(latent, number)
+        return latent, read(outputs, number)
+
+    return jax.lax.scan(run, latent, jnp.arange(1, steps + 1, dtype=jnp.int32))[1]
 
 
-def _score(config: ExperimentConfig, outputs: Outputs, batch: Batch, steps: jax.Array) -> Sums:
+def _stepper(
+    config: ExperimentConfig, weights: Weights, inputs_BS, ids_B, key, first
+) -> tuple[LatentState, Callable[[LatentState, Any], tuple[LatentState, Outputs]]]:
+    """The state to start from and the function that runs ACT step number n on it."""
+    rows = hrm.puzzle_rows(weights, ids_B)
+    keys = draws.per_row(key, first + jnp.arange(inputs_BS.shape[0]))
+
+    def step(latent: LatentState, number) -> tuple[LatentState, Outputs]:
+        step_keys = draws.fold(keys, number)
+        return hrm.act_step(config.model, weights, latent, inputs_BS, rows, step_keys)
+
+    return hrm.fresh_latent(config.model, weights, inputs_BS.shape[0]), step
+
+
+def _score(
+    config: ExperimentConfig, outputs: Outputs, batch: Batch, steps: jax.Array | int
+) -> Sums:
     rows = batch.inputs.shape[0]
     everyone = jnp.ones(rows, jnp.bool_)
     steps_B = jnp.full(rows, steps, jnp.int32)
@@ -118,22 +121,28 @@ def _score(config: ExperimentConfig, outputs: Outputs, batch: Batch, steps: jax.
 
 def eval_step(
     config: ExperimentConfig,
-    params: Any,
-    constants: Any,
-    puzzle_table: jax.Array | None,
+    weights: Weights,
     batch: Batch,
+    key: jax.Array | None = None,
+    first: jax.Array | int = 0,
     with_logits: bool = False,
 ) -> EvalResult:
     """Answers a batch and scores the answers (pretrain.py, evaluate).
 
-    Every row runs ``eval.halt_max_steps`` ACT steps (or ``act.halt_max_steps``): Q never
-    stops a row early here, as in the original. Only the last step is scored, and the last one
-    of each deeper run that ``eval.depth_multiples`` asks for.
+    Every row runs ``config.eval_steps`` ACT steps: Q never stops a row early here, as in the
+    original. Only the last step is scored, and the last one of each deeper run that
+    ``eval.depth_multiples`` asks for.
+
+    Args:
+      config: the experiment.
+      weights: the model.
+      batch: the puzzles.
+      key, first: see ``answers``.
+      with_logits: keeps the logits of the last step.
     """
-    steps = depth(config)
+    steps = config.eval_steps
     depths = [steps, *(steps * multiple for multiple in config.eval.depth_multiples)]
-    model = (params, constants, puzzle_table)
-    found = answers(config, *model, batch.inputs, batch.puzzle_identifiers, depths)
+    found = answers(config, weights, batch.inputs, batch.puzzle_identifiers, depths, key, first)
     outputs = found[0]
     sums, *deeper = (_score(config, o, batch, n) for o, n in zip(found, depths, strict=True))
     return EvalResult(
@@ -148,57 +157,63 @@ def eval_step(
 
 def depth_sweep(
     config: ExperimentConfig,
-    params: Any,
-    constants: Any,
-    puzzle_table: jax.Array | None,
+    weights: Weights,
     batch: Batch,
     max_steps: int,
+    key: jax.Array | None = None,
 ) -> Sums:
     """Scores a batch after every ACT step from 1 to ``max_steps``.
 
     Returns:
       ``Sums`` whose arrays have a leading axis [max_steps].
     """
-    model = (params, constants, puzzle_table)
-    latent, step = _stepper(config, *model, batch.inputs, batch.puzzle_identifiers)
 
-    def scored(latent, number):
-        latent, outputs = step(latent)
-        return latent, _score(config, outputs, batch, number)
+    def score(outputs, number):
+        return _score(config, outputs, batch, number)
 
-    return jax.lax.scan(scored, latent, jnp.arange(1, max_steps + 1, dtype=jnp.int32))[1]
+    return read_every_step(
+        config, weights, batch.inputs, batch.puzzle_identifiers, max_steps, score, key
+    )
 
 
 def make_depth_sweep(
     config: ExperimentConfig, mesh: Mesh, max_steps: int
-) -> Callable[[Any, Any, jax.Array | None, Batch], Sums]:
+) -> Callable[[Weights, Batch], Sums]:
     """Jits ``depth_sweep`` for the mesh."""
 
-    def sweep(params, constants, puzzle_table, batch):
+    def sweep(weights, batch):
         with partitioning.activate(mesh):
-            return depth_sweep(config, params, constants, puzzle_table, batch, max_steps)
+            return depth_sweep(config, weights, batch, max_steps)
 
     return jax.jit(
         sweep,
-        in_shardings=(None, None, None, partitioning.batch_sharding(mesh)),
+        in_shardings=(None, partitioning.batch_sharding(mesh)),
         out_shardings=partitioning.replicated(mesh),
     )
 
 
 def make_eval_step(
     config: ExperimentConfig, mesh: Mesh, with_logits: bool = False
-) -> Callable[[Any, Any, jax.Array | None, Batch], EvalResult]:
-    """Jits ``eval_step`` for the mesh: rows spread over it, weights wherever they are."""
+) -> Callable[..., EvalResult]:
+    """Jits ``eval_step`` for the mesh: rows sharded over it, weights wherever they are.
 
-    def step(params, constants, puzzle_table, batch):
+    Returns:
+      (weights, batch, seed=0, first=0) -> EvalResult; the seed is that of what is drawn.
+    """
+
+    def step(weights, batch, seed, first):
         with partitioning.activate(mesh):
-            return eval_step(config, params, constants, puzzle_table, batch, with_logits)
+            key = jax.random.key(seed)
+            return eval_step(config, weights, batch, key, first, with_logits)
 
     rows, whole = partitioning.batch_sharding(mesh), partitioning.replicated(mesh)
-    return jax.jit(
+    jitted = jax.jit(
         step,
-        in_shardings=(None, None, None, rows),
+        in_shardings=(None, rows, None, None),
         out_shardings=EvalResult(
             whole, rows, rows, rows, deeper=whole, logits=rows if with_logits else None
         ),
+    )
+    return lambda weights, batch, seed=0, first=0: jitted(
+        weights, batch, draws.seed_of(seed), first
     )

@@ -4,8 +4,6 @@ Source: sapientinc/HRM models/losses.py. The original computes stablemax in floa
 is float32, made safe by a double ``where``.
 """
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -97,7 +95,7 @@ def act_loss(
         if continue_target_B is not None:
             q_continue_loss = q_loss(outputs.q_continue, continue_target_B)
 
-    def total(mask_B, values_B=1.0):
+    def total(mask_B, values_B: jax.Array | float = 1.0):
         return jnp.where(mask_B, values_B, 0).sum().astype(jnp.float32)
 
     sums = Sums(
@@ -115,8 +113,3 @@ def act_loss(
     )
     loss = lm_loss + config.q_weight * (q_halt_loss + q_continue_loss)
     return loss, jax.lax.stop_gradient(sums)
-
-
-def zero_sums() -> Sums:
-    """The sums over nothing."""
-    return Sums(**{field.name: jnp.float32(0) for field in dataclasses.fields(Sums)})

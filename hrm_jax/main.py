@@ -2,21 +2,25 @@
 
   python -m hrm_jax.main --config=configs/quickstart.py --workdir=runs/first
   python -m hrm_jax.main --config=... --workdir=runs/first --mode=eval --checkpoint=best
-  python -m hrm_jax.main --config=... --workdir=runs/first --config.optimizer.lr=3e-4 --dry_run
+  python -m hrm_jax.main --config=... --workdir=runs/first --config.optimizer.lr=3e-4 --dry-run
   python -m hrm_jax.main --config=configs/custom.py --workdir=runs/mine --config.data.source=my.csv
 
-The same command again goes on from the last checkpoint in the workdir. SIGTERM or Ctrl-C
-saves after the current step and exits (code 143 or 130); a second Ctrl-C exits at once.
+``hrm-jax train`` and ``hrm-jax eval`` do the same. The same command again resumes from the last
+checkpoint in the workdir. SIGTERM or Ctrl-C saves after the current step and exits (code 143 or
+130); a second Ctrl-C exits at once.
 
 Several processes (hosts of a TPU pod, tasks of SLURM or Open MPI): start the same command in
-each. --distributed says whether; experiments/launch has recipes.
+each. --distributed tells whether; experiments/launch has recipes.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+import sys
 import tempfile
 
-from absl import flags
+from absl import flags, logging
 
-from hrm_jax import build_data, command_line
+from hrm_jax.cli import common
 
 FLAGS = flags.FLAGS
 
@@ -25,7 +29,7 @@ def define_flags() -> None:
     """Defines the flags of this command, once per process."""
     if 'workdir' in FLAGS:
         return
-    command_line.define_config_flag()
+    common.define_config_flag()
     flags.declare_key_flag('config')
     flags.DEFINE_string(
         'workdir', None, 'Folder of the run: checkpoints, metrics.jsonl, tensorboard/.'
@@ -37,7 +41,7 @@ def define_flags() -> None:
         'A step, best, latest, or the folder of a checkpoint or of a run. With --mode=eval: what '
         'to evaluate (default: latest). With --mode=train: a checkpoint of this workdir to rewind '
         'to (later ones move to set_aside/), or one of another run whose weights a new run starts '
-        'with. Without it training goes on from the latest checkpoint of the workdir.',
+        'with. Without it training resumes from the latest checkpoint of the workdir.',
     )
     flags.DEFINE_bool(
         'dry_run', False, 'Print parameters, memory, steps and checkpoint size; write nothing.'
@@ -61,12 +65,14 @@ def define_flags() -> None:
 
 
 def command() -> int:
-    """Does what the flags say; returns the exit code."""
-    config = command_line.read_config()
+    """Does what the flags ask for; returns the exit code."""
+    config = common.read_config()
+    if not FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.FATAL)  # orbax logs what becomes an error here anyway
     # After the flags: --help should not wait for JAX.
-    from hrm_jax import compile_cache, distributed
+    from hrm_jax.run import backend, build_data, distributed
 
-    compile_cache.enable()
+    backend.enable_compilation_cache()
     distributed.start(
         FLAGS.distributed,
         FLAGS.coordinator_address,
@@ -79,28 +85,34 @@ def command() -> int:
         from hrm_jax import train
 
         with tempfile.TemporaryDirectory() as folder:
-            train.dry_run(build_data.with_built_data(config, folder))
+            train.dry_run(build_data.with_built_data(config, Path(folder)))
         return 0
     if config.data.source:
         with distributed.first_goes_first('data built'):
-            config = build_data.with_built_data(config, command_line.workdir())
+            config = build_data.with_built_data(config, common.workdir())
     if FLAGS.mode == 'eval':
         from hrm_jax import evaluate
 
         selector = FLAGS.checkpoint or 'latest'
-        evaluate.evaluate_checkpoint(config, command_line.workdir(selector), selector)
+        evaluate.evaluate_checkpoint(config, common.workdir(selector), selector)
         return 0
     from hrm_jax import train
 
     outcome = train.train(
-        config, command_line.workdir(), FLAGS.checkpoint, start_timeout=FLAGS.start_timeout
+        config, common.workdir(), FLAGS.checkpoint, start_timeout=FLAGS.start_timeout
     )
-    return command_line.EXIT_CODES.get(outcome.signal, 0)
+    return common.EXIT_CODES.get(outcome.signal, 0)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits.
+
+    Args:
+      argv: with the name of the program first; None: that of this process.
+    """
     define_flags()
-    command_line.run(command, __doc__)
+    common.parse(sys.argv if argv is None else argv, __doc__)
+    common.run(command)
 
 
 if __name__ == '__main__':

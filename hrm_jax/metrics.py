@@ -4,19 +4,19 @@ The train and eval steps return ``Sums``; here they become ``clu.metrics`` colle
 merge over steps, batches and sets and divide once, at the end.
 """
 
-import flax
+from collections.abc import Callable
+import dataclasses
+from typing import TypeVar
+
+from clu import metrics as clu_metrics
+from flax import struct
 import jax
 import jax.numpy as jnp
 
 from hrm_jax.types import Sums
 
-try:
-    from clu import metrics as clu_metrics
-except ImportError:  # a bare accelerator machine must still be able to train
-    from hrm_jax import bare_metrics as clu_metrics
 
-
-@flax.struct.dataclass
+@struct.dataclass
 class Ratio(clu_metrics.Metric):
     """A sum over a count, float32 []; NaN where nothing was counted."""
 
@@ -34,15 +34,56 @@ class Ratio(clu_metrics.Metric):
         return self.total / self.count
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class RatioOrZero(Ratio):
-    """As ``Ratio``, but 0 where nothing was counted: often no row halts in a train step."""
+    """``Ratio``, but 0 where nothing was counted: often no row halts in a train step."""
 
     def compute(self) -> jax.Array:
         return self.total / jnp.maximum(self.count, 1)
 
 
-@flax.struct.dataclass
+def _over(count: str, total: str, kind: type[Ratio] = Ratio) -> type[Ratio]:
+    """Metric class that divides one sum by another; both are named."""
+
+    @struct.dataclass
+    class Quotient(kind):
+        @classmethod
+        def from_model_output(cls, **sums: jax.Array) -> Ratio:
+            return cls(total=sums[total], count=sums[count])
+
+    return Quotient
+
+
+_C = TypeVar('_C', bound=clu_metrics.Collection)
+
+
+def _with_fields(**kinds: type[Ratio]) -> Callable[[type[_C]], type[_C]]:
+    """Class decorator that gives a collection its fields, in this order.
+
+    clu makes the metric of a field by the class that the field is annotated with. Those classes are
+    made by calls, which are no type expressions, so the annotations are set here.
+    """
+
+    def declare(collection: type[_C]) -> type[_C]:
+        collection.__annotations__ = kinds
+        return collection
+
+    return declare
+
+
+@struct.dataclass
+@_with_fields(
+    lm_loss=_over('batch', 'lm_loss'),
+    q_halt_loss=_over('batch', 'q_halt_loss'),
+    q_continue_loss=_over('batch', 'q_continue_loss'),
+    accuracy=_over('count', 'accuracy', RatioOrZero),
+    exact_accuracy=_over('count', 'exact_accuracy', RatioOrZero),
+    q_halt_accuracy=_over('count', 'q_halt_accuracy', RatioOrZero),
+    steps=_over('count', 'steps', RatioOrZero),
+    q_halt_mean=_over('rows', 'q_halt_mean', RatioOrZero),
+    q_continue_mean=_over('rows', 'q_continue_mean', RatioOrZero),
+    halted=_over('batch', 'count'),
+)
 class TrainMetrics(clu_metrics.Collection):
     """Metrics of training rows (pretrain.py, train_batch).
 
@@ -50,61 +91,34 @@ class TrainMetrics(clu_metrics.Collection):
     rows that halted; ``halted`` is their share.
     """
 
-    lm_loss: Ratio
-    q_halt_loss: Ratio
-    q_continue_loss: Ratio
-    accuracy: RatioOrZero
-    exact_accuracy: RatioOrZero
-    q_halt_accuracy: RatioOrZero
-    steps: RatioOrZero
-    q_halt_mean: RatioOrZero
-    q_continue_mean: RatioOrZero
-    halted: Ratio
 
-
-@flax.struct.dataclass
+@struct.dataclass
+@_with_fields(
+    accuracy=_over('count', 'accuracy'),
+    exact_accuracy=_over('count', 'exact_accuracy'),
+    q_halt_accuracy=_over('count', 'q_halt_accuracy'),
+    steps=_over('count', 'steps'),
+    lm_loss=_over('count', 'lm_loss'),
+    q_halt_loss=_over('count', 'q_halt_loss'),
+    q_halt_mean=_over('rows', 'q_halt_mean'),
+    q_continue_mean=_over('rows', 'q_continue_mean'),
+)
 class EvalMetrics(clu_metrics.Collection):
     """Metrics of evaluated puzzles, all divided by their number (pretrain.py, evaluate)."""
-
-    accuracy: Ratio
-    exact_accuracy: Ratio
-    q_halt_accuracy: Ratio
-    steps: Ratio
-    lm_loss: Ratio
-    q_halt_loss: Ratio
-    q_halt_mean: Ratio
-    q_continue_mean: Ratio
-
-
-_PER_HALTED = ('accuracy', 'exact_accuracy', 'q_halt_accuracy', 'steps')
-_Q_MEANS = ('q_halt_mean', 'q_continue_mean')
 
 
 def train_metrics(sums: Sums, rows: int) -> TrainMetrics:
     """Metrics of one train step over ``rows`` rows, the global batch size."""
-    rows = jnp.float32(rows)
-    return TrainMetrics(
-        _reduction_counter=clu_metrics._ReductionCounter.empty(),
-        **{name: RatioOrZero(getattr(sums, name), sums.count) for name in _PER_HALTED},
-        **{name: RatioOrZero(getattr(sums, name), sums.rows) for name in _Q_MEANS},
-        **{
-            name: Ratio(getattr(sums, name), rows)
-            for name in ('lm_loss', 'q_halt_loss', 'q_continue_loss')
-        },
-        halted=Ratio(sums.count, rows),
-    )
+    return TrainMetrics.single_from_model_output(batch=jnp.float32(rows), **_fields(sums))
 
 
 def eval_metrics(sums: Sums) -> EvalMetrics:
     """Metrics of one evaluated batch, padding rows left out."""
-    return EvalMetrics(
-        _reduction_counter=clu_metrics._ReductionCounter.empty(),
-        **{
-            name: Ratio(getattr(sums, name), sums.count)
-            for name in (*_PER_HALTED, 'lm_loss', 'q_halt_loss')
-        },
-        **{name: Ratio(getattr(sums, name), sums.rows) for name in _Q_MEANS},
-    )
+    return EvalMetrics.single_from_model_output(**_fields(sums))
+
+
+def _fields(sums: Sums) -> dict[str, jax.Array]:
+    return {field.name: getattr(sums, field.name) for field in dataclasses.fields(sums)}
 
 
 def to_floats(collection: clu_metrics.Collection, prefix: str) -> dict[str, float]:

@@ -5,7 +5,8 @@ that HRM imports), adam-atan2-pytorch 0.4.1 (whose formula differs), torch's Ada
 sapientinc/HRM models/sparse_embedding.py.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import chex
 import jax
@@ -14,10 +15,12 @@ import optax
 
 from hrm_jax.config import OptimizerConfig
 
+Schedule = Callable[[Any], jax.Array]  # updates done, this one included -> learning rate
+
 
 def warmup_cosine(
     base_lr: float, warmup_steps: int, total_steps: int, min_ratio: float
-) -> optax.Schedule:
+) -> Schedule:
     """Linear warm-up, then half a cosine down to ``base_lr * min_ratio``.
 
     Steps count from 1: the first update has ``base_lr / warmup_steps``. Source: pretrain.py,
@@ -72,7 +75,7 @@ GRADIENT_SCALE = 2.0**32
 
 
 def adam_atan2(
-    learning_rate: optax.Schedule,
+    learning_rate: Schedule,
     b1: float,
     b2: float,
     weight_decay: float,
@@ -89,10 +92,10 @@ def adam_atan2(
         zeros = jax.tree.map(jnp.zeros_like, params)
         return AdamATan2State(jnp.zeros([], jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         if params is None:
             raise ValueError('adam_atan2 decays the weights: pass params to update().')
-        count = optax.safe_increment(state.count)
+        count = cast(jax.Array, optax.safe_increment(state.count))
         t = count.astype(jnp.float32)
         lr = learning_rate(count)
         # The first correction scales the step in one package and the moment in the other.
@@ -100,7 +103,7 @@ def adam_atan2(
         step_size = lr * 1.27 if pytorch_package else lr * correction
         moment_scale = correction if pytorch_package else None
         root = jax.lax.rsqrt(1 - b2**t)
-        scaled = jax.tree.map(lambda g: g * GRADIENT_SCALE, grads)
+        scaled = jax.tree.map(lambda g: g * GRADIENT_SCALE, updates)
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, scaled)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, scaled)
 
@@ -127,7 +130,7 @@ class SignSgdState(NamedTuple):
 
 
 def row_sparse_sign_sgd(
-    learning_rate: optax.Schedule, weight_decay: float
+    learning_rate: Schedule, weight_decay: float
 ) -> optax.GradientTransformation:
     """Sign-SGD that touches only the rows present in the batch, weight decay included.
 
@@ -141,18 +144,18 @@ def row_sparse_sign_sgd(
         del params
         return SignSgdState(jnp.zeros([], jnp.int32))
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         if params is None:
             raise ValueError('row_sparse_sign_sgd needs the table: pass params to update().')
-        chex.assert_equal_shape_prefix([grads.ids, grads.rows], 1)
-        count = optax.safe_increment(state.count)
+        chex.assert_equal_shape_prefix([updates.ids, updates.rows], 1)
+        count = cast(jax.Array, optax.safe_increment(state.count))
         lr = learning_rate(count)
-        rows = grads.ids.shape[0]
-        _, slot = jnp.unique(grads.ids, size=rows, return_inverse=True)
-        summed = jax.ops.segment_sum(grads.rows, slot, num_segments=rows)[slot]
-        weights = jnp.take(params, grads.ids, axis=0)
+        rows = updates.ids.shape[0]
+        _, slot = jnp.unique(updates.ids, size=rows, return_inverse=True)
+        summed = jax.ops.segment_sum(updates.rows, slot, num_segments=rows)[slot]
+        weights = jnp.take(params, updates.ids, axis=0)
         changes = -lr * weight_decay * weights - lr * jnp.sign(summed)
-        return RowGradients(grads.ids, changes), SignSgdState(count)
+        return RowGradients(updates.ids, changes), SignSgdState(count)
 
     return optax.GradientTransformation(init, update)
 
@@ -171,7 +174,7 @@ def update_average(average: Any, params: Any, decay: float) -> Any:
     return optax.incremental_update(params, average, 1.0 - decay)
 
 
-def schedules(config: OptimizerConfig, total_steps: int) -> dict[str, optax.Schedule]:
+def schedules(config: OptimizerConfig, total_steps: int) -> dict[str, Schedule]:
     """Learning rates of the weights (``lr``) and of the puzzle table (``puzzle_emb_lr``)."""
     return {
         name: warmup_cosine(base, config.lr_warmup_steps, total_steps, config.lr_min_ratio)

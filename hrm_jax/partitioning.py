@@ -13,8 +13,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from hrm_jax import types
-from hrm_jax.config_mesh import MESH_AXES, MeshConfig
-from hrm_jax.config_model import ModelConfig
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.config.mesh import MESH_AXES, MeshConfig
+from hrm_jax.config.model import ModelConfig
+from hrm_jax.errors import ConfigError
 
 DATA_AXIS, FSDP_AXIS, MODEL_AXIS = MESH_AXES
 ROW_AXES = (DATA_AXIS, FSDP_AXIS)
@@ -33,7 +35,9 @@ LOGICAL_RULES = (
 
 
 def make_mesh(
-    devices: Sequence[jax.Device] | None = None, config: MeshConfig = MeshConfig()
+    # jax names the class in a way that looks like a variable.
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+    config: MeshConfig = MeshConfig(),
 ) -> Mesh:
     """Returns the mesh (data, fsdp, model) over all devices of all processes, or the given ones.
 
@@ -59,27 +63,44 @@ def describe(mesh: Mesh) -> str:
     return text + (f' in {processes} processes' if processes > 1 else '')
 
 
-def row_ways(mesh: Mesh) -> int:
-    """Into how many parts the rows of a batch are cut."""
+def row_shards(mesh: Mesh) -> int:
+    """Number of shards of the rows of a batch."""
     return math.prod(mesh.shape[axis] for axis in ROW_AXES)
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh, micro_batches: int = 1) -> None:
-    """Raises ValueError where the global batch does not divide over the mesh."""
-    ways = row_ways(mesh) * micro_batches
+    """Raises ConfigError where the global batch does not divide over the mesh."""
+    ways = row_shards(mesh) * micro_batches
     if batch_size % ways:
         lower = batch_size // ways * ways
-        parts = f'{row_ways(mesh)} devices that share the rows'
+        parts = f'{row_shards(mesh)} devices that share the rows'
         if micro_batches > 1:
             parts = f'{micro_batches} micro-batches times the {parts} ({ways})'
-        raise ValueError(
+        raise ConfigError(
             f'{name} must be a multiple of the {parts}; got {batch_size}. '
             f'Use {lower or ways} or {lower + ways}, or fewer devices.'
         )
 
 
+def check_fits(config: ExperimentConfig, mesh: Mesh, training: bool = True) -> None:
+    """Raises ConfigError where batches or the model do not divide over the devices.
+
+    Args:
+      config: the experiment.
+      mesh: the devices.
+      training: False looks at the evaluation batch only.
+    """
+    train = config.train
+    check_batch_size('eval.global_batch_size', config.eval_batch_size, mesh)
+    if training:
+        check_batch_size(
+            'train.global_batch_size', train.global_batch_size, mesh, train.micro_batches
+        )
+    check_model(config.model, mesh)
+
+
 def check_model(model: ModelConfig, mesh: Mesh) -> None:
-    """Raises ValueError where the axis ``model`` could not cut the model's heads or units."""
+    """Raises ConfigError where the axis ``model`` cannot shard the model's heads or units."""
     ways = mesh.shape[MODEL_AXIS]
     sizes = {'the inner size of the gated unit': model.mlp_dim}
     if model.block == 'attention':
@@ -88,8 +109,8 @@ def check_model(model: ModelConfig, mesh: Mesh) -> None:
         sizes = {'model.hidden_size': model.hidden_size}
     for name, size in sizes.items():
         if size % ways:
-            raise ValueError(
-                f'{name} must be a multiple of mesh.model to be cut over it; got {size} and '
+            raise ConfigError(
+                f'{name} must be a multiple of mesh.model to be sharded over it; got {size} and '
                 f'{ways}. Use a smaller mesh.model.'
             )
 
@@ -123,7 +144,7 @@ def is_cut(names: Sequence[str]) -> bool:
 
 def spec_for(shape: Sequence[int], names: Sequence[str | None], mesh: Mesh) -> PartitionSpec:
     """Mesh axes of an array by the logical names of its axes; what does not divide stays whole."""
-    wanted = nn.logical_to_mesh_axes(names, LOGICAL_RULES)
+    wanted = nn.logical_to_mesh_axes(names, LOGICAL_RULES) or ()
     found = []
     for size, axes in zip(shape, wanted, strict=True):
         axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
@@ -176,7 +197,7 @@ def process_rows(mesh: Mesh, size: int) -> np.ndarray:
     """
     own = np.vectorize(lambda device: device.process_index == jax.process_index())(mesh.devices)
     (parts,) = np.nonzero(own.any(axis=2).reshape(-1))
-    each = size // row_ways(mesh)
+    each = size // row_shards(mesh)
     return (parts[:, None] * each + np.arange(each)).reshape(-1)
 
 
@@ -185,16 +206,16 @@ def put_global(tree: Any, mesh: Mesh) -> Any:
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
-    held = len(process_rows(mesh, row_ways(mesh)))
+    held = len(process_rows(mesh, row_shards(mesh)))
 
     def place(rows):
         rows = np.asarray(rows)
-        size = len(rows) * row_ways(mesh) // held
+        size = len(rows) * row_shards(mesh) // held
         own = process_rows(mesh, size)
 
         def shard(index):
             first = np.searchsorted(own, index[0].start or 0)
-            return rows[first : first + size // row_ways(mesh)]
+            return rows[first : first + size // row_shards(mesh)]
 
         return jax.make_array_from_callback((size, *rows.shape[1:]), sharding, shard)
 

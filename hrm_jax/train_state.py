@@ -10,9 +10,10 @@ from jax.sharding import Mesh
 import numpy as np
 
 from hrm_jax import act, optim, partitioning, types
-from hrm_jax.config import ConfigError, ExperimentConfig
+from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.errors import ConfigError
 from hrm_jax.model import hrm
-from hrm_jax.types import Batch, Carry, TrainState
+from hrm_jax.types import Batch, Carry, TrainState, Weights
 
 
 def _empty_batch(config: ExperimentConfig) -> Batch:
@@ -32,16 +33,20 @@ def init_variables(config: ExperimentConfig, rng: jax.Array) -> Any:
     return hrm.HRM(model).init(rng, hrm.empty_latent(model, 1), inputs, puzzle_rows)
 
 
+def _empty_table(model: ModelConfig) -> Any:
+    """The puzzle table in its box, or None without a prefix."""
+    if not model.prefix_len:
+        return None
+    # Zeros, as in the original: a puzzle that was never trained has no voice.
+    table = jnp.zeros((model.table_rows, model.puzzle_emb_ndim), jnp.float32)
+    return nn.LogicallyPartitioned(table, (types.PUZZLES if model.has_large_table else None, None))
+
+
 def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
     model = config.model
     init_rng, train_rng = jax.random.split(rng)
     variables = init_variables(config, init_rng)
-    table = None
-    if model.prefix_len:
-        # Zeros, as in the original: a puzzle that was never trained has no voice.
-        table = jnp.zeros((model.table_rows, model.puzzle_emb_ndim), jnp.float32)
-        names = (types.PUZZLES if model.has_large_table else None, None)
-        table = nn.LogicallyPartitioned(table, names)
+    table = _empty_table(model)
     params = variables['params']
     opt_state = {
         'weights': optim.weight_optimizer(config.optimizer, 1).init(params),
@@ -50,9 +55,7 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
     latent = hrm.empty_latent(model, config.train.global_batch_size)
     return TrainState(
         step=jnp.zeros([], jnp.int32),
-        params=params,
-        constants=variables.get('constants', {}),
-        puzzle_table=table,
+        weights=Weights(params, variables.get('constants', {}), table),
         opt_state=opt_state,
         ema=jax.tree.map(jnp.copy, params) if config.optimizer.ema_decay > 0 else None,
         carry=act.initial_carry(latent, _empty_batch(config)),
@@ -67,15 +70,6 @@ def _check_sizes(config: ExperimentConfig) -> None:
                 f'model.{name} must be known before the model is made; it is 0. Fill it in with '
                 f'config.model.for_dataset(...) from the metadata of the data set.'
             )
-
-
-def check_fits(config: ExperimentConfig, mesh: Mesh) -> None:
-    """Raises ValueError where batch or model do not divide over the mesh."""
-    train = config.train
-    partitioning.check_batch_size(
-        'train.global_batch_size', train.global_batch_size, mesh, train.micro_batches
-    )
-    partitioning.check_model(config.model, mesh)
 
 
 def _shardings(config: ExperimentConfig, mesh: Mesh) -> tuple[TrainState, TrainState]:
@@ -96,23 +90,14 @@ def abstract(config: ExperimentConfig, mesh: Mesh) -> TrainState:
     )
 
 
-def put_weights(
-    config: ExperimentConfig, mesh: Mesh, params: Any, constants: Any, puzzle_table: Any
-) -> tuple[Any, Any, jax.Array | None]:
+def put_weights(config: ExperimentConfig, mesh: Mesh, weights: Weights) -> Weights:
     """Places saved weights (numpy) where training would have them."""
-    like = abstract(config, mesh)
-
-    def place(values, wanted):
-        return jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), values, wanted)
-
-    if puzzle_table is not None and len(puzzle_table) < config.model.table_rows:
-        room = config.model.table_rows - len(puzzle_table)
-        puzzle_table = np.pad(puzzle_table, ((0, room), (0, 0)))
-    return (
-        place(params, like.params),
-        place(constants, like.constants),
-        place(puzzle_table, like.puzzle_table),
-    )
+    table = weights.puzzle_table
+    if table is not None and len(table) < config.model.table_rows:
+        room = config.model.table_rows - len(table)
+        weights = weights.replace(puzzle_table=np.pad(table, ((0, room), (0, 0))))
+    like = abstract(config, mesh).weights
+    return jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), weights, like)
 
 
 def create_carry(config: ExperimentConfig, mesh: Mesh) -> Carry:
@@ -126,11 +111,11 @@ def create(config: ExperimentConfig, mesh: Mesh) -> TrainState:
     """Makes the state of step 0 from ``config.seed``, every array in its place on the mesh.
 
     Raises:
-      ConfigError: the sizes of the data set are not filled in.
-      ValueError: the batch or the model does not divide over the mesh.
+      ConfigError: the sizes of the data set are not filled in, or the batch or the model does not
+        divide over the mesh.
     """
     _check_sizes(config)
-    check_fits(config, mesh)
+    partitioning.check_fits(config, mesh)
     _, shardings = _shardings(config, mesh)
     build = jax.jit(lambda rng: nn.unbox(_build(config, rng)), out_shardings=shardings)
     return build(jax.random.key(config.seed))

@@ -1,9 +1,13 @@
-"""One train step: ACT step, loss, gradients, both optimizers. Pure, jitted, compiled once."""
+"""One train step: ACT step, loss, gradients, both optimizers. Pure, jitted, compiled once.
+
+``make_train_steps`` runs several of them in one call, for models so small that dispatching from the
+host takes the time.
+"""
 
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,51 +16,45 @@ import optax
 
 from hrm_jax import act, losses, optim, partitioning, train_state, types
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import hrm
-from hrm_jax.types import Batch, Carry, Outputs, Sums, TrainState
+from hrm_jax.model import draws, hrm
+from hrm_jax.types import Batch, Carry, Outputs, Sums, TrainState, Weights
 
 
-def act_step(
+def step_loss(
     config: ExperimentConfig,
-    params: Any,
-    constants: Any,
+    weights: Weights,
     puzzle_rows_BE: jax.Array | None,
     carry: Carry,
     min_steps_B: jax.Array,
-    dropout_key: jax.Array | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[Carry, Outputs, jax.Array | None, Sums]]:
-    """One ACT step on a carry that has been refilled.
+    """Loss of one ACT step on a carry that has been refilled, and what the step leads to.
 
     Args:
       config: the experiment; ``config.train.global_batch_size`` divides the loss.
-      params: trained parameters.
-      constants: fixed initial states.
+      weights: of which params and constants are read.
       puzzle_rows_BE: rows of the puzzle table for the puzzles in the carry.
       carry: state in which no row is waiting for a puzzle.
       min_steps_B: int32, no earlier halting than this.
-      dropout_key: turns dropout on.
+      key: of what the model draws: fold 0 for the step, fold 1 for the Q target; None: nothing.
 
     Returns:
       The loss divided by the global batch size, and (new carry, outputs, target of
       q_continue or None, sums).
     """
-    core = hrm.HRM(config.model)
-
-    def apply(params, latent, rows, number, method='__call__'):
-        variables = {'params': params, 'constants': constants}
-        rngs = None
-        if dropout_key is not None:
-            rngs = {'dropout': jax.random.fold_in(dropout_key, number)}
-        return core.apply(variables, latent, carry.batch.inputs, rows, rngs=rngs, method=method)
-
-    latent, outputs = apply(params, carry.latent, puzzle_rows_BE, 0)
+    model, inputs = config.model, carry.batch.inputs
+    latent, outputs = hrm.act_step(
+        model, weights, carry.latent, inputs, puzzle_rows_BE, draws.fold(key, 0), training=True
+    )
     latent = jax.lax.stop_gradient(latent)
     steps = carry.steps + 1
     halted = act.halt(outputs, steps, min_steps_B, config.act)
     target = None
     if act.has_continue_target(config.act):
-        frozen_params, frozen_rows = jax.lax.stop_gradient((params, puzzle_rows_BE))
-        next_q = apply(frozen_params, latent, frozen_rows, 1, method='q_values')
+        frozen, frozen_rows = jax.lax.stop_gradient((weights, puzzle_rows_BE))
+        next_q = hrm.next_q(
+            model, frozen, latent, inputs, frozen_rows, draws.fold(key, 1), training=True
+        )
         target = act.continue_target(*next_q, steps, config.act)
     loss, sums = losses.act_loss(outputs, carry.batch.labels, steps, halted, target, config.loss)
     carry = dataclasses.replace(carry, latent=latent, steps=steps, halted=halted)
@@ -64,10 +62,10 @@ def act_step(
 
 
 class Gradients(NamedTuple):
-    """What one batch, or a part of it, gives to the update.
+    """Gradients, new carry and metric sums of one (micro-)batch.
 
     Attributes:
-      params: of the loss with respect to the weights.
+      params: gradient of the loss with respect to ``weights.params``.
       rows: the same for the rows of the puzzle table, [B, E] or None.
       carry: after the ACT step.
       sums: numerators of the metrics.
@@ -85,24 +83,25 @@ def gradients(
     carry: Carry,
     batch: Batch,
     min_steps_B: jax.Array,
-    dropout_key: jax.Array | None,
+    key: jax.Array | None,
 ) -> Gradients:
     """Refills halted rows of ``carry`` from ``batch``, runs one ACT step and differentiates it."""
 
-    def refill(params):
-        return act.refill(carry, batch, hrm.initial_latent(state.constants, params))
+    def refill(weights):
+        return act.refill(carry, batch, hrm.initial_latent(weights))
 
-    full = refill(state.params)
-    rows = hrm.gather_puzzle_rows(state.puzzle_table, full.batch.puzzle_identifiers)
+    full = refill(state.weights)
+    rows = hrm.puzzle_rows(state.weights, full.batch.puzzle_identifiers)
 
     def loss(params, rows):
+        weights = state.weights.replace(params=params)
         # Trained initial states get their gradient from the rows that begin at this step.
-        begun = refill(params) if config.model.initial_state == 'learned' else full
-        return act_step(config, params, state.constants, rows, begun, min_steps_B, dropout_key)
+        begun = refill(weights) if config.model.initial_state == 'learned' else full
+        return step_loss(config, weights, rows, begun, min_steps_B, key)
 
     (_, (new, _, _, sums)), (of_params, of_rows) = jax.value_and_grad(
         loss, argnums=(0, 1), has_aux=True
-    )(state.params, rows)
+    )(state.weights.params, rows)
     return Gradients(of_params, of_rows, new, sums)
 
 
@@ -111,17 +110,17 @@ def accumulate(
     state: TrainState,
     batch: Batch,
     min_steps_B: jax.Array,
-    dropout_key: jax.Array | None,
+    key: jax.Array | None,
 ) -> Gradients:
     """``gradients`` of the whole batch, from ``train.micro_batches`` parts one after the other.
 
     Part i takes the rows i, i + parts, ...: so each lies on all devices. Refill and halting are
     per row, so the parts change the order of float32 sums and the memory needed, nothing else
-    (dropout masks are drawn for each part).
+    (what the model draws is drawn for each part).
     """
     parts = config.train.micro_batches
     if parts == 1:
-        return gradients(config, state, state.carry, batch, min_steps_B, dropout_key)
+        return gradients(config, state, state.carry, batch, min_steps_B, key)
 
     def place(x):
         return partitioning.constrain(x, (None, types.BATCH, *[None] * (x.ndim - 2)))
@@ -133,14 +132,13 @@ def accumulate(
         return jnp.swapaxes(place(x), 0, 1).reshape(-1, *x.shape[2:])
 
     def add(total, part):
-        number, *arrays = part
-        key = None if dropout_key is None else jax.random.fold_in(dropout_key, number)
-        found = gradients(config, state, *arrays, key)
+        number, (carry, incoming, min_steps) = part
+        found = gradients(config, state, carry, incoming, min_steps, draws.fold(key, number))
         return jax.tree.map(jnp.add, total, (found.params, found.sums)), (found.rows, found.carry)
 
     rows = jax.tree.map(split, (state.carry, batch, min_steps_B))
-    zeros = (jax.tree.map(jnp.zeros_like, state.params), losses.zero_sums())
-    (of_params, sums), by_row = jax.lax.scan(add, zeros, (jnp.arange(parts), *rows))
+    zeros = (jax.tree.map(jnp.zeros_like, state.weights.params), Sums.zeros())
+    (of_params, sums), by_row = jax.lax.scan(add, zeros, (jnp.arange(parts), rows))
     of_rows, carry = jax.tree.map(join, by_row)
     return Gradients(of_params, of_rows, carry, sums)
 
@@ -161,31 +159,28 @@ def train_step(
     """
     key = jax.random.fold_in(state.rng, state.step)
     min_steps = act.exploration_min_steps(key, state.carry.steps.shape[0], config.act)
-    drops = max(config.model.dropout, config.model.attention_dropout) > 0
-    # Another number than the key's own split, which draws the exploration.
-    dropout_key = jax.random.fold_in(key, 1) if drops else None
-    found = accumulate(config, state, batch, min_steps, dropout_key)
+    found = accumulate(config, state, batch, min_steps, draws.key_of('model', key))
 
-    table, table_state = state.puzzle_table, state.opt_state['puzzle_table']
+    weights = state.weights
+    table, table_state = weights.puzzle_table, state.opt_state['puzzle_table']
     if table is not None:
+        assert found.rows is not None  # the gradient of the table's rows
         sign_sgd = optim.puzzle_optimizer(config.optimizer, total_steps)
         row_updates, table_state = sign_sgd.update(
             optim.RowGradients(found.carry.batch.puzzle_identifiers, found.rows),
             table_state,
             table,
         )
-        table = optim.apply_row_updates(table, row_updates)
+        table = optim.apply_row_updates(table, cast(optim.RowGradients, row_updates))
     adam = optim.weight_optimizer(config.optimizer, total_steps)
-    updates, weights_state = adam.update(found.params, state.opt_state['weights'], state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, weights_state = adam.update(found.params, state.opt_state['weights'], weights.params)
+    params = optax.apply_updates(weights.params, updates)
     ema = state.ema
     if ema is not None:
         ema = optim.update_average(ema, params, config.optimizer.ema_decay)
     new_state = TrainState(
         step=state.step + 1,
-        params=params,
-        constants=state.constants,
-        puzzle_table=table,
+        weights=weights.replace(params=params, puzzle_table=table),
         opt_state={'weights': weights_state, 'puzzle_table': table_state},
         ema=ema,
         carry=found.carry,
@@ -215,3 +210,36 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
     """Jits ``train_step`` for the mesh."""
     return jit_on(mesh, config, functools.partial(train_step, config, total_steps))
+
+
+def make_train_steps(
+    config: ExperimentConfig, total_steps: int, mesh: Mesh
+) -> Callable[[TrainState, tuple[Batch, ...]], tuple[TrainState, tuple[Sums, ...]]]:
+    """Jits ``train_step`` for one batch after another; the state passed in is donated.
+
+    Each number of batches is a program of its own, compiled when it is first called.
+
+    Args:
+      config: the experiment.
+      total_steps: length of the learning-rate schedule.
+      mesh: where the state lies.
+
+    Returns:
+      (state, batches) -> (state after the last of them, the sums of every step).
+    """
+
+    def step(state, batch):
+        return train_step(config, total_steps, state, batch)
+
+    def rows(x):
+        return partitioning.constrain(x, (None, types.BATCH, *[None] * (x.ndim - 2)))
+
+    def steps(state, batches):
+        if len(batches) == 1:
+            state, sums = step(state, batches[0])
+            return state, (sums,)
+        stacked = jax.tree.map(lambda *x: rows(jnp.stack(x)), *batches)
+        state, sums = jax.lax.scan(step, state, stacked)
+        return state, tuple(jax.tree.map(lambda x, i=i: x[i], sums) for i in range(len(batches)))
+
+    return jit_on(mesh, config, steps)

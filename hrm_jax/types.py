@@ -25,6 +25,7 @@ from typing import Any
 
 from flax import struct
 import jax
+import jax.numpy as jnp
 
 # Logical axis names, mapped to mesh axes in partitioning.py and nowhere else.
 BATCH = 'batch'
@@ -43,6 +44,12 @@ PUZZLES = 'puzzles'
 IGNORE_LABEL_ID = -100
 
 
+# What the fields of a pytree hold where it is not always jax arrays: numpy arrays on the host,
+# ShapeDtypeStructs while nothing is made yet, shardings (also one in place of a whole subtree) in
+# the description of a jitted function. The docstrings state the shapes.
+Leaf = Any
+
+
 class Batch(struct.PyTreeNode):
     """One batch of puzzles.
 
@@ -53,9 +60,28 @@ class Batch(struct.PyTreeNode):
       puzzle_identifiers: int32 [B], rows of the puzzle table.
     """
 
-    inputs: jax.Array
-    labels: jax.Array
-    puzzle_identifiers: jax.Array
+    inputs: Leaf
+    labels: Leaf
+    puzzle_identifiers: Leaf
+
+
+class Weights(struct.PyTreeNode):
+    """What a trained model is, apart from its configuration.
+
+    Attributes:
+      params: what the optimizer moves (float32), or their moving average.
+      constants: fixed initial states of the levels, never trained.
+      puzzle_table: float32 [num_puzzle_identifiers, E], or None without a puzzle prefix. Not an
+        optax parameter: only the rows of a batch ever have a gradient.
+    """
+
+    params: Any
+    constants: Any
+    puzzle_table: Leaf | None
+
+    def averaged(self, ema: Any) -> 'Weights':
+        """Returns these weights with the moving average ``ema`` as params; None: as they are."""
+        return self if ema is None else self.replace(params=ema)
 
 
 class LatentState(struct.PyTreeNode):
@@ -102,7 +128,7 @@ class Carry(struct.PyTreeNode):
 
 
 class Sums(struct.PyTreeNode):
-    """Numerators of every metric of one ACT step, summed over the global batch, float32.
+    """Numerators of every metric of one ACT step, summed over the global batch, float32 [].
 
     ``count`` rows halted at this step and have at least one scored cell; the accuracies
     and ``steps`` sum over those. The losses sum over all rows of the batch. Division
@@ -121,26 +147,29 @@ class Sums(struct.PyTreeNode):
     q_continue_mean: jax.Array
     rows: jax.Array
 
+    @classmethod
+    def zeros(cls) -> 'Sums':
+        """Zero-initialized sums."""
+        return cls(**{name: jnp.float32(0) for name in cls.__dataclass_fields__})
+
+    def __add__(self, other: 'Sums') -> 'Sums':
+        return jax.tree.map(jnp.add, self, other)
+
 
 class TrainState(struct.PyTreeNode):
     """Everything that a train step reads and writes.
 
     Attributes:
       step: int32 [], train steps done.
-      params: what the optimizer moves (float32).
-      constants: fixed initial states of the levels, never trained.
-      puzzle_table: float32 [num_puzzle_identifiers, E], or None without a puzzle prefix.
-        Not an optax parameter: only the rows of a batch ever have a gradient.
-      opt_state: state of the optax transformation over ``params``.
-      ema: moving average of ``params``, or None when it is off.
+      weights: params, constants and puzzle table.
+      opt_state: states of the optimizers of ``params`` and of the puzzle table.
+      ema: moving average of ``weights.params``, or None when it is off.
       carry: ACT state of the training rows.
       rng: typed PRNG key; the key of a step is ``fold_in(rng, step)``.
     """
 
     step: jax.Array
-    params: Any
-    constants: Any
-    puzzle_table: jax.Array | None
+    weights: Weights
     opt_state: Any
     ema: Any
     carry: Carry

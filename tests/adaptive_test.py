@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, adaptive, eval_step, metrics, partitioning, train_state
+from hrm_jax import act, eval_step, metrics, partitioning, train_state
 from hrm_jax.config import ExperimentConfig
+from hrm_jax.inference import early_exit
 from hrm_jax.model import hrm
 from hrm_jax.types import Batch
 
@@ -48,19 +49,19 @@ def weights(mesh, puzzles):
     """Fresh weights whose Q head tells puzzles and steps apart."""
     config = make_config()
     state = train_state.create(config, mesh)
-    kernel = jax.random.normal(jax.random.key(1), state.params['q_head']['kernel'].shape)
-    table = jax.random.normal(jax.random.key(2), state.puzzle_table.shape)
+    fresh = state.weights
+    kernel = jax.random.normal(jax.random.key(1), fresh.params['q_head']['kernel'].shape)
+    table = jax.random.normal(jax.random.key(2), fresh.puzzle_table.shape)
 
     def with_bias(bias):
-        return state.params | {'q_head': {'kernel': kernel, 'bias': jnp.asarray(bias)}}
+        params = fresh.params | {'q_head': {'kernel': kernel, 'bias': jnp.asarray(bias)}}
+        return fresh.replace(params=params, puzzle_table=table)
 
     unbiased = with_bias(jnp.zeros(2))
-    few = dataclasses.replace(config, eval=dataclasses.replace(config.eval, halt_max_steps=2))
-    ids = puzzles.puzzle_identifiers
-    q = eval_step.answer(few, unbiased, state.constants, table, puzzles.inputs, ids)
+    [q] = eval_step.answers(config, unbiased, puzzles.inputs, puzzles.puzzle_identifiers, [2])
     # A puzzle halts where its logit is above what most others have.
     bias = [-np.quantile(logits, 0.7) for logits in (q.q_halt, q.q_continue)]
-    return with_bias(jnp.array(bias)), state.constants, table
+    return with_bias(jnp.array(bias))
 
 
 def parts(puzzles, size):
@@ -71,9 +72,9 @@ def parts(puzzles, size):
 
 
 def answer(config, mesh, weights, batches, slots, queue):
-    worker = adaptive.Worker(config, mesh, slots, queue)
+    worker = early_exit.Worker(config, mesh, slots, queue)
     answers, sums = zip(*worker.answer(weights, batches), strict=True)
-    fields = [f.name for f in dataclasses.fields(adaptive.Answers)]
+    fields = [f.name for f in dataclasses.fields(early_exit.Answers)]
     joined = {n: np.concatenate([getattr(a, n) for a in answers]) for n in fields}
     order = np.argsort(joined['number'])
     total = jax.tree.map(lambda *x: np.sum(x), *sums)
@@ -82,20 +83,17 @@ def answer(config, mesh, weights, batches, slots, queue):
 
 def alone(config, weights, puzzles):
     """Each puzzle by itself, step by step, until its own rule stops it."""
-    params, constants, table = weights
-    core = hrm.HRM(config.model)
 
     @jax.jit
     def step(latent, inputs, ids, steps):
-        rows = hrm.gather_puzzle_rows(table, ids)
-        variables = {'params': params, 'constants': constants}
-        latent, outputs = core.apply(variables, latent, inputs, rows)
+        rows = hrm.puzzle_rows(weights, ids)
+        latent, outputs = hrm.act_step(config.model, weights, latent, inputs, rows)
         halted = act.halt(outputs, jnp.full(1, steps), jnp.zeros(1, jnp.int32), config.act)
         return latent, outputs, halted[0]
 
     found = {'predictions': [], 'q_halt': [], 'q_continue': [], 'steps': []}
     for one in parts(puzzles, 1):
-        latent = eval_step.fresh_latent(config, params, constants, 1)
+        latent = hrm.fresh_latent(config.model, weights, 1)
         for steps in range(1, MOST + 1):
             latent, outputs, halted = step(latent, one.inputs, one.puzzle_identifiers, steps)
             if halted:
@@ -134,7 +132,7 @@ def test_answers_equal_those_of_each_puzzle_alone(
 
 
 def test_company_changes_no_bit(mesh, weights, puzzles):
-    worker = adaptive.Worker(make_config(), mesh, 6, 23)
+    worker = early_exit.Worker(make_config(), mesh, 6, 23)
 
     def solve(batch):
         answers = [part for part, _ in worker.answer(weights, [batch])]
@@ -154,7 +152,7 @@ def test_metrics_are_those_of_the_last_step_of_every_puzzle(mesh, weights, puzzl
     config = make_config(halting='fixed')
     got, sums = answer(config, mesh, weights, parts(puzzles, 8), 4, 8)
     step = eval_step.make_eval_step(config, mesh)
-    expected = metrics.eval_metrics(step(*weights, puzzles).sums).compute()
+    expected = metrics.eval_metrics(step(weights, puzzles).sums).compute()
     values = metrics.eval_metrics(sums).compute()
     assert values.keys() == expected.keys()
     for name, value in expected.items():
@@ -186,7 +184,6 @@ def test_no_puzzles_and_too_many(mesh, weights, puzzles):
 
 
 def test_the_longest_run_is_a_setting_of_the_evaluation(mesh, weights, puzzles):
-    config = make_config(halting='fixed')
-    config = dataclasses.replace(config, eval=dataclasses.replace(config.eval, halt_max_steps=2))
+    config = make_config(halting='fixed').with_eval_steps(2)
     got, _ = answer(config, mesh, weights, [puzzles], 4, 23)
     assert set(got['steps']) == {2}

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from experiments.aot import build, hlo, report, sizes, targets
-from hrm_jax.config import ConfigError, ExperimentConfig
+from experiments import dataset_sizes as sizes
+from experiments.aot import build, hlo, report, targets
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.errors import ConfigError
 
 PROGRAM = """\
 HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
@@ -121,7 +123,7 @@ def test_report_says_whether_it_fits(tmp_path, total):
 def test_command_line():
     def run(*arguments):
         return subprocess.run(
-            [sys.executable, '-m', 'experiments.aot_compile', *arguments],
+            [sys.executable, '-m', 'experiments.aot', *arguments],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 

@@ -1,17 +1,18 @@
 """ARC scoring: crops, undone augmentations, votes, both rules, what must not be accepted."""
 
+import dataclasses
 import json
-import pathlib
 
 import numpy as np
 import pytest
 
-from hrm_jax import score
+from hrm_jax.cli import score
 from hrm_jax.data import augment
 from hrm_jax.data import puzzles as puzzles_lib
+from hrm_jax.errors import PredictionError
 from hrm_jax.scoring import arc, arc_names, predictions
+from tests import commands
 
-FIXTURE = pathlib.Path(__file__).parent.parent / '../shared/fixtures/data/arc_eval'
 A, B, C = [[1, 2, 3]], [[4], [5]], [[6, 7], [8, 9]]
 COLOURS = '0918273645'
 
@@ -205,7 +206,7 @@ def test_what_does_not_belong_together_is_an_error(change, message):
     arrays = rows.arrays()
     change(arrays)
     scorer = arc.ArcScorer(arc_names.PuzzleMaps.from_identifiers(rows.identifiers))
-    with pytest.raises(arc.ScoringError, match=message):
+    with pytest.raises(PredictionError, match=message):
         _score(scorer, arrays)
 
 
@@ -225,6 +226,9 @@ def test_stored_maps_score_like_names(tmp_path):
     scorer = arc.ArcScorer(arc_names.PuzzleMaps.from_set(puzzles, len(rows.identifiers)))
     scorer.add(**rows.arrays())
     assert scorer.result().metrics() == rows.result().metrics()
+    without = dataclasses.replace(puzzles, maps=None)
+    with pytest.raises(PredictionError, match='identifiers'):
+        arc_names.PuzzleMaps.from_set(without, len(rows.identifiers))
 
 
 def test_command_merges_files_and_writes_the_submission(tmp_path, capsys):
@@ -235,21 +239,13 @@ def test_command_merges_files_and_writes_the_submission(tmp_path, capsys):
         with predictions.Writer(tmp_path / 'run', 'all', {}, process, 2) as writer:
             writer.add(**arrays)
     arguments = ['arc', str(tmp_path / 'run'), '--submission', str(tmp_path / 's.json')]
-    assert score.main([*arguments, '--identifiers', str(tmp_path / 'identifiers.json')]) == 0
+    assert (
+        commands.exit_code(score.main, *arguments, '--identifiers', tmp_path / 'identifiers.json')
+        == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed['arc/trm_pass@5'] == 0.75
     assert printed['rows'] == 8
     assert json.loads((tmp_path / 's.json').read_text())['x'] == [{'attempt_1': B, 'attempt_2': A}]
-    assert score.main(arguments) == 1
+    assert commands.exit_code(score.main, *arguments) == 1
     assert '--identifiers' in capsys.readouterr().err
-
-
-def test_fixture_passes():
-    if not FIXTURE.exists():
-        pytest.skip('the fixtures of the original program are not beside this clone')
-    from experiments.parity_checks import arc_eval, registry
-
-    report = registry.Report('arc_eval')
-    arc_eval.arc_eval(registry.Fixture('arc_eval', FIXTURE.parent, ()), report)
-    assert len(report.rows) >= 8
-    assert [row for row in report.rows if not row.passed] == []

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from experiments import benchmark
-from experiments.benchmarks import cases, their_side
-from hrm_jax.config import ConfigError
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import cases, their_side
+from hrm_jax.errors import ConfigError
 
 # Stands in for an interpreter with torch: speaks the protocol and says that a run takes 10 s.
 FAKE = """#!{python}

@@ -8,11 +8,16 @@ import subprocess
 import time
 import urllib.request
 
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')  # Debian, Ubuntu, GitHub's runners
 ELEMENT = 'element-6066-11e4-a52e-4f735466cecf'
 
 
+def _binary() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def is_there() -> bool:
-    return bool(shutil.which('chromedriver') and shutil.which('chromium'))
+    return bool(shutil.which('chromedriver') and _binary())
 
 
 class Browser:
@@ -25,8 +30,14 @@ class Browser:
     def __init__(self, port: int):
         self._root = f'http://127.0.0.1:{port}'
         options = {
-            'binary': shutil.which('chromium'),
-            'args': ['--headless=new', '--no-sandbox', '--disable-gpu', '--window-size=1200,800'],
+            'binary': _binary(),
+            'args': [
+                '--headless=new',
+                '--no-sandbox',
+                '--disable-gpu',
+                '--window-size=1200,800',
+                '--disable-dev-shm-usage',  # containers have little shared memory
+            ],
         }
         wanted = {'capabilities': {'alwaysMatch': {'goog:chromeOptions': options}}}
         session = self._call('POST', '/session', wanted)['sessionId']

@@ -11,14 +11,10 @@ import pytest
 pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
-from data_builders import (
-    arc,
-    arc_augment,
-    check,
-)
+from data_builders import arc, arc_augment, check
 from data_builders.arc_sources import Pair
-from data_builders.errors import BuildError
 from hrm_jax.data import augment, records
+from hrm_jax.errors import BuildError
 from tests.builder_sources import arc_tree, cells
 
 
@@ -101,12 +97,12 @@ def test_arc_stops_at_the_ceiling():
 @pytest.mark.parametrize(
     ('changes', 'match'),
     [
-        ({'training/aa.json': '{'}, r'aa\.json is no JSON'),
+        ({'training/aa.json': '{'}, r'aa\.json is not JSON'),
         ({'training/aa.json': {'train': []}}, 'must have the keys train and test'),
         ({'training/aa.json': {'train': [{'input': [[1, 2], [3]], 'output': [[1]]}], 'test': []}},
          r'aa\.json, train pair 1, input: all rows of a grid must have one length'),
         ({'training/aa.json': {'train': [{'input': [[10]], 'output': [[1]]}], 'test': []}},
-         r'train pair 1, input: colours must lie in 0\.\.9; got 10'),
+         r'train pair 1, input: colours must be in 0\.\.9; got 10'),
         ({'training/aa.json': {'train': [], 'test': [{'input': [[1]], 'output': [[1] * 31]}]}},
          r'test pair 1, output must have at most 30 rows and columns; got 1 x 31'),
         ({'training/aa.json': {'train': [{'input': [[1]]}], 'test': []}}, 'an input and an output'),

@@ -10,8 +10,8 @@ pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
 from data_builders import custom, sources
-from data_builders.errors import BuildError
 from hrm_jax.data import pipeline, records
+from hrm_jax.errors import BuildError
 from tests.builder_sources import cells, write_csv
 
 
@@ -94,7 +94,7 @@ def test_words(tmp_path):
         ('question;answer\n', 'must have the columns question and answer'),
         ('question,answer\nab/c,ab\n', 'record 1, question: all rows of a grid must have one'),
         ('question,answer\nab,ab\ncd\n', 'record 2: 2 columns are needed'),
-        ('question,answer\nab,\n', 'record 1 must have a answer'),
+        ('question,answer\nab,\n', 'record 1 must have an answer'),
         ('question,answer\n', 'has no records'),
         ('question,answer\naa,bb\n', 'occur in training'),
         ('question,answer\nab,ba\n', '--transform dihedral needs square grids'),
@@ -113,10 +113,10 @@ def test_bad_files(tmp_path):
     build = custom.build
     with pytest.raises(BuildError, match='does not exist'):
         build(str(tmp_path / 'out'), source=str(tmp_path / 'none.csv'), show=False)
-    with pytest.raises(BuildError, match='must hold one file train'):
+    with pytest.raises(BuildError, match='must have one file train'):
         build(str(tmp_path / 'out'), source=str(tmp_path), show=False)
     (tmp_path / 'a.jsonl').write_text('{"question": "ab", "answer": "ba"}\n{"question"\n')
-    with pytest.raises(BuildError, match='record 2 is no JSON'):
+    with pytest.raises(BuildError, match='record 2 is not JSON'):
         build(str(tmp_path / 'out'), source=str(tmp_path / 'a.jsonl'), show=False)
     (tmp_path / 'a.txt').touch()
     with pytest.raises(BuildError, match='must have one of the endings'):

@@ -6,12 +6,9 @@ import pytest
 pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
-from data_builders import (
-    sudoku,
-    sudoku_rules,
-)
-from data_builders.errors import BuildError
+from data_builders import sudoku, sudoku_rules
 from hrm_jax.data import records
+from hrm_jax.errors import BuildError
 from tests.builder_sources import BOARD, FULL, cells, sudoku_folder, write_csv
 
 
@@ -114,7 +111,7 @@ def test_bad_sources(tmp_path):
     build = sudoku.build
     folder = tmp_path / 'csv'
     folder.mkdir()
-    with pytest.raises(BuildError, match=r'must hold train\.csv or .*it holds nothing'):
+    with pytest.raises(BuildError, match=r'must have train\.csv or .*it has nothing'):
         build(str(tmp_path / 'out'), source=str(folder), show=False)
     write_csv(folder / 'train.csv', [('x', 1)], header=('board', 'rating'))
     with pytest.raises(BuildError, match=r'must have the columns source,question,answer,rating'):
@@ -126,7 +123,7 @@ def test_bad_sources(tmp_path):
     write_csv(folder / 'train.csv', [(BOARD, FULL, 'hard')], header=header)
     with pytest.raises(BuildError, match='a rating must be a whole number'):
         build(str(tmp_path / 'out'), source=str(folder), show=False)
-    with pytest.raises(BuildError, match='no folder here and no name of a hub data set'):
+    with pytest.raises(BuildError, match='neither a folder here nor the name of a data set'):
         build(str(tmp_path / 'out'), source='nowhere', show=False)
     with pytest.raises(BuildError, match='--seed must not be negative; got -1'):
         build(str(tmp_path / 'out'), source=sudoku.GENERATED, seed=-1, show=False)

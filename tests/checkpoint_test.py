@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, compatibility, partitioning, train_state
+from hrm_jax import partitioning, train_state
+from hrm_jax.checkpoint import compatible, layout, store
+from hrm_jax.checkpoint.store import Saver
 from hrm_jax.config import CheckpointConfig
-from hrm_jax.saver import Saver
+from hrm_jax.errors import CheckpointError
 from tests import commands, tiny_run
 
 
@@ -60,25 +62,23 @@ def saved(tmp_path_factory, config, state):
 
 
 def test_latest_and_best_are_kept_and_found(saved, tmp_path):
-    assert checkpoint.steps(saved) == [2, 4, 5]
-    folder = saved / checkpoint.FOLDER
-    assert checkpoint.resolve('latest', saved) == folder / '5'
-    assert checkpoint.resolve('best', saved) == folder / '2'
-    assert checkpoint.resolve('4', saved) == folder / '4'
+    assert layout.steps(saved) == [2, 4, 5]
+    folder = saved / layout.FOLDER
+    assert layout.resolve('latest', saved) == folder / '5'
+    assert layout.resolve('best', saved) == folder / '2'
+    assert layout.resolve('4', saved) == folder / '4'
     for path in (saved, folder, folder / '5'):
-        assert checkpoint.resolve(str(path), tmp_path) == folder / '5'
-    with pytest.raises(checkpoint.CheckpointError, match=r'of step 3\. It has: 2, 4, 5'):
-        checkpoint.resolve('3', saved)
-    with pytest.raises(checkpoint.CheckpointError, match='none of these'):
-        checkpoint.resolve('elsewhere', saved)
-    with pytest.raises(checkpoint.CheckpointError, match='holds no checkpoint yet'):
-        checkpoint.resolve('latest', tmp_path)
+        assert layout.resolve(str(path), tmp_path) == folder / '5'
+    with pytest.raises(CheckpointError, match=r'of step 3\. It has: 2, 4, 5'):
+        layout.resolve('3', saved)
+    with pytest.raises(CheckpointError, match='none of these'):
+        layout.resolve('elsewhere', saved)
+    with pytest.raises(CheckpointError, match='holds no checkpoint yet'):
+        layout.resolve('latest', tmp_path)
 
 
 def test_every_array_comes_back_as_it_was(saved, config, mesh, state):
-    read, data = checkpoint.restore(
-        checkpoint.resolve('latest', saved), train_state.abstract(config, mesh)
-    )
+    read, data = store.restore(layout.resolve('latest', saved), train_state.abstract(config, mesh))
     assert data == {'batches': 5}
     assert int(read.step) == 5
     for one, other in zip(_values(read.replace(step=state.step)), _values(state), strict=True):
@@ -89,20 +89,22 @@ def test_every_array_comes_back_as_it_was(saved, config, mesh, state):
 
 
 def test_inference_reads_numpy_arrays(saved, state):
-    weights = checkpoint.restore_weights(checkpoint.resolve('best', saved))
-    assert weights.step == 2
-    assert weights.config.model.num_puzzle_identifiers == 3
-    for name in ('params', 'ema', 'constants', 'puzzle_table'):
-        read, made = getattr(weights, name), getattr(state, name)
-        assert jax.tree.structure(read) == jax.tree.structure(made)
-        for one, other in zip(jax.tree.leaves(read), jax.tree.leaves(made), strict=True):
-            assert isinstance(one, np.ndarray)
-            assert one.tobytes() == np.asarray(other).tobytes()
+    model = store.read_model(layout.resolve('best', saved))
+    assert model.step == 2
+    assert model.config.model.num_puzzle_identifiers == 3
+    read, made = (model.weights, model.ema), (state.weights, state.ema)
+    assert jax.tree.structure(read) == jax.tree.structure(made)
+    for one, other in zip(jax.tree.leaves(read), jax.tree.leaves(made), strict=True):
+        assert isinstance(one, np.ndarray)
+        assert one.dtype == other.dtype
+        assert one.tobytes() == np.asarray(other).tobytes()
+    assert model.inference_weights().params is model.ema
+    assert model.inference_weights(use_ema=False).params is model.weights.params
 
 
 def test_a_state_may_be_donated_while_it_is_being_saved(tmp_path, config, mesh, state):
     overwrite = jax.jit(
-        lambda s: s.replace(params=jax.tree.map(lambda x: x * 0 - 1, s.params)), donate_argnums=0
+        lambda s: s.replace(weights=jax.tree.map(lambda x: x * 0 - 1, s.weights)), donate_argnums=0
     )
     copy = jax.tree.map(jax.numpy.copy, state)
     with Saver(tmp_path, CheckpointConfig()) as saver:
@@ -110,8 +112,8 @@ def test_a_state_may_be_donated_while_it_is_being_saved(tmp_path, config, mesh, 
         for _ in range(20):
             copy = overwrite(copy)
         jax.block_until_ready(copy)
-    read = checkpoint.restore_weights(checkpoint.resolve('1', tmp_path))
-    for one, other in zip(jax.tree.leaves(read.params), jax.tree.leaves(state.params), strict=True):
+    read = store.read_model(layout.resolve('1', tmp_path)).weights
+    for one, other in zip(jax.tree.leaves(read), jax.tree.leaves(state.weights), strict=True):
         assert one.tobytes() == np.asarray(other).tobytes()
 
 
@@ -123,7 +125,7 @@ def test_whatever_is_cut_off_a_checkpoint_is_noticed_or_harmless(
     saved, tmp_path, config, mesh, state
 ):
     shutil.copytree(saved, tmp_path / 'run')
-    folder = tmp_path / 'run' / checkpoint.FOLDER / '5'
+    folder = tmp_path / 'run' / layout.FOLDER / '5'
     abstract = train_state.abstract(config, mesh)
     largest = {}
     for path in _files(folder):  # the largest file of every kind
@@ -135,8 +137,8 @@ def test_whatever_is_cut_off_a_checkpoint_is_noticed_or_harmless(
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
         try:
-            read, _ = checkpoint.restore(folder, abstract)
-        except checkpoint.CheckpointError as error:
+            read, _ = store.restore(folder, abstract)
+        except CheckpointError as error:
             refused.append(str(error))
         else:
             for one, other in zip(_values(read)[1:], _values(state)[1:], strict=True):
@@ -145,14 +147,14 @@ def test_whatever_is_cut_off_a_checkpoint_is_noticed_or_harmless(
     assert len(refused) >= 3
     assert all('the checkpoint of step 5 can not be read' in text for text in refused)
     assert all('--checkpoint=4' in text for text in refused)
-    checkpoint.restore(folder, abstract)
+    store.restore(folder, abstract)
 
 
 def test_an_evaluation_can_be_added_later(saved, tmp_path, config):
     shutil.copytree(saved, tmp_path / 'run')
-    path = checkpoint.resolve('latest', tmp_path / 'run')
-    checkpoint.add_evaluation(path, _meta(config, 5, 0.95))
-    assert checkpoint.resolve('best', tmp_path / 'run') == path
+    path = layout.resolve('latest', tmp_path / 'run')
+    layout.add_evaluation(path, _meta(config, 5, 0.95))
+    assert layout.resolve('best', tmp_path / 'run') == path
     with Saver(tmp_path / 'run', CheckpointConfig()) as saver:
         assert saver._manager.metrics(5) == {'eval/all/exact_accuracy': 0.95}
 
@@ -165,21 +167,19 @@ def test_only_the_listed_keys_may_change(config, tmp_path):
         return type(config).from_dict(values)
 
     def check(new, dataset):
-        compatibility.check_same_experiment(_meta(config, 1) | {'dataset': {'v': 1}}, new, dataset,
+        compatible.check_same_experiment(_meta(config, 1) | {'dataset': {'v': 1}}, new, dataset,
                                             tmp_path)  # fmt: skip
 
     check(changed(logging={'wandb': True}, data={'path': 'x'}, train={'max_steps': 7}), {'v': 1})
-    with pytest.raises(compatibility.CheckpointError) as error:
+    with pytest.raises(CheckpointError) as error:
         check(changed(optimizer={'lr': 0.5}, train={'epochs': 64}), {'v': 2})
     text = str(error.value)
     assert 'optimizer.lr: 0.001 in the checkpoint, 0.5 now' in text
     assert 'train.epochs: 32 in the checkpoint, 64 now' in text
     assert 'data set v: 1 in the checkpoint, 2 now' in text
-    with pytest.raises(compatibility.CheckpointError, match=r'model\.hidden_size: 16 .* 32 now'):
-        compatibility.check_same_model(
-            _meta(config, 1), changed(model={'hidden_size': 32}), tmp_path
-        )
-    compatibility.check_same_model(_meta(config, 1), changed(model={'remat': True}), tmp_path)
+    with pytest.raises(CheckpointError, match=r'model\.hidden_size: 16 .* 32 now'):
+        compatible.check_same_model(_meta(config, 1), changed(model={'hidden_size': 32}), tmp_path)
+    compatible.check_same_model(_meta(config, 1), changed(model={'remat': True}), tmp_path)
     older = json.loads(json.dumps(_meta(config, 1)))
     del older['config']['model']['remat']  # a key that the checkpoint's version did not know
-    compatibility.check_same_model(older, config, tmp_path)
+    compatible.check_same_model(older, config, tmp_path)

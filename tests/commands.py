@@ -90,6 +90,15 @@ class Command:
         return self.process.exitcode, self._output.read_text()
 
 
+def exit_code(main, *arguments: object) -> int:
+    """Calls ``main`` of a command in this process; returns the code that it exits with."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+    raise AssertionError(f'{main.__module__}.main returned and did not exit')
+
+
 def run(output: pathlib.Path, *arguments: object, prelude=None) -> tuple[int, str]:
     """Runs a command to its end."""
     return Command(output, *arguments, prelude=prelude).wait()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hrm_jax.config import ConfigError, ExperimentConfig
+from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.errors import ConfigError
 
 
 def test_json_gives_the_same_configuration_back():
@@ -30,6 +31,7 @@ def test_json_gives_the_same_configuration_back():
         ('model', {'hidden_size': 100}, 'must be a multiple of model.num_heads; got 100 and 8'),
         ('model', {'attention': 'cudnn', 'forward_dtype': 'float32'}, 'needs bfloat16 or float16'),
         ('model', 3, 'config key model must be a section; got 3'),
+        ('model', ModelConfig, 'config key model must be a section; got <class'),
     ],
 )
 def test_what_is_wrong_is_named(section, values, message):

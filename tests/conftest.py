@@ -2,8 +2,15 @@
 
 import os
 
-from hrm_jax import compile_cache
+from hrm_jax.run import backend
+from tests import tools
 
 # Most of the suite's time is XLA's compiler; tests and the processes they start share its work.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-compile_cache.enable()
+backend.enable_compilation_cache()
+
+
+def pytest_runtest_setup(item):
+    for tool in tools.NAMES:
+        if item.get_closest_marker(tool):
+            tools.need(tool)

@@ -13,32 +13,29 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint_tool, convert, eval_step
-from hrm_jax.checkpoint import CheckpointError
+from hrm_jax.cli import checkpoints, convert
 from hrm_jax.config import ModelConfig
+from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import (
     formats,
     hub,
-    official,
     orbax_io,
+    report,
     safetensors_io,
+    tensor_names,
     torch_reader,
     torch_writer,
-    verify,
 )
-from hrm_jax.interop.errors import CheckpointFormatError
 from hrm_jax.model import hrm
+from tests import commands
 
-SHARED = pathlib.Path(__file__).resolve().parent.parent.parent / 'shared' / 'fixtures'
+FIXTURES = pathlib.Path(__file__).resolve().parent / 'fixtures'
 CORE = ('rope', 'learned', 'no_puzzle_emb', 'puzzle_emb_pad', 'cycles_3x4')
 VARIANTS = (
     'trm_att', 'trm_mlp_t', 'trm_att_learned_len0', 'trm_att_actcont', 'trm_singlez', 'trm_hier6',
     'trm_baseline', 'trm_repo_hrm_mlp_t', 'hrm_sru_v2', 'hrm_srupp_v3',
 )  # fmt: skip
 RUN_TOO = ('trm_att', 'trm_mlp_t', 'hrm_sru_v2', 'hrm_srupp_v3')  # the rest: experiments.parity
-needs_fixtures = pytest.mark.skipif(
-    not SHARED.exists(), reason='the recorded numbers of the originals are not beside the checkout'
-)
 ARCH = {
     'name': 'hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1', 'H_cycles': 2, 'L_cycles': 1,
     'H_layers': 2, 'L_layers': 1, 'hidden_size': 16, 'num_heads': 2, 'expansion': 4,
@@ -85,10 +82,10 @@ def _assert_same_states(actual, expected):
 def test_torch_to_another_format_and_back_gives_the_same_bytes(tmp_path, capsys, way, prefix):
     source = _write(tmp_path / 'source', _state(prefix))
     middle = tmp_path / ('model.safetensors' if way == 'safetensors' else 'middle')
-    assert convert.main([str(source), str(middle), '--format', way, '--verify']) == 0
+    assert commands.exit_code(convert.main, source, middle, '--format', way, '--verify') == 0
     flags = [] if way == 'orbax' else ['--prefix', prefix]  # orbax remembers it
     back = tmp_path / 'back' / 'step_12'
-    assert convert.main([str(middle), str(back), *flags, '--verify']) == 0
+    assert commands.exit_code(convert.main, middle, back, *flags, '--verify') == 0
     assert capsys.readouterr().out.count('verified: 19 tensors') == 2
     _assert_same_states(torch_reader.read_torch(back), _state(prefix))
     first, second = formats.load(source), formats.load(tmp_path / 'back')
@@ -98,9 +95,9 @@ def test_torch_to_another_format_and_back_gives_the_same_bytes(tmp_path, capsys,
 
 def test_types_of_a_source_come_back(tmp_path):
     state = {name: array.astype(ml_dtypes.bfloat16) for name, array in _state().items()}
-    weights = formats.load(_write(tmp_path / 'a', state))
-    assert {leaf.dtype for leaf in jax.tree.leaves(weights.params)} == {np.dtype(np.float32)}
-    orbax_io.write_weights(tmp_path / 'ours', weights)
+    saved = formats.load(_write(tmp_path / 'a', state))
+    assert {leaf.dtype for leaf in jax.tree.leaves(saved.weights.params)} == {np.dtype(np.float32)}
+    orbax_io.write_model(tmp_path / 'ours', saved)
     formats.save(formats.load(tmp_path / 'ours'), tmp_path / 'step_9', 'torch')
     _assert_same_states(torch_reader.read_torch(tmp_path / 'step_9'), state)
 
@@ -153,7 +150,7 @@ def _with(name, array):
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, capsys, state, arch, message):
     source = _write(tmp_path / 'a', state, RUN | {'arch': ARCH | arch})
     for destination in ('ours', 'out/step_12', 'x.safetensors'):
-        assert convert.main([str(source), str(tmp_path / destination)]) == 1
+        assert commands.exit_code(convert.main, source, tmp_path / destination) == 1
         error = capsys.readouterr().err
         with pytest.raises(AssertionError, match=message):
             raise AssertionError(error)
@@ -165,19 +162,19 @@ def test_damaged_sources_write_nothing(tmp_path, capsys):
     source = _write(tmp_path / 'a')
     whole = (source / 'step_12').read_bytes()
     (source / 'step_12').write_bytes(whole[: len(whole) // 2])
-    assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
+    assert commands.exit_code(convert.main, source, tmp_path / 'ours') == 1
     assert 'cut short' in capsys.readouterr().err
     with zipfile.ZipFile(source / 'step_12', 'w') as archive:
         archive.writestr('a/data.pkl', b'\x80\x02cposix\nsystem\nX\x05\0\0\0touch\x85R.')
-    assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
+    assert commands.exit_code(convert.main, source, tmp_path / 'ours') == 1
     assert 'refused, its pickle asks for posix.system' in capsys.readouterr().err
     (source / 'step_12').write_bytes(whole)
     (source / 'all_config.yaml').write_text('arch: [')
-    assert convert.main([str(source), str(tmp_path / 'ours')]) == 1
+    assert commands.exit_code(convert.main, source, tmp_path / 'ours') == 1
     assert 'neither YAML nor JSON' in capsys.readouterr().err
-    assert convert.main([str(tmp_path / 'nothing'), str(tmp_path / 'ours')]) == 1
+    assert commands.exit_code(convert.main, tmp_path / 'nothing', tmp_path / 'ours') == 1
     assert 'no such file' in capsys.readouterr().err
-    assert convert.main([str(tmp_path), str(tmp_path / 'ours')]) == 1
+    assert commands.exit_code(convert.main, tmp_path, tmp_path / 'ours') == 1
     assert 'holds no checkpoint' in capsys.readouterr().err
     assert os.listdir(tmp_path) == ['a']
 
@@ -186,34 +183,35 @@ def test_existing_files_are_kept_unless_told(tmp_path, capsys):
     source = _write(tmp_path / 'a')
     for kind in ('torch', 'huggingface', 'safetensors'):
         arguments = [str(source), str(tmp_path / kind), '--format', kind]
-        assert convert.main(arguments) == 0
-        assert convert.main(arguments) == 1
+        assert commands.exit_code(convert.main, *arguments) == 0
+        assert commands.exit_code(convert.main, *arguments) == 1
         assert 'exists already' in capsys.readouterr().err
-        assert convert.main([*arguments, '--overwrite']) == 0
-    weights = formats.load(source)
-    orbax_io.write_weights(tmp_path / 'ours', weights)
-    with pytest.raises(CheckpointFormatError, match='exists already'):
-        orbax_io.write_weights(tmp_path / 'ours', weights)
+        assert commands.exit_code(convert.main, *arguments, '--overwrite') == 0
+    saved = formats.load(source)
+    orbax_io.write_model(tmp_path / 'ours', saved)
+    with pytest.raises(CheckpointError, match='exists already'):
+        orbax_io.write_model(tmp_path / 'ours', saved)
 
 
 def test_rotary_models_need_the_number_of_cells(tmp_path):
     source = _write(tmp_path / 'a', run=RUN | {'data_path': 'data/mine'})
-    with pytest.raises(CheckpointFormatError, match='--seq_len'):
+    with pytest.raises(CheckpointError, match='--seq_len'):
         formats.load(source)
     assert formats.load(source, seq_len=9).config.model.seq_len == 9
     (source / 'all_config.yaml').unlink()
-    with pytest.raises(CheckpointFormatError, match=r'do not show num_heads.*no configuration'):
+    with pytest.raises(CheckpointError, match=r'do not show num_heads.*no configuration'):
         formats.load(source)
 
 
 def test_large_tables_are_written_in_pieces(tmp_path, monkeypatch):
-    weights = formats.load(_write(tmp_path / 'a'))
+    saved = formats.load(_write(tmp_path / 'a'))
     table = np.arange(700 * 16, dtype=np.float32).reshape(700, 16)
     monkeypatch.setattr(orbax_io, '_LARGE_BYTES', 2**10)
     monkeypatch.setattr(orbax_io, '_PIECE_BYTES', 2**12)
-    large = dataclasses.replace(weights, puzzle_table=table)
-    path = orbax_io.write_weights(tmp_path / 'ours', large)
-    np.testing.assert_array_equal(orbax_io.read_weights(path).puzzle_table, table)
+    weights = saved.weights.replace(puzzle_table=table)
+    large = dataclasses.replace(saved, weights=weights)
+    path = orbax_io.write_model(tmp_path / 'ours', large)
+    np.testing.assert_array_equal(orbax_io.read_model(path).weights.puzzle_table, table)
     assert os.listdir(tmp_path / 'ours' / 'checkpoints') == ['12']
 
     def fail(*_):
@@ -221,41 +219,44 @@ def test_large_tables_are_written_in_pieces(tmp_path, monkeypatch):
 
     monkeypatch.setattr(orbax_io, '_replace_array', fail)
     with pytest.raises(OSError, match='no space'):
-        orbax_io.write_weights(tmp_path / 'other', large)
+        orbax_io.write_model(tmp_path / 'other', large)
     assert os.listdir(tmp_path / 'other' / 'checkpoints') == []
     with pytest.raises(CheckpointError):
-        orbax_io.read_weights(tmp_path / 'other')
+        orbax_io.read_model(tmp_path / 'other')
 
 
 def test_parameters_without_a_name_are_not_lost(tmp_path):
-    weights = formats.load(_write(tmp_path / 'a'))
-    params = dict(weights.params) | {'novelty': {'kernel': np.ones(2, np.float32)}}
-    with pytest.raises(CheckpointFormatError, match='novelty/kernel'):
-        formats.save(dataclasses.replace(weights, params=params), tmp_path / 'b', 'torch')
+    saved = formats.load(_write(tmp_path / 'a'))
+    params = dict(saved.weights.params) | {'novelty': {'kernel': np.ones(2, np.float32)}}
+    changed = dataclasses.replace(saved, weights=saved.weights.replace(params=params))
+    with pytest.raises(CheckpointError, match='novelty/kernel'):
+        formats.save(changed, tmp_path / 'b', 'torch')
     for change, message in (
         ({'gradient_window': 'full'}, r"gradient_window: 'full' and 'one_step'"),
         ({'initial_state': 'learned'}, 'initial_state'),
         ({'q_head': False}, 'path finders'),
     ):
-        model = dataclasses.replace(weights.config.model, **change)
-        act = dataclasses.replace(weights.config.act, halting='fixed')
-        loss = dataclasses.replace(weights.config.loss, q_weight=0.0)
-        config = dataclasses.replace(weights.config, model=model, act=act, loss=loss)
-        changed = dataclasses.replace(weights, config=config)
+        model = dataclasses.replace(saved.config.model, **change)
+        act = dataclasses.replace(saved.config.act, halting='fixed')
+        loss = dataclasses.replace(saved.config.loss, q_weight=0.0)
+        config = dataclasses.replace(saved.config, model=model, act=act, loss=loss)
+        changed = dataclasses.replace(saved, config=config)
         if 'initial_state' in change:
-            changed = dataclasses.replace(changed, params=weights.params | weights.constants)
-        with pytest.raises(CheckpointFormatError, match=message):
+            weights = saved.weights.replace(params=saved.weights.params | saved.weights.constants)
+            changed = dataclasses.replace(changed, weights=weights)
+        with pytest.raises(CheckpointError, match=message):
             formats.save(changed, tmp_path / 'b', 'torch')
     assert os.listdir(tmp_path) == ['a']
 
 
 def test_verification_finds_a_difference(tmp_path):
-    weights = formats.load(_write(tmp_path / 'a'))
-    path = formats.save(weights, tmp_path / 'x.safetensors', 'safetensors')
-    assert 'equal bit for bit' in verify.verify(weights, path)
-    weights.params['q_head']['bias'] = weights.params['q_head']['bias'] + np.float32(1e-6)
-    with pytest.raises(CheckpointFormatError, match=r'q_head\.bias differs'):
-        verify.verify(weights, path)
+    saved = formats.load(_write(tmp_path / 'a'))
+    path = formats.save(saved, tmp_path / 'x.safetensors', 'safetensors')
+    assert 'equal bit for bit' in report.verify(saved, path)
+    q_head = saved.weights.params['q_head']
+    q_head['bias'] = q_head['bias'] + np.float32(1e-6)
+    with pytest.raises(CheckpointError, match=r'q_head\.bias differs'):
+        report.verify(saved, path)
 
 
 def test_the_file_of_a_folder(tmp_path):
@@ -270,9 +271,9 @@ def test_the_file_of_a_folder(tmp_path):
 
 
 def test_averages_are_exported(tmp_path):
-    weights = formats.load(_write(tmp_path / 'a'))
-    average = jax.tree.map(lambda x: x + 1, weights.params)
-    path = formats.save(dataclasses.replace(weights, ema=average), tmp_path / 'b', 'orbax')
+    saved = formats.load(_write(tmp_path / 'a'))
+    average = jax.tree.map(lambda x: x + 1, saved.weights.params)
+    path = formats.save(dataclasses.replace(saved, ema=average), tmp_path / 'b', 'orbax')
     again = formats.load(path)
     name = '_orig_mod.model.inner.q_head.bias'
     for use_ema, shift in ((True, 1), (False, 0)):
@@ -282,24 +283,25 @@ def test_averages_are_exported(tmp_path):
 
 def test_checkpoint_tool(tmp_path, capsys):
     source = _write(tmp_path / 'a')
-    weights = formats.load(source)
-    formats.save(dataclasses.replace(weights, step=0), tmp_path / 'zero', 'torch')
+    saved = formats.load(source)
+    formats.save(dataclasses.replace(saved, step=0), tmp_path / 'zero', 'torch')
     assert formats.load(tmp_path / 'zero').step == 0
-    formats.save(weights, tmp_path / 'ours', 'orbax')
-    assert checkpoint_tool.main(['list', str(tmp_path / 'ours')]) == 0
+    formats.save(saved, tmp_path / 'ours', 'orbax')
+    assert commands.exit_code(checkpoints.main, 'list', tmp_path / 'ours') == 0
     assert '12' in capsys.readouterr().out
-    assert checkpoint_tool.main(['list', str(source)]) == 0
+    assert commands.exit_code(checkpoints.main, 'list', source) == 0
     assert 'step_12' in capsys.readouterr().out
-    assert checkpoint_tool.main(['inspect', str(tmp_path / 'ours')]) == 0
+    assert commands.exit_code(checkpoints.main, 'inspect', tmp_path / 'ours') == 0
     text = capsys.readouterr().out
     for part in ('step: 12', '"seq_len": 81', '"hidden_size": 16', 'params/lm_head/kernel'):
         assert part in text
-    assert checkpoint_tool.main(['compare', str(source), str(tmp_path / 'ours')]) == 0
-    weights.params['q_head']['bias'] = weights.params['q_head']['bias'] + np.float32(0.5)
-    formats.save(weights, tmp_path / 'other', 'orbax')
-    assert checkpoint_tool.main(['compare', str(source), str(tmp_path / 'other')]) == 1
+    assert commands.exit_code(checkpoints.main, 'compare', source, tmp_path / 'ours') == 0
+    q_head = saved.weights.params['q_head']
+    q_head['bias'] = q_head['bias'] + np.float32(0.5)
+    formats.save(saved, tmp_path / 'other', 'orbax')
+    assert commands.exit_code(checkpoints.main, 'compare', source, tmp_path / 'other') == 1
     assert 'params/q_head/bias: 100.0% of the values differ, at most 0.5' in capsys.readouterr().out
-    assert checkpoint_tool.main(['list', str(tmp_path)]) == 1
+    assert commands.exit_code(checkpoints.main, 'list', tmp_path) == 1
     assert 'holds no checkpoints' in capsys.readouterr().err
 
 
@@ -312,31 +314,48 @@ def test_hub_ids_without_a_network(tmp_path, monkeypatch, capsys):
 
     fake = types.SimpleNamespace(snapshot_download=download)
     monkeypatch.setitem(sys.modules, 'huggingface_hub', fake)
-    assert convert.main(['sapientinc/HRM-checkpoint-ARC-2', str(tmp_path / 'ours')]) == 1
+    assert (
+        commands.exit_code(convert.main, 'sapientinc/HRM-checkpoint-ARC-2', tmp_path / 'ours') == 1
+    )
     error = capsys.readouterr().err
     assert error.count('\n') == 1
     assert 'hf download sapientinc/HRM-checkpoint-ARC-2 --local-dir DIR' in error
     source = _write(tmp_path / 'a')
     fake.snapshot_download = lambda name, revision, allow_patterns: str(source)
     assert hub.local_path('sapientinc/HRM-checkpoint-ARC-2') == str(source)
-    assert convert.main(['sapientinc/HRM-checkpoint-ARC-2', str(tmp_path / 'ours')]) == 0
+    assert (
+        commands.exit_code(convert.main, 'sapientinc/HRM-checkpoint-ARC-2', tmp_path / 'ours') == 0
+    )
 
 
 def _fixture(name):
-    folder = SHARED / ('core' if name.startswith('forward') else 'variants')
+    folder = FIXTURES / ('core' if name.startswith('forward') else 'variants')
     config = json.loads((folder / f'{name}.json').read_text())['config']
     return folder, config, np.load(folder / f'{name}.npz')
 
 
-def _differences(weights, arrays, batch, step_name, first, q_names):
+def _write_original(path, name):
+    """Writes a checkpoint of the original: its file (kept of one), or one with its tensors."""
+    folder = FIXTURES / 'core'
+    if (folder / f'{name}.pt').exists():
+        path.write_bytes((folder / f'{name}.pt').read_bytes())
+        return
+    bfloat16 = name == 'forward_bf16'  # the weights of another, initial states as bfloat16
+    arrays = np.load(folder / f'{"forward_rope" if bfloat16 else name}.weights.npz')
+    state = {key: arrays[key] for key in arrays.files}
+    if bfloat16:
+        state |= {k: state[k].astype(ml_dtypes.bfloat16) for k in state if k.endswith('_init')}
+    torch_writer.write_torch(path, state)
+
+
+def _differences(saved, arrays, batch, step_name, first, q_names):
     """Largest differences of logits and Q over the recorded ACT steps."""
-    config = weights.config
-    rows = hrm.gather_puzzle_rows(weights.puzzle_table, arrays[f'{batch}/puzzle_identifiers'])
+    model, weights = saved.config.model, saved.weights
+    rows = hrm.puzzle_rows(weights, arrays[f'{batch}/puzzle_identifiers'])
     inputs = arrays[f'{batch}/inputs']
-    latent = eval_step.fresh_latent(config, weights.params, weights.constants, len(inputs))
+    latent = hrm.fresh_latent(model, weights, len(inputs))
     worst, number = 0.0, first
-    variables = {'params': weights.params, 'constants': weights.constants}
-    step = jax.jit(lambda z: hrm.HRM(config.model).apply(variables, z, inputs, rows))
+    step = jax.jit(lambda z: hrm.act_step(model, weights, z, inputs, rows))
     while f'{step_name}{number}/logits' in arrays:
         latent, outputs = step(latent)
         expected = [arrays[f'{step_name}{number}/{name}'] for name in ('logits', *q_names)]
@@ -347,35 +366,32 @@ def _differences(weights, arrays, batch, step_name, first, q_names):
     return worst
 
 
-@needs_fixtures
 @pytest.mark.parametrize('name', CORE)
 def test_original_checkpoints_give_the_recorded_outputs(tmp_path, name):
-    folder, config, arrays = _fixture(f'forward_{name}')
+    _, config, arrays = _fixture(f'forward_{name}')
     (tmp_path / 'all_config.yaml').write_text(json.dumps(config))
     source = tmp_path / 'step_1'
-    source.write_bytes((folder / f'forward_{name}.pt').read_bytes())
+    _write_original(source, f'forward_{name}')
     formats.save(formats.load(tmp_path), tmp_path / 'ours', 'orbax')
-    weights = formats.load(tmp_path / 'ours')
+    saved = formats.load(tmp_path / 'ours')
     names = ('q_halt_logits', 'q_continue_logits')
-    assert _differences(weights, arrays, 'batch', 'step', 1, names) < 1e-4
-    formats.save(weights, tmp_path / 'back', 'torch')
+    assert _differences(saved, arrays, 'batch', 'step', 1, names) < 1e-4
+    formats.save(saved, tmp_path / 'back', 'torch')
     back = torch_reader.read_torch(tmp_path / 'back' / 'step_1')
     _assert_same_states(back, torch_reader.read_torch(source))
     assert 'torch' not in sys.modules
 
 
-@needs_fixtures
 def test_the_bfloat16_checkpoint_step_by_step(tmp_path):
-    folder, config, arrays = _fixture('forward_bf16')
+    _, config, arrays = _fixture('forward_bf16')
     (tmp_path / 'all_config.yaml').write_text(json.dumps(config))
-    (tmp_path / 'step_1').write_bytes((folder / 'forward_bf16.pt').read_bytes())
-    weights = formats.load(tmp_path)
-    model = weights.config.model
+    _write_original(tmp_path / 'step_1', 'forward_bf16')
+    saved = formats.load(tmp_path)
+    model, weights = saved.config.model, saved.weights
     assert model.forward_dtype == 'bfloat16'
-    rows = hrm.gather_puzzle_rows(weights.puzzle_table, arrays['batch/puzzle_identifiers'])
-    variables = {'params': weights.params, 'constants': weights.constants}
-    latent = eval_step.fresh_latent(weights.config, weights.params, weights.constants, 4)
-    step = jax.jit(lambda z: hrm.HRM(model).apply(variables, z, arrays['batch/inputs'], rows))
+    rows = hrm.puzzle_rows(weights, arrays['batch/puzzle_identifiers'])
+    latent = hrm.fresh_latent(model, weights, 4)
+    step = jax.jit(lambda z: hrm.act_step(model, weights, z, arrays['batch/inputs'], rows))
     for number in range(1, 5):
         _, outputs = step(latent)
         expected = arrays[f'step{number}/logits']
@@ -393,7 +409,6 @@ def test_the_bfloat16_checkpoint_step_by_step(tmp_path):
         )
 
 
-@needs_fixtures
 @pytest.mark.parametrize('name', VARIANTS)
 def test_relatives_convert(tmp_path, name):
     _, config, arrays = _fixture(name)
@@ -402,34 +417,33 @@ def test_relatives_convert(tmp_path, name):
     state = {prefix + key: array for key, array in params.items()}
     _write(tmp_path / 'a', state, config)
     formats.save(formats.load(tmp_path / 'a'), tmp_path / 'ours', 'orbax')
-    weights = formats.load(tmp_path / 'ours')
-    formats.save(weights, tmp_path / 'b', 'torch')
+    saved = formats.load(tmp_path / 'ours')
+    formats.save(saved, tmp_path / 'b', 'torch')
     _assert_same_states(torch_reader.read_torch(tmp_path / 'b' / 'step_12'), state)
-    formats.save(weights, tmp_path / 'hf', 'huggingface')
+    formats.save(saved, tmp_path / 'hf', 'huggingface')
     for folder in ('b', 'hf'):  # the configuration went through all_config.yaml, config.json
         again = formats.load(tmp_path / folder)
-        assert again.config.model == weights.config.model
-        assert again.config.act == weights.config.act
+        assert again.config.model == saved.config.model
+        assert again.config.act == saved.config.act
     window = 'last_cycle' if name.startswith('trm') else 'full'
     window = {'trm_repo_hrm_mlp_t': 'one_step', 'trm_baseline': 'full'}.get(name, window)
-    assert weights.config.model.gradient_window == window
+    assert saved.config.model.gradient_window == window
     if name in RUN_TOO:
         worst = _differences(again, arrays, 'in/eval', 'eval/step', 0, ('q_halt', 'q_continue'))
         assert worst < 3e-4
 
 
-@needs_fixtures
 def test_names_and_shapes_of_the_full_size_model():
-    shapes = json.loads((SHARED / 'core' / 'full_size_shapes.json').read_text())['sudoku']
+    shapes = json.loads((FIXTURES / 'core' / 'full_size_shapes.json').read_text())['sudoku']
     model = ModelConfig(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
     expected = [(name, tuple(shape)) for name, shape, _, _ in shapes['state_dict']]
     prefix = '_orig_mod.model.inner.'
-    assert [(prefix + entry.name, entry.shape) for entry in official.entries(model)] == expected
+    assert [(prefix + entry.name, entry.shape) for entry in tensor_names.entries(model)] == expected
 
 
 def test_a_safetensors_file_carries_its_configuration(tmp_path):
-    weights = formats.load(_write(tmp_path / 'a'))
-    path = formats.save(weights, tmp_path / 'x.safetensors', 'safetensors')
+    saved = formats.load(_write(tmp_path / 'a'))
+    path = formats.save(saved, tmp_path / 'x.safetensors', 'safetensors')
     _, metadata = safetensors_io.read_safetensors(path)
     assert json.loads(metadata['hrm_jax'])['model']['hidden_size'] == 16
-    assert formats.load(path).config == weights.config
+    assert formats.load(path).config == saved.config

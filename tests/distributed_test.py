@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, distributed
-from hrm_jax.distributed import ClusterError
+from hrm_jax.checkpoint import layout
+from hrm_jax.errors import ClusterError
+from hrm_jax.run import distributed
 from tests import commands, tiny_run
 
 
@@ -106,12 +107,12 @@ def test_two_processes_stop_together_and_go_on_as_one(tmp_path):
         return f'--config={file}', f'--workdir={workdir}', f'--config.train.max_steps={steps}'
 
     pair = Pair(tmp_path, *flags(run, 80))
-    while len(checkpoint.steps(run)) < 1 and pair.parts[0].process.is_alive():
+    while len(layout.steps(run)) < 1 and pair.parts[0].process.is_alive():
         time.sleep(0.01)
     os.kill(pair.parts[1].process.pid, signal.SIGTERM)
     codes, texts = pair.wait()
     assert codes == [143, 143], texts
-    stopped = checkpoint.steps(run)[-1]
+    stopped = layout.steps(run)[-1]
     assert f'SIGTERM: stopped after step {stopped} of 80' in texts[0]
     assert 'stopped' not in texts[1]  # one process speaks for all
 
@@ -125,7 +126,7 @@ def test_two_processes_stop_together_and_go_on_as_one(tmp_path):
     assert [int(step) for step in ours[:, 0]] == list(range(1, steps + 1))
     # A run that is stopped is not evaluated there, and the last step is.
     np.testing.assert_allclose(ours[:, 1:3], wanted[:, 1:3], rtol=1e-5)
-    ends = [folder / checkpoint.FOLDER / str(steps) for folder in (run, alone)]
+    ends = [folder / layout.FOLDER / str(steps) for folder in (run, alone)]
     one, other = (json.loads((end / 'data' / 'metadata').read_text()) for end in ends)
     assert one == other
 

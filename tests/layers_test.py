@@ -1,63 +1,35 @@
 """The house stays easy to see: imports go down the layers, and the core stays light.
 
-The table below is the only place where the layers are written as code. A module may import
-every module of a lower layer and those that stand before it in its own layer, so no two
-modules ever import each other. The rules are plain functions over a folder, so that the
-tests can also show on a made-up tree that each of them finds what it must.
+tests/layers.py is the only place where the layers are written as code. The rules here are plain
+functions over a folder, so that the tests can also show on a made-up tree that each of them finds
+what it must.
 """
 
 import ast
 import fnmatch
+import graphlib
 import pathlib
+from xml.etree import ElementTree
 
 import pytest
 
+from tests import draw_layers
+from tests.layers import (
+    BUILDS_DATA,
+    CORE,
+    FOR_BUILDERS,
+    FREE,
+    HEAVY,
+    HEAVY_ALLOWED,
+    JAX,
+    LAYERS,
+    NAME_THE_MODULE,
+    PLACES,
+    WITHOUT_JAX,
+)
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ('hrm_jax', 'data_builders', 'configs', 'experiments', 'tests')
-
-# Lowest first. Names are relative to hrm_jax; '/*' holds all files of a folder, which may
-# import each other.
-LAYERS = (
-    ('types', 'config_checks', 'config_model', 'config_mesh', 'config', 'data/augment',
-     'data/puzzles', 'data/npy_folder', 'data/records'),
-    ('partitioning', 'kernels/*', 'model/layers', 'model/attention', 'act', 'losses',
-     'bare_metrics', 'metrics', 'optim'),
-    ('model/embeddings', 'model/blocks', 'model/sru', 'model/flops', 'data/sampling',
-     'data/grain_source', 'data/pipeline', 'data/segments', 'workdir', 'compatibility',
-     'distributed', 'puzzle_table', 'checkpoint', 'saver', 'writers', 'early_stopping', 'plan'),
-    ('model/recursion', 'model/hrm'),
-    ('train_state', 'train_step', 'train_steps', 'eval_step', 'adaptive', 'begin', 'summary',
-     'step_log'),
-    ('scoring/*', 'evaluate'),
-    ('interop/*', 'puzzle_text', 'inference', 'arc_solve', 'visualize/*', 'solving', 'train'),
-    ('compile_cache', 'command_line', 'build_data', 'main', 'score', 'solve', 'convert',
-     'checkpoint_tool'),
-)  # fmt: skip
-# The one module that may leave the package, for data that a run builds itself.
-BUILDS_DATA = ('build_data', 'data_builders')
-FREE = ('lisp/*',)  # imports nothing of the project but itself, and anyone may import it
-
-# Packages that the core runs without, or that cost seconds to import.
-HEAVY = {
-    'array_record', 'clu', 'grain', 'huggingface_hub', 'matplotlib', 'ml_collections',
-    'tensorboardX', 'tensorflow', 'tensorflow_datasets', 'torch', 'wandb',
-}  # fmt: skip
-# Modules whose only purpose is such a package.
-HEAVY_ALLOWED = {
-    'data_builders/*': {'tensorflow_datasets'},
-    'hrm_jax/data/grain_source': {'grain'},
-    'hrm_jax/metrics': {'clu'},
-}
-# What must run on a machine without any of them, whatever it imports in turn.
-CORE = tuple(
-    f'hrm_jax/{name}'
-    for name in ('train_state', 'train_step', 'eval_step', 'checkpoint', 'inference', 'data/*',
-                 'interop/*')
-)  # fmt: skip
-# Builders and the loader's inner part work on machines without an accelerator or its wheels.
-DISK = ('data/augment', 'data/puzzles', 'data/npy_folder', 'data/records')
-WITHOUT_JAX = (*(f'hrm_jax/{name}' for name in DISK), 'data_builders/*')
-JAX = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'chex'}
 
 
 def modules_of(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -76,8 +48,12 @@ def imports_of(path: pathlib.Path, name: str, modules, *, top_level: bool) -> se
     """
     package = name if path.name == '__init__.py' else name.rpartition('/')[0]
 
+    def is_later(node):
+        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        return is_function or (isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.dump(node.test))
+
     def walk(node):
-        if top_level and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        if top_level and is_later(node):
             return
         yield node
         for child in ast.iter_child_nodes(node):
@@ -139,7 +115,7 @@ def layer_faults(root: pathlib.Path) -> list[str]:
             if target in ('experiments', 'tests') and package != target and package != 'tests':
                 faults.append(f'{name} imports {other}, which nobody may')
             elif package == 'data_builders' and target == 'hrm_jax':
-                if not _match(target_inner, (*DISK, *FREE)):
+                if not _match(target_inner, FOR_BUILDERS):
                     faults.append(f'{name} imports {other}; builders know the disk format only')
             elif package == 'configs' and other != 'hrm_jax/config' and target != 'configs':
                 faults.append(f'{name} imports {other}; configs know hrm_jax.config only')
@@ -166,6 +142,20 @@ def _fault_within(inner, name, other, target, target_inner, folders) -> list[str
         return []  # reported as homeless
     if theirs > mine:  # equal places are files of one folder
         return [f'{name} (layer {mine[0]}) imports {other} (layer {theirs[0]}); imports go down']
+    return []
+
+
+def cycle_faults(root: pathlib.Path) -> list[str]:
+    """Returns one line with a cycle of files that import each other, if there is one."""
+    modules = modules_of(root)
+    graph = {
+        name: imports_of(path, name, modules, top_level=False) & (modules.keys() - {name})
+        for name, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return [f'these import each other: {" <- ".join(error.args[1])}']
     return []
 
 
@@ -210,6 +200,37 @@ def heavy_faults(root: pathlib.Path) -> list[str]:
     return faults
 
 
+def place_faults(root: pathlib.Path) -> list[str]:
+    """Returns one line for every import of a package outside of its places."""
+    modules = modules_of(root)
+    faults = []
+    for name, path in modules.items():
+        room, _, inner = name.partition('/')
+        if room == 'hrm_jax':
+            found = imports_of(path, name, modules, top_level=False) & PLACES.keys()
+            faults += [
+                f'{name} imports {package}; its place is {", ".join(PLACES[package]) or "nowhere"}'
+                for package in sorted(found)
+                if inner not in PLACES[package]
+            ]
+    return faults
+
+
+def module_faults(root: pathlib.Path) -> list[str]:
+    """Returns one line for every file that could apply the Flax module past model/hrm.py."""
+    faults = []
+    for name, path in modules_of(root).items():
+        room, _, inner = name.partition('/')
+        if room != 'hrm_jax' or _match(inner, ('model/*', *NAME_THE_MODULE)):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            imported = isinstance(node, ast.ImportFrom) and 'HRM' in {a.name for a in node.names}
+            if imported or (isinstance(node, ast.Attribute) and node.attr == 'HRM'):
+                faults.append(f'{name} names HRM; call the functions of model/hrm.py')
+                break
+    return faults
+
+
 def jax_faults(root: pathlib.Path) -> list[str]:
     """Returns one line for every module that must run without jax and brings it in."""
     faults = []
@@ -220,9 +241,28 @@ def jax_faults(root: pathlib.Path) -> list[str]:
     return faults
 
 
-@pytest.mark.parametrize('rule', [layer_faults, heavy_faults, jax_faults])
+RULES = [layer_faults, cycle_faults, heavy_faults, place_faults, module_faults, jax_faults]
+
+
+@pytest.mark.parametrize('rule', RULES)
 def test_the_repository_keeps_the_rule(rule):
     assert not rule(ROOT)
+
+
+def test_the_tables_name_what_exists():
+    modules = modules_of(ROOT)
+    inside = [*(name for row in LAYERS for name in row), *FREE, *FOR_BUILDERS, *NAME_THE_MODULE,
+              BUILDS_DATA[0], *(name for names in PLACES.values() for name in names)]  # fmt: skip
+    named = [*(f'hrm_jax/{name}' for name in inside), *HEAVY_ALLOWED, *CORE, *WITHOUT_JAX]
+    assert [n for n in named if not any(_match(module, (n,)) for module in modules)] == []
+
+
+def test_the_picture_shows_the_table():
+    picture = ROOT / 'docs' / 'layers.svg'
+    drawn = draw_layers.svg()
+    assert picture.read_text() == drawn, f'the layers have changed: {draw_layers.COMMAND}'
+    shown = [node.text for node in ElementTree.fromstring(drawn).iter() if node.text]
+    assert [name for row in (*LAYERS, FREE) for name in row if name not in shown] == []
 
 
 def test_the_repository_is_seen():
@@ -231,37 +271,55 @@ def test_the_repository_is_seen():
     )
 
 
-@pytest.mark.parametrize(
-    ('rule', 'file', 'text', 'fault'),
-    [
-        (layer_faults, 'hrm_jax/losses.py', 'from hrm_jax import train', 'imports hrm_jax/train'),
-        (layer_faults, 'hrm_jax/act.py', 'from hrm_jax.losses import x', 'imports hrm_jax/losses'),
-        (layer_faults, 'hrm_jax/data/sampling.py', 'from .. import evaluate', 'imports go down'),
-        (layer_faults, 'hrm_jax/train_step.py', 'def f():\n  import hrm_jax.main', 'hrm_jax/main'),
-        (layer_faults, 'hrm_jax/novelty.py', '', 'stands in no layer'),
-        (layer_faults, 'hrm_jax/train.py', 'import experiments.parity', 'which nobody may'),
-        (layer_faults, 'hrm_jax/train.py', 'import data_builders.sudoku', 'no other room'),
-        (layer_faults, 'hrm_jax/main.py', 'import data_builders.custom', 'no other room'),
-        (layer_faults, 'hrm_jax/lisp/reader.py', 'import hrm_jax.types', 'stands alone'),
-        (layer_faults, 'hrm_jax/data/__init__.py', 'import hrm_jax.types', 'outside its folder'),
-        (layer_faults, 'data_builders/maze.py', 'import hrm_jax.train', 'disk format only'),
-        (layer_faults, 'configs/maze.py', 'import hrm_jax.types', 'configs know'),
-        (heavy_faults, 'hrm_jax/writers.py', 'import clu.metrics', 'clu at its top'),
-        (heavy_faults, 'hrm_jax/train.py', 'try:\n  import wandb\nexcept E: pass', 'wandb at its'),
-        (heavy_faults, 'hrm_jax/train_step.py', 'import hrm_jax.metrics', 'gets clu through'),
-        (jax_faults, 'hrm_jax/data/records.py', 'import jax.numpy', 'gets jax through'),
-        (jax_faults, 'data_builders/maze.py', 'import hrm_jax.model.layers', 'gets flax through'),
-    ],
-)  # fmt: skip
+FAULTS = [
+    (layer_faults, 'hrm_jax/losses.py', 'from hrm_jax import train', 'imports hrm_jax/train'),
+    (layer_faults, 'hrm_jax/act.py', 'from hrm_jax.losses import x', 'imports hrm_jax/losses'),
+    (layer_faults, 'hrm_jax/data/sampling.py', 'from .. import evaluate', 'imports go down'),
+    (layer_faults, 'hrm_jax/train_step.py', 'def f():\n  import hrm_jax.main', 'hrm_jax/main'),
+    (layer_faults, 'hrm_jax/model/deep/x.py', 'import hrm_jax.run.plan', 'imports go down'),
+    (layer_faults, 'hrm_jax/config/__init__.py', 'import hrm_jax.errors', 'outside its folder'),
+    (layer_faults, 'hrm_jax/novelty.py', '', 'stands in no layer'),
+    (layer_faults, 'hrm_jax/novelty/x.py', '', 'stands in no layer'),
+    (layer_faults, 'hrm_jax/train.py', 'import experiments.parity', 'which nobody may'),
+    (layer_faults, 'hrm_jax/train.py', 'import data_builders.sudoku', 'no other room'),
+    (layer_faults, 'hrm_jax/main.py', 'import data_builders.custom', 'no other room'),
+    (layer_faults, 'hrm_jax/lisp/reader.py', 'import hrm_jax.types', 'stands alone'),
+    (layer_faults, 'hrm_jax/data/__init__.py', 'import hrm_jax.types', 'outside its folder'),
+    (layer_faults, 'data_builders/maze.py', 'import hrm_jax.train', 'disk format only'),
+    (layer_faults, 'data_builders/maze.py', 'import hrm_jax.data.sampling', 'disk format only'),
+    (layer_faults, 'configs/maze.py', 'import hrm_jax.types', 'configs know'),
+    (cycle_faults, 'hrm_jax/run/start.py', 'def f():\n  import hrm_jax.run.plan', 'run/plan'),
+    (cycle_faults, 'hrm_jax/run/start.py', 'from hrm_jax.run import plan', 'run/start'),
+    (heavy_faults, 'hrm_jax/run/writers.py', 'import clu.metrics', 'clu at its top'),
+    (heavy_faults, 'hrm_jax/train.py', 'try:\n  import wandb\nexcept E: pass', 'wandb at its'),
+    (heavy_faults, 'hrm_jax/train_step.py', 'import hrm_jax.metrics', 'gets clu through'),
+    (place_faults, 'hrm_jax/train.py', 'def f():\n  from clu import metrics', 'run/summary'),
+    (place_faults, 'hrm_jax/metrics.py', 'import tensorflow', 'its place is nowhere'),
+    (module_faults, 'hrm_jax/eval_step.py', 'hrm.HRM(config).apply', 'names HRM'),
+    (module_faults, 'hrm_jax/cli/x.py', 'from hrm_jax.model.hrm import HRM', 'names HRM'),
+    (jax_faults, 'hrm_jax/data/records.py', 'import jax.numpy', 'gets jax through'),
+    (jax_faults, 'data_builders/maze.py', 'import hrm_jax.model.layers', 'gets flax through'),
+    (jax_faults, 'hrm_jax/cli/solve.py', 'from hrm_jax.model import layers', 'gets flax through'),
+    (jax_faults, 'configs/maze.py', 'import hrm_jax.model.layers', 'gets flax through'),
+]
+
+
+@pytest.mark.parametrize(('rule', 'file', 'text', 'fault'), FAULTS)
 def test_each_rule_finds_a_fault(tmp_path, rule, file, text, fault):
-    for name in ('train', 'losses', 'evaluate', 'main', 'types', 'data/records'):
+    contents = {
+        **dict.fromkeys(('train', 'losses', 'evaluate', 'main', 'types', 'data/records'), ''),
+        'data/__init__': 'def f():\n  import matplotlib',
+        'model/layers': 'import flax\nHRM = 1',
+        'metrics': 'import clu',
+        'run/plan': 'import hrm_jax.run.start',
+        'run/start': 'if TYPE_CHECKING:\n  import hrm_jax.model.layers',
+        'cli/common': 'if TYPE_CHECKING:\n  import hrm_jax.model.layers',
+        'cli/solve': 'def f():\n  import hrm_jax.model.layers',
+    }
+    for name, content in contents.items():
         path = tmp_path / 'hrm_jax' / f'{name}.py'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (tmp_path / 'hrm_jax/data/__init__.py').write_text('def f():\n  import torch')
-    (tmp_path / 'hrm_jax/model').mkdir()
-    (tmp_path / 'hrm_jax/model/layers.py').write_text('import flax')
-    (tmp_path / 'hrm_jax/metrics.py').write_text('import clu')
+        path.write_text(content)
     assert not rule(tmp_path)
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,3 +327,7 @@ def test_each_rule_finds_a_fault(tmp_path, rule, file, text, fault):
     faults = rule(tmp_path)
     assert len(faults) == 1
     assert fault in faults[0]
+
+
+def test_every_rule_is_seen_to_find_a_fault():
+    assert {rule for rule, *_ in FAULTS} == set(RULES)

@@ -18,10 +18,9 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import config_model, evaluate, partitioning, summary, train_state, train_step
+from hrm_jax import evaluate, partitioning, train_state, train_step
 from hrm_jax.config import (
     ActConfig,
-    ConfigError,
     ExperimentConfig,
     LossConfig,
     MeshConfig,
@@ -29,7 +28,10 @@ from hrm_jax.config import (
     OptimizerConfig,
     TrainConfig,
 )
+from hrm_jax.config import model as model_config
 from hrm_jax.data import records
+from hrm_jax.errors import ConfigError
+from hrm_jax.run import summary
 from hrm_jax.types import Batch
 from tests import tiny_run
 
@@ -88,9 +90,9 @@ def run(kind: str, devices: int, shape: MeshConfig, micro_batches: int = 1):
         losses.append([float(sums.lm_loss), float(sums.q_halt_loss), float(sums.q_continue_loss)])
     cut = {
         jax.tree_util.keystr(path): [leaf.shape, leaf.addressable_shards[0].data.shape]
-        for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.puzzle_table))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.weights)
     }
-    trained = (state.params, state.ema, state.puzzle_table)
+    trained = (state.weights.params, state.ema, state.weights.puzzle_table)
     return np.array(losses), jax.device_get(trained), cut
 
 
@@ -154,7 +156,7 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     assert share('hrm: data 2 x model 4, 1', kernel) == 1 / 4
     assert share('hrm: data 2 x fsdp 2 x model 2, 1', kernel) == 1 / 4
     assert share('hrm: data 2 x fsdp 2 x model 2, 1', output) == 1 / 4
-    assert share('hrm: data 2 x model 4, 1', '[1]') == 1 / 8  # the puzzle table
+    assert share('hrm: data 2 x model 4, 1', '.puzzle_table') == 1 / 8
 
 
 def evaluation(folder: Path, devices: int) -> dict[str, float]:
@@ -170,8 +172,8 @@ def evaluation(folder: Path, devices: int) -> dict[str, float]:
     config = dataclasses.replace(config, model=model)
     mesh = partitioning.make_mesh(jax.devices()[:devices])
     state = train_state.create(config, mesh)
-    weights = state.params, state.constants, state.puzzle_table
-    return evaluate.evaluate(config, evaluate.make_step(config, mesh), weights, dataset, mesh)
+    step = evaluate.make_step(config, mesh)
+    return evaluate.evaluate(config, step, state.weights, dataset, mesh)
 
 
 def evaluations() -> list[dict[str, float]]:
@@ -188,10 +190,11 @@ def table_memory(rows: int = 2**16) -> dict[str, int]:
     state = train_state.abstract(config, mesh)
     step = train_step.make_train_step(config, STEPS, mesh)
     memory = step.lower(state, summary.abstract_batch(config, mesh)).compile().memory_analysis()
-    shard = state.puzzle_table.sharding.shard_shape(state.puzzle_table.shape)
+    table = state.weights.puzzle_table
+    shard = table.sharding.shard_shape(table.shape)
     return {
         'shard': int(np.prod(shard)) * 4,
-        'whole': state.puzzle_table.size * 4,
+        'whole': table.size * 4,
         'arguments': memory.argument_size_in_bytes,
         'temporary': memory.temp_size_in_bytes,
     }
@@ -236,18 +239,18 @@ def test_what_does_not_divide_is_refused():
 
 
 def test_a_large_puzzle_table_is_padded_the_same_for_every_mesh(monkeypatch):
-    monkeypatch.setattr(config_model, 'LARGE_TABLE', PUZZLES)
+    monkeypatch.setattr(model_config, 'LARGE_TABLE', PUZZLES)
     state = train_state.abstract(experiment('hrm'), partitioning.make_mesh(jax.devices()[:1]))
-    assert state.puzzle_table.shape == (config_model.TABLE_MULTIPLE, 32)
+    assert state.weights.puzzle_table.shape == (model_config.TABLE_MULTIPLE, 32)
 
 
 if __name__ == '__main__':
-    config_model.LARGE_TABLE, config_model.TABLE_MULTIPLE = PUZZLES, 16
+    model_config.LARGE_TABLE, model_config.TABLE_MULTIPLE = PUZZLES, 16
     if sys.argv[1:] == ['short']:
         table = compare(['hrm'], list(MESHES)[1:])
         table |= compare(['trm', 'sru', 'path'], list(MESHES)[3:])
         table |= compare(['hrm'], list(MESHES)[3:], [2])
-        config_model.LARGE_TABLE = 2**16
+        model_config.LARGE_TABLE = 2**16
         print(json.dumps(table | {'memory': table_memory(), 'evaluations': evaluations()}))
     else:
         for name, seen in compare(KINDS, MESHES).items():

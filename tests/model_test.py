@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hrm_jax import partitioning, train_state, train_step
-from hrm_jax.config import ActConfig, ConfigError, ExperimentConfig, ModelConfig, TrainConfig
+from hrm_jax.config import ActConfig, ExperimentConfig, ModelConfig, TrainConfig
+from hrm_jax.errors import ConfigError
 from hrm_jax.model import flops, hrm
 from hrm_jax.types import LatentState
 

@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate, partitioning, score, train_state
-from hrm_jax.config import ConfigError, EvalConfig
+from hrm_jax import evaluate, partitioning, train_state
+from hrm_jax.cli import score
+from hrm_jax.config import EvalConfig
 from hrm_jax.data import augment, records
 from hrm_jax.data import puzzles as puzzles_lib
+from hrm_jax.errors import ConfigError
 from hrm_jax.scoring import collect, predictions
-from tests import tiny_run
+from tests import commands, tiny_run
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +27,7 @@ def setup(tmp_path_factory):
     config = dataclasses.replace(config, model=config.model.for_dataset(**sizes))
     mesh = partitioning.make_mesh(jax.devices()[:1])
     state = train_state.create(config, mesh)
-    return config, dataset, mesh, (state.params, state.constants, state.puzzle_table)
+    return config, dataset, mesh, state.weights
 
 
 def run(setup, folder, **options):
@@ -85,10 +87,12 @@ def test_only_the_first_examples(setup, tmp_path):
 def test_a_folder_that_can_not_be_made_stops_nobody(setup, tmp_path):
     config, dataset, *_ = setup
     (tmp_path / 'file').write_text('')
-    said = []
+    logged = []
     folder = tmp_path / 'file' / 'predictions'
-    assert evaluate._collector(config, dataset, folder, tmp_path, said.append) is None
-    assert 'predictions are not kept' in said[0]
+    assert (
+        collect.Collector.for_evaluation(config, dataset, folder, tmp_path, logged.append) is None
+    )
+    assert 'predictions are not kept' in logged[0]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,7 @@ def test_arc_is_scored_from_what_was_kept(tmp_path, capsys):
     assert values['eval/all/arc/trm_pass@1'] == 0.75
     submission = json.loads((tmp_path / 'p' / 'submission.json').read_text())
     assert len(submission['b']) == 2
-    assert score.main(['arc', str(tmp_path / 'p')]) == 1  # no data set was recorded
+    assert commands.exit_code(score.main, 'arc', tmp_path / 'p') == 1  # no data set was recorded
     assert '--identifiers' in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""A user's own file: one command builds the data set, trains, goes on, and evaluates."""
+"""A user's own file: one command builds the data set, trains, resumes, and evaluates."""
 
 import json
 import random
@@ -8,10 +8,11 @@ import pytest
 pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
-from hrm_jax import build_data, checkpoint
-from hrm_jax.config import ConfigError, ExperimentConfig
+from hrm_jax.checkpoint import layout
+from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import records
-from hrm_jax.data.puzzles import DatasetError
+from hrm_jax.errors import ConfigError, DatasetError
+from hrm_jax.run import build_data
 from tests import commands, tiny_run
 from tests.builder_sources import write_csv
 
@@ -29,12 +30,12 @@ def grids(path, count=40, seed=0):
 
 def built(workdir, **data):
     config = ExperimentConfig.from_dict({'data': {k: str(v) for k, v in data.items()}})
-    said = []
-    path = build_data.with_built_data(config, workdir, said.append).data.path
-    return path, json.loads((workdir / 'dataset' / records.MANIFEST).read_text()), said
+    logged = []
+    path = build_data.with_built_data(config, workdir, logged.append).data.path
+    return path, json.loads((workdir / 'dataset' / records.MANIFEST).read_text()), logged
 
 
-def test_one_command_trains_goes_on_and_evaluates(tmp_path):
+def test_one_command_trains_resumes_and_evaluates(tmp_path):
     csv = grids(tmp_path / 'mine.csv')
     config = tiny_run.write_config_file(
         tmp_path / 'config.py', '', train={'max_steps': 3, 'epochs': 32, 'eval_interval': 32}
@@ -57,7 +58,7 @@ def test_one_command_trains_goes_on_and_evaluates(tmp_path):
     again = runs('--config.train.max_steps=5')
     assert 'custom:' not in again
     assert 'resumed from step 3' in again
-    assert checkpoint.steps(run)[-1] == 5
+    assert layout.steps(run)[-1] == 5
     assert 'eval/all/exact_accuracy' in runs('--mode=eval')
 
     grids(csv, seed=1)
@@ -74,29 +75,29 @@ def test_one_command_trains_goes_on_and_evaluates(tmp_path):
 def test_the_set_is_kept_while_file_and_flags_are_the_same(tmp_path):
     run = tmp_path / 'run'
     csv = grids(tmp_path / 'mine.csv')
-    path, manifest, said = built(run, source=csv)
+    path, manifest, logged = built(run, source=csv)
     assert path == str(run / 'dataset')
-    assert (manifest['counts']['test']['examples'], said) == (4, [])
+    assert (manifest['counts']['test']['examples'], logged) == (4, [])
     assert built(run, source=csv)[1:] == (manifest, [])
     moved = csv.rename(tmp_path / 'moved.csv')
     assert built(run, source=moved)[1:] == (manifest, [])
 
-    _, manifest, said = built(run, source=moved, source_flags='--test-fraction 0.5 --seed 1')
+    _, manifest, logged = built(run, source=moved, source_flags='--test-fraction 0.5 --seed 1')
     assert manifest['counts']['test']['examples'] == 20
-    assert '--test-fraction was 0.1, is 0.5' in said[0]
+    assert '--test-fraction was 0.1, is 0.5' in logged[0]
     grids(moved, seed=1)
     (run / 'checkpoints' / '3').mkdir(parents=True)
-    with pytest.raises(DatasetError, match='begun with other data') as error:
+    with pytest.raises(DatasetError, match='started with other data') as error:
         built(run, source=moved, source_flags='--test-fraction 0.5')
     assert '--seed was 1, is 0; the content of' in str(error.value)
     moved.unlink()
-    assert 'is not there any more' in built(run, source=moved)[2][0]
+    assert 'does not exist any more' in built(run, source=moved)[2][0]
 
 
 def test_wrong_requests(tmp_path):
     with pytest.raises(DatasetError, match='does not exist'):
         built(tmp_path, source=tmp_path / 'none.csv')
-    with pytest.raises(DatasetError, match='must leave --output-dir=x to the run'):
+    with pytest.raises(DatasetError, match='must not have --output-dir=x'):
         built(tmp_path, source=grids(tmp_path / 'a.csv'), source_flags='--output-dir=x')
     with pytest.raises(ConfigError, match=r'Set data\.source, or leave the flags out'):
         built(tmp_path, source_flags='--words')

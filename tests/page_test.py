@@ -6,14 +6,14 @@ import re
 import numpy as np
 import pytest
 
+from hrm_jax.cli import view as command
 from hrm_jax.data import augment
 from hrm_jax.data import puzzles as puzzles_lib
-from hrm_jax.puzzle_text import Alphabet
 from hrm_jax.scoring import predictions
-from hrm_jax.visualize import __main__ as command
+from hrm_jax.tasks import Sudoku
 from hrm_jax.visualize import page, trace
 from tests import browser as browser_lib
-from tests import tiny_run
+from tests import commands, tiny_run
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror="document.title=1">'
 rng = np.random.default_rng(0)
@@ -21,8 +21,6 @@ rng = np.random.default_rng(0)
 
 @pytest.fixture(scope='module')
 def browser():
-    if not browser_lib.is_there():
-        pytest.skip('chromium and chromedriver are not installed')
     with browser_lib.started() as one:
         yield one
 
@@ -78,6 +76,7 @@ def test_large_sets_are_cut_at_groups(tmp_path):
     assert 'This page holds the first 1 of 2 groups.' in path.read_text('utf-8')
 
 
+@pytest.mark.chromium
 def test_hostile_names_stay_text(browser, tmp_path):
     browser.open(page.write_dataset(tmp_path / 'a.html', sudoku_set()))
     names = browser.run(
@@ -89,6 +88,7 @@ def test_hostile_names_stay_text(browser, tmp_path):
     assert browser.run("return document.querySelectorAll('script').length") == 9
 
 
+@pytest.mark.chromium
 def test_augmentations_in_the_page_are_the_loaders(browser, tmp_path):
     for dataset in (sudoku_set(), arc_set(3, 20)):
         browser.open(page.write_dataset(tmp_path / 'a.html', dataset))
@@ -108,6 +108,7 @@ def test_augmentations_in_the_page_are_the_loaders(browser, tmp_path):
             np.testing.assert_array_equal(cells, tokens[: grid['h'], : grid['w']])
 
 
+@pytest.mark.chromium
 def test_groups_pages_and_search(browser, tmp_path):
     browser.open(page.write_dataset(tmp_path / 'a.html', arc_set(120, 25)))
     assert browser.run("return document.querySelectorAll('#groups li').length") == 50
@@ -123,13 +124,14 @@ def test_groups_pages_and_search(browser, tmp_path):
     assert browser.run("return document.querySelectorAll('#cards .card').length") == 5
 
 
+@pytest.mark.chromium
 def test_a_trace_plays(browser, tmp_path):
     labels = np.array([[2, 3, 4, 5] * 4, [5, 4, 3, 2] * 4])
     steps = np.stack([np.where(np.arange(16) < 5 * (3 - k), 2, labels) for k in range(4)])
     q = np.linspace(-3, 3, 8, dtype=np.float32).reshape(4, 2)
     confidence = np.full((4, 2, 16), 0.5, np.float32)
     seen = trace.Trace(np.ones_like(labels), labels, steps, q, q, confidence)
-    browser.open(page.write_trace(tmp_path / 'a.html', seen, Alphabet('sudoku', 16, 6)))
+    browser.open(page.write_trace(tmp_path / 'a.html', seen, Sudoku(16, 6)))
     assert browser.run("return document.getElementById('says').textContent").startswith(
         'step 1 of 4'
     )
@@ -147,6 +149,7 @@ def test_a_trace_plays(browser, tmp_path):
     )
 
 
+@pytest.mark.chromium
 def test_predictions_mark_wrong_cells_and_texts(browser, tmp_path):
     labels = np.array([[1, 2, -100, -100]])
     rows = {
@@ -163,6 +166,7 @@ def test_predictions_mark_wrong_cells_and_texts(browser, tmp_path):
     assert '1 wrong' in browser.run("return document.querySelector('.card h2').textContent")
 
 
+@pytest.mark.chromium
 def test_the_page_opens_picked_files(browser, tmp_path):
     browser.open(page.write_dataset(tmp_path / 'a.html', sudoku_set()))
     rows = {'preds': np.array([[2, 3] * 8]), 'labels': np.array([[2, 3] * 7 + [2, 4]]),
@@ -176,7 +180,7 @@ def test_the_page_opens_picked_files(browser, tmp_path):
     assert head == 'example 0 · 1 wrong · thinks it is right: 50.0 %'
     (tmp_path / 'bad.npz').write_bytes(b'nothing at all, but long enough')
     browser.pick('#pick-file', tmp_path / 'bad.npz')
-    assert 'can not be shown' in browser.wait("return document.getElementById('error').textContent")
+    assert 'cannot be shown' in browser.wait("return document.getElementById('error').textContent")
     folder = tiny_run.write_dataset(tmp_path / 'folder')
     browser.pick('#pick-folder', folder)
     browser.wait("return state.source.title === 'picked folder, test'")
@@ -185,11 +189,11 @@ def test_the_page_opens_picked_files(browser, tmp_path):
 
 def test_command_shows_data_sets_and_predictions(tmp_path, capsys):
     data = tiny_run.write_dataset(tmp_path / 'data')
-    assert command.main([str(data), '-o', str(tmp_path / 'a.html')]) == 0
+    assert commands.exit_code(command.main, data, '-o', tmp_path / 'a.html') == 0
     assert 'data-shape="[10, 16]"' in (tmp_path / 'a.html').read_text('utf-8')
     with predictions.Writer(tmp_path / 'p', 'all', {'data': str(data), 'split': 'test'}) as writer:
         writer.add(predictions=np.ones((3, 16), np.uint8), example=np.array([2, 0, 1]))
-    assert command.main([str(tmp_path / 'p'), '-o', str(tmp_path / 'b.html')]) == 0
+    assert commands.exit_code(command.main, tmp_path / 'p', '-o', tmp_path / 'b.html') == 0
     assert 'array-labels' in (tmp_path / 'b.html').read_text('utf-8')
-    assert command.main([str(tmp_path / 'none')]) == 1
-    assert 'Error' in capsys.readouterr().err
+    assert commands.exit_code(command.main, tmp_path / 'none') == 1
+    assert 'error: ' in capsys.readouterr().err

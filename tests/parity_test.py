@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import parity
-from experiments.parity_checks import registry
+from experiments.parity import __main__ as parity
+from experiments.parity import registry
 
 CORE = Path(__file__).parent / 'fixtures' / 'core'
 

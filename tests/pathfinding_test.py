@@ -9,10 +9,14 @@ from PIL import Image
 import pytest
 
 from data_builders import pathfinding
-from experiments import depth_sweep, find_path, pathfinding_ablation, pathfinding_report
-from experiments.pathfinding_report import Result, Row
+from experiments import depth_sweep
+from experiments.pathfinding import report as pathfinding_report
+from experiments.pathfinding import show as find_path
+from experiments.pathfinding import study as pathfinding_ablation
+from experiments.pathfinding.report import Result, Row
 from hrm_jax import train
-from hrm_jax.config import ConfigError, ExperimentConfig, ModelConfig
+from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.errors import ConfigError
 from hrm_jax.visualize import paths
 
 SIZE = 3
@@ -29,7 +33,7 @@ def workdir(tmp_path_factory):
     config.model.H_layers = config.model.L_layers = 1
     config.train.global_batch_size, config.train.max_steps = 8, 2
     config.train.eval_interval, config.logging.tensorboard = 0, False
-    outcome = train.train(ExperimentConfig.from_dict(config), root / 'run', say=lambda _: None)
+    outcome = train.train(ExperimentConfig.from_dict(config), root / 'run', log=lambda _: None)
     assert {'eval/all/acc4x', 'eval/all/exact_accuracy'} <= set(outcome.metrics)
     return root / 'run'
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from hrm_jax.config import ConfigError
 import hrm_jax.data
 from hrm_jax.data import augment, pipeline, records, sampling
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet
+from hrm_jax.errors import ConfigError
 
 
 def _sudoku(groups=6, augmentations=3, seed=0, **changes):

@@ -1,7 +1,6 @@
 """Prediction files and the scores of texts."""
 
 import json
-import pathlib
 import random
 
 import hypothesis
@@ -9,12 +8,13 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from hrm_jax import score
+from hrm_jax.cli import score
 from hrm_jax.data import puzzles as puzzles_lib
+from hrm_jax.errors import PredictionError
 from hrm_jax.interop import torch_writer
 from hrm_jax.scoring import examples, predictions, text
+from tests import commands
 
-FIXTURE = pathlib.Path(__file__).parent.parent / '../shared/fixtures/data/lisp_metrics'
 VOCAB = {'(': 1, ')': 2, '+': 3, '0': 4, 'x': 5, 'y': 6}
 PARENTHESISED = [1, 3, 5, 4, 2]  # ( + x 0 )
 
@@ -48,14 +48,14 @@ def test_shards_hold_all_rows_in_order(tmp_path, rows):
 
 def test_incomplete_folders_are_refused(tmp_path):
     write(tmp_path, 5, process=0, count=2)
-    with pytest.raises(predictions.PredictionError, match='all-p001'):
+    with pytest.raises(PredictionError, match='all-p001'):
         predictions.find([tmp_path])
     write(tmp_path, 5, process=1, count=2)
     assert len(predictions.find([tmp_path])) == 4
     (tmp_path / 'all-p000-00001.npz').unlink()
-    with pytest.raises(predictions.PredictionError, match='all-p000-00001'):
+    with pytest.raises(PredictionError, match='all-p000-00001'):
         predictions.find([tmp_path])
-    with pytest.raises(predictions.PredictionError, match='missing'):
+    with pytest.raises(PredictionError, match='missing'):
         predictions.find([tmp_path / 'nowhere'])
 
 
@@ -64,18 +64,18 @@ def test_a_failed_run_leaves_no_complete_folder(tmp_path):
     with pytest.raises(RuntimeError), predictions.Writer(tmp_path, 'all', {}, 0, 1, 2) as writer:  # noqa: PT012
         writer.add(q_halt=np.zeros(3, np.float32))
         raise RuntimeError
-    with pytest.raises(predictions.PredictionError, match='did not finish'):
+    with pytest.raises(PredictionError, match='did not finish'):
         predictions.find([tmp_path])
 
 
 def test_missing_fields_and_wrong_rows_are_named(tmp_path):
     write(tmp_path, 2)
     [file] = predictions.find([tmp_path])
-    with pytest.raises(predictions.PredictionError, match=r'lacks labels.*eval\.save_outputs'):
+    with pytest.raises(PredictionError, match=r'lacks labels.*eval\.save_outputs'):
         next(file.chunks('labels'))
     with (
         predictions.Writer(tmp_path, 'x', {}) as writer,
-        pytest.raises(predictions.PredictionError, match='must be arrays of one length'),
+        pytest.raises(PredictionError, match='must be arrays of one length'),
     ):
         writer.add(q_halt=np.zeros(2), steps=np.zeros(3))
 
@@ -83,13 +83,13 @@ def test_missing_fields_and_wrong_rows_are_named(tmp_path):
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / 'a.npz'
     np.savez(path, preds=np.zeros((3, 2)), strange=np.array([{}], object))
-    with pytest.raises(predictions.PredictionError, match='plain rows'):
+    with pytest.raises(PredictionError, match='plain rows'):
         predictions.find([path])
     path.write_bytes(b'nothing')
-    with pytest.raises(predictions.PredictionError, match=r'must be an \.npz or torch file'):
+    with pytest.raises(PredictionError, match=r'must be an \.npz or torch file'):
         predictions.find([path])
     np.savez(path, preds=np.zeros((3, 2)), q_halt_logits=np.zeros(4))
-    with pytest.raises(predictions.PredictionError, match='one length'):
+    with pytest.raises(PredictionError, match='one length'):
         predictions.find([path])
 
 
@@ -106,7 +106,7 @@ def test_questions_come_back_from_the_data_set(tmp_path):
     np.testing.assert_array_equal(chunk['labels'], expected)
     write(tmp_path, 3, example=np.array([3, 0, 4]))
     [file] = predictions.find([tmp_path])
-    with pytest.raises(predictions.PredictionError, match='another data set'):
+    with pytest.raises(PredictionError, match='another data set'):
         next(examples.chunks(file, 'labels', dataset=dataset))
 
 
@@ -131,18 +131,18 @@ def test_text_command_reads_torch_files_and_masks_padding(tmp_path, capsys):
     original_files(tmp_path, rows, answers, step=20)
     original_files(tmp_path, rows, [[[6] * 5] * 2, [[6] * 5]], step=10)
     command = ['text', str(tmp_path), '--vocab', str(tmp_path / 'vocab.json')]
-    assert score.main(command) == 0
+    assert commands.exit_code(score.main, *command) == 0
     got = json.loads(capsys.readouterr().out)
     assert got['examples'] == 3
     assert got['token_accuracy'] == got['exact_match_ratio'] == pytest.approx(1 / 3)
     assert got['semantic_equivalence_ratio'] == pytest.approx(2 / 3)
-    assert score.main([*command, '--step', '10']) == 0
+    assert commands.exit_code(score.main, *command, '--step', '10') == 0
     assert json.loads(capsys.readouterr().out)['exact_match_ratio'] == 0
-    assert score.main([*command, '--original-quirks']) == 0
+    assert commands.exit_code(score.main, *command, '--original-quirks') == 0
     assert json.loads(capsys.readouterr().out)['examples'] == 6  # all steps mixed, as there
-    assert score.main([*command, '--max-files', '1']) == 0
+    assert commands.exit_code(score.main, *command, '--max-files', '1') == 0
     assert json.loads(capsys.readouterr().out)['examples'] == 2
-    assert score.main(['text', str(tmp_path)]) == 1
+    assert commands.exit_code(score.main, 'text', tmp_path) == 1
     assert '--vocab' in capsys.readouterr().err
 
 
@@ -183,16 +183,5 @@ def test_deep_expressions_need_no_host_stack():
 
 def test_no_scored_example_is_an_error():
     rows = {'labels': np.full((2, 3), -100), 'predictions': np.zeros((2, 3), int)}
-    with pytest.raises(ValueError, match='there must be an example'):
+    with pytest.raises(PredictionError, match='there must be an example'):
         text.analyze([rows], {})
-
-
-def test_fixture_passes():
-    if not FIXTURE.exists():
-        pytest.skip('the fixtures of the original program are not beside this clone')
-    from experiments.parity_checks import lisp_metrics, registry
-
-    report = registry.Report('lisp_metrics')
-    lisp_metrics.lisp_metrics(registry.Fixture('lisp_metrics', FIXTURE.parent, ()), report)
-    assert len(report.rows) == 25
-    assert [row for row in report.rows if not row.passed] == []

@@ -5,7 +5,7 @@ import pytest
 
 from configs import quickstart as quickstart_config
 from experiments import quickstart
-from hrm_jax.data.puzzles import DatasetError
+from hrm_jax.errors import DatasetError
 
 
 def test_a_shared_solution_is_refused():

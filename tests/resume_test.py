@@ -10,8 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, evaluate, partitioning, plan, train, train_state
-from hrm_jax.compatibility import CheckpointError
+from hrm_jax import evaluate, partitioning, train, train_state
+from hrm_jax.checkpoint import layout, store
+from hrm_jax.errors import CheckpointError
+from hrm_jax.run import plan
 from tests import commands, tiny_run
 
 
@@ -28,14 +30,12 @@ def data(tmp_path_factory):
 
 def last_state(workdir, config):
     """Returns the arrays of the last checkpoint, its data position and its description."""
-    path = checkpoint.resolve('latest', workdir)
+    path = layout.resolve('latest', workdir)
     sized = plan.make_plan(config).config
-    state, position = checkpoint.restore(
-        path, train_state.abstract(sized, partitioning.make_mesh())
-    )
+    state, position = store.restore(path, train_state.abstract(sized, partitioning.make_mesh()))
     state = state.replace(rng=jax.random.key_data(state.rng))
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {str(k): np.asarray(v) for k, v in leaves}, position, checkpoint.read_meta(path)
+    return {str(k): np.asarray(v) for k, v in leaves}, position, layout.read_meta(path)
 
 
 def assert_same_end(one, other, config):
@@ -80,14 +80,14 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_whole_one(tmp_path, da
     ends = []
     for moment, number in moments:
         command = commands.Command(tmp_path / 'out.txt', flags, f'--workdir={killed}')
-        _wait_for(command, killed / checkpoint.FOLDER, moment)
+        _wait_for(command, killed / layout.FOLDER, moment)
         os.kill(command.process.pid, number)
         code, text = command.wait()
         expected = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]
         assert code == expected, text
         if number != signal.SIGKILL:
-            assert 'The same command goes on from there.' in text
-        ends.append(max(checkpoint.steps(killed), default=0))
+            assert 'The same command resumes from there.' in text
+        ends.append(max(layout.steps(killed), default=0))
     assert ends == sorted(ends)
     assert ends[-1] < 80, 'the run was over before the last signal: make it longer'
     code, text = commands.run(tmp_path / 'out.txt', flags, f'--workdir={killed}')
@@ -121,9 +121,9 @@ def test_a_run_may_be_made_longer_and_then_equals_the_long_one(tmp_path, data):
     long = tiny_run.config(data, train={'max_steps': 20})
     train.train(long, tmp_path / 'long')
     train.train(tiny_run.config(data, train={'max_steps': 10}), tmp_path / 'short')
-    said = []
-    train.train(long, tmp_path / 'short', say=said.append)
-    assert any('resumed from step 10' in text for text in said)
+    logged = []
+    train.train(long, tmp_path / 'short', log=logged.append)
+    assert any('resumed from step 10' in text for text in logged)
     assert_same_end(tmp_path / 'long', tmp_path / 'short', long)
 
 
@@ -136,12 +136,12 @@ def test_rewinding_sets_later_checkpoints_aside_and_gives_the_same_end(tmp_path,
     train.train(config, tmp_path / 'run')
     before = last_state(tmp_path / 'run', config)
     log = (tmp_path / 'run' / 'metrics.jsonl').read_bytes()
-    said = []
-    train.train(config, tmp_path / 'run', '12', say=said.append)
-    assert any('set_aside' in text for text in said)
+    logged = []
+    train.train(config, tmp_path / 'run', '12', log=logged.append)
+    assert any('set_aside' in text for text in logged)
     aside = {path.name for path in (tmp_path / 'run' / 'set_aside').iterdir()}
     assert aside == {'15.0', '18.0', '20.0'}
-    old = evaluate.evaluate_checkpoint(config, tmp_path / 'run', 'set_aside/20.0', said.append)
+    old = evaluate.evaluate_checkpoint(config, tmp_path / 'run', 'set_aside/20.0', logged.append)
     assert json.loads(log.splitlines()[19])['eval/all/lm_loss'] == old['eval/all/lm_loss']
     with pytest.raises(CheckpointError, match=r'15\.0 was set aside .* another --workdir'):
         train.train(config, tmp_path / 'run', str(tmp_path / 'run' / 'set_aside' / '15.0'))
@@ -152,21 +152,21 @@ def test_rewinding_sets_later_checkpoints_aside_and_gives_the_same_end(tmp_path,
 
 def test_goes_on_with_another_batch_size_when_told_to(tmp_path, data):
     first = tiny_run.config(data, train={'max_steps': 10})
-    train.train(first, tmp_path / 'run', say=lambda _: None)
+    train.train(first, tmp_path / 'run', log=lambda _: None)
     smaller = {'global_batch_size': 4, 'max_steps': 13}
     with pytest.raises(CheckpointError, match=r'train.global_batch_size: 8 .*, 4 now'):
         train.train(tiny_run.config(data, train=smaller), tmp_path / 'run')
-    said = []
+    logged = []
     for steps in (12, 13):  # the second time nothing changes any more
         changes = {**smaller, 'max_steps': steps, 'change_batch_size': steps == 12}
         outcome = train.train(
-            tiny_run.config(data, train=changes), tmp_path / 'run', say=said.append
+            tiny_run.config(data, train=changes), tmp_path / 'run', log=logged.append
         )
         assert outcome.step == steps
-    meta = checkpoint.read_meta(checkpoint.resolve('latest', tmp_path / 'run'))
+    meta = layout.read_meta(layout.resolve('latest', tmp_path / 'run'))
     assert meta['total_steps'] == 10 + (80 - 10) * 2
     position = json.loads(
-        (tmp_path / 'run' / checkpoint.FOLDER / '13' / 'data' / 'metadata').read_text()
+        (tmp_path / 'run' / layout.FOLDER / '13' / 'data' / 'metadata').read_text()
     )
     assert position['examples'] == 10 * 8 + 3 * 4
     lines = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
@@ -178,11 +178,11 @@ def test_checkpoints_may_lie_elsewhere(tmp_path, data):
     settings = {'checkpoint': {'directory': str(place)}}
     for steps in (3, 6):
         config = tiny_run.config(data, train={'max_steps': steps}, **settings)
-        train.train(config, tmp_path / 'run', say=lambda _: None)
-    assert not (tmp_path / 'run' / checkpoint.FOLDER).exists()
-    assert checkpoint.steps(tmp_path / 'run') == [3, 6]
-    assert checkpoint.resolve('latest', tmp_path / 'run') == place / checkpoint.FOLDER / '6'
-    assert checkpoint.resolve(str(place), tmp_path) == place / checkpoint.FOLDER / '6'
+        train.train(config, tmp_path / 'run', log=lambda _: None)
+    assert not (tmp_path / 'run' / layout.FOLDER).exists()
+    assert layout.steps(tmp_path / 'run') == [3, 6]
+    assert layout.resolve('latest', tmp_path / 'run') == place / layout.FOLDER / '6'
+    assert layout.resolve(str(place), tmp_path) == place / layout.FOLDER / '6'
     moved = tiny_run.config(data, train={'max_steps': 6})
     with pytest.raises(CheckpointError, match='Keep it as it was'):
         train.train(moved, tmp_path / 'run')

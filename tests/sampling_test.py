@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from hrm_jax.config import ConfigError
 from hrm_jax.data import sampling
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleSet
+from hrm_jax.errors import ConfigError
 
 
 def _grouped(seed: int = 0, groups: int = 7, max_puzzles: int = 4, max_examples: int = 5):

@@ -11,76 +11,16 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import arc_solve, inference, partitioning, puzzle_text, solve, solving, train_state
+from hrm_jax import partitioning, tasks, train_state
+from hrm_jax.cli import solve
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import augment
+from hrm_jax.errors import PuzzleError
+from hrm_jax.inference import arc
+from hrm_jax.inference.solver import Solver
+from hrm_jax.run import backend
 from hrm_jax.scoring import arc_names
-
-SUDOKU = puzzle_text.Alphabet('sudoku', 16, 6)
-MAZE = puzzle_text.Alphabet('maze', 16, 6)
-BOARD = puzzle_text.Alphabet('pathfinding', 9, 5)
-LISP = puzzle_text.Alphabet('lisp', 5, 4, vocabulary={'<pad>': 0, '(': 1, 'x': 2, ')': 3})
-
-
-@pytest.mark.parametrize(
-    ('alphabet', 'text', 'tokens'),
-    [
-        (SUDOKU, '1.0_ ....\n....  ...4', [2] + [1] * 14 + [5]),
-        (MAZE, '#S #\n#  #\n#. #\n##G#', [1, 3, 2, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 1, 4, 1]),
-        (BOARD, 'S..#..#.E', [2, 0, 0, 1, 0, 0, 1, 0, 3]),
-        (LISP, '( x )', [1, 2, 3, 0, 0]),
-    ],
-)
-def test_texts_become_tokens_and_back(alphabet, text, tokens):
-    assert alphabet.parse(text).tolist() == tokens
-    assert alphabet.parse(alphabet.text(tokens)).tolist() == tokens
-
-
-@pytest.mark.parametrize(
-    ('alphabet', 'text', 'message'),
-    [
-        (SUDOKU, '1...', 'must have 16 cells.*got 4. The first one missing is row 2, column 1'),
-        (SUDOKU, '.' * 17, 'got 17. Nothing may follow row 4, column 4'),
-        (SUDOKU, '.....5..........', r"row 2, column 2 must be a digit 1\.\.4.*got '5'"),
-        (SUDOKU, '.....x..........', "row 2, column 2 .*got 'x'"),
-        (SUDOKU, '1..1............', 'row 1, column 4 must differ from row 1, column 1 in its row'),
-        (SUDOKU, '1....1..........', 'row 2, column 2 .* in its box; both are 1'),
-        (MAZE, 'S' * 16, 'there must be one S; got row 1, column 1; row 1, column 2'),
-        (MAZE, 'S' + ' ' * 15, 'there must be one G; got none'),
-        (BOARD, 'S..#..#.o', "row 3, column 3 must be one of .*got 'o'"),
-        (LISP, '( y )', "cell 2 must be a token of vocab.json; got 'y'"),
-        (LISP, '', 'must have 1 to 5 tokens; got 0'),
-    ],
-)
-def test_bad_puzzles_name_the_cell(alphabet, text, message):
-    with pytest.raises(puzzle_text.PuzzleError, match=message):
-        alphabet.parse(text)
-
-
-def test_validity_of_sudokus():
-    question = SUDOKU.parse('.143341.1.344321')
-    solved = np.array([3, 2, 5, 4, 4, 5, 2, 3, 3, 2, 4, 5, 5, 4, 3, 2])
-    right = SUDOKU.parse('2143341212344321')
-    assert SUDOKU.is_valid(question, right)
-    assert not SUDOKU.is_valid(question, solved)
-    assert not SUDOKU.is_valid(SUDOKU.parse('3...............'), right)  # changed a given
-    assert not SUDOKU.is_valid(question, np.where(np.arange(16) == 0, 1, right))
-    assert LISP.is_valid(question, right) is None
-
-
-@pytest.mark.parametrize(
-    ('answer', 'valid'),
-    [
-        ('S**##*###*E##o'[:9], False),
-        ('S**##*#*E', False),
-        ('S**##*..E', False),
-        ('S**#.*#.E', True),
-    ],
-)
-def test_validity_of_paths(answer, valid):
-    question = BOARD.parse('S..#..#.E')
-    tokens = np.array(['.#SE*'.index(c) if c in '.#SE*' else 9 for c in answer])
-    assert BOARD.is_valid(question, tokens) is valid
+from tests import commands
 
 
 def make_solver(task='sudoku', vocab=6, cells=16, identifiers=1, transform='sudoku', **model):
@@ -94,9 +34,8 @@ def make_solver(task='sudoku', vocab=6, cells=16, identifiers=1, transform='sudo
     })  # fmt: skip
     devices = jax.devices()[:1]
     state = train_state.create(config, partitioning.make_mesh(devices))
-    alphabet = puzzle_text.Alphabet(task, cells, vocab)
-    weights = (state.params, state.constants, state.puzzle_table)
-    return inference.Solver(config, weights, alphabet, transform, devices)
+    puzzles = tasks.kind_of(task)(cells, vocab)
+    return Solver(config, state.weights, puzzles, transform, devices)
 
 
 @pytest.fixture(scope='module')
@@ -135,7 +74,7 @@ def test_samples_map_their_answers_back(solver, monkeypatch):
     )  # fmt: skip
     several = puzzles(4)
     for text, solution in zip(several, solver.solve(several, samples=8), strict=True):
-        assert solver.alphabet.text(solution.answer) == text
+        assert solver.task.text(solution.answer) == text
         assert solution.agreement == 1
     with pytest.raises(ValueError, match='samples must be 1 or more'):
         solver.solve(several, samples=0)
@@ -160,30 +99,29 @@ def test_arc_task_votes_over_known_and_random_views(monkeypatch):
     monkeypatch.setattr(solver, '_answer', copy)
     grid = [[1, 2, 3], [4, 5, 6]]
     task = {'train': [], 'test': [{'input': grid, 'output': grid}, {'input': [[7]]}]}
-    answers, known = arc_solve.solve_task(solver, task, 'a', maps, samples=3)
+    answers, known = arc.solve_task(solver, task, 'a', maps, samples=3)
     assert known
     assert asked == [[1, 2, 3]] * 2
     assert answers[0].attempts == [grid]
     assert answers[0].votes == [3]
     assert [answer.right for answer in answers] == [True, None]
-    answers, known = arc_solve.solve_task(solver, task, 'unknown', maps, samples=4)
+    answers, known = arc.solve_task(solver, task, 'unknown', maps, samples=4)
     assert not known
     assert answers[0].attempts == [grid]
     task['test'][1]['input'] = [[7, 11]]
-    with pytest.raises(puzzle_text.PuzzleError, match=r'pair 2, input, row 1, column 2 .*got 11'):
-        arc_solve.solve_task(solver, task)
+    with pytest.raises(PuzzleError, match=r'pair 2, input, row 1, column 2 .*got 11'):
+        arc.solve_task(solver, task)
     assert augment.ARC_COLOURS == 10
 
 
 @pytest.fixture
 def command(solver, monkeypatch, capsys):
-    monkeypatch.setattr(inference.Solver, 'from_checkpoint', lambda *args: solver)
-    monkeypatch.setattr(solving.Solver, 'from_checkpoint', lambda *args: solver)
-    monkeypatch.setattr(solve.compile_cache, 'enable', lambda: None)
+    monkeypatch.setattr(Solver, 'from_checkpoint', lambda *args: solver)
+    monkeypatch.setattr(backend, 'enable_compilation_cache', lambda: None)
 
     def run(*arguments, typed=''):
         monkeypatch.setattr(sys, 'stdin', io.StringIO(typed))
-        status = solve.main(['--checkpoint', 'x', *arguments])
+        status = commands.exit_code(solve.main, '--checkpoint', 'x', *arguments)
         return status, *capsys.readouterr()
 
     return run
@@ -192,7 +130,7 @@ def command(solver, monkeypatch, capsys):
 def test_the_example_of_the_readme_runs(solver, monkeypatch, capsys):
     text = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
     [example] = [e for e in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'Solver' in e]
-    monkeypatch.setattr(inference.Solver, 'from_checkpoint', lambda *args: solver)
+    monkeypatch.setattr(Solver, 'from_checkpoint', lambda *args: solver)
     names = {}
     exec(example, names)
     assert len(names['solution'].text) == 16
@@ -226,13 +164,22 @@ def test_command_reports_bad_puzzles_and_goes_on(command, tmp_path):
     status, out, err = command('--file', str(empty))
     assert (status, out) == (1, '')
     assert 'the input is empty' in err
-    assert 'Error' in command('--file', str(tmp_path / 'none.txt'))[2]
+    assert 'error: ' in command('--file', str(tmp_path / 'none.txt'))[2]
+    empty.write_bytes(b'\xff\xfe')
+    for arguments, message in (
+        (('--file', empty), 'must be a text file in UTF-8'),
+        (('--puzzle', '.' * 16, '--samples', 0), 'samples must be 1 or more; got 0'),
+        (('--puzzle', '.' * 16, '--steps', -1), 'eval.halt_max_steps must not be negative'),
+    ):
+        status, out, err = command(*arguments)
+        assert (status, out) == (1, '')
+        assert message in err
 
 
 def test_command_without_a_checkpoint(tmp_path):
     done = subprocess.run(
-        [sys.executable, '-m', 'hrm_jax.solve', '--checkpoint', str(tmp_path), '--puzzle', '1'],
+        [sys.executable, '-m', 'hrm_jax', 'solve', '--checkpoint', str(tmp_path), '--puzzle', '1'],
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith('Error: ')
+    assert done.stderr.splitlines()[-1].startswith('error: ')

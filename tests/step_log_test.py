@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hrm_jax import losses, metrics, step_log
-from hrm_jax.early_stopping import EarlyStopping
-from hrm_jax.writers import Progress, Writers
+from hrm_jax import metrics, types
+from hrm_jax.run import step_log
+from hrm_jax.run.early_stopping import EarlyStopping
+from hrm_jax.run.progress import Progress
+from hrm_jax.run.writers import Writers
 from tests import tiny_run
 
 
@@ -30,7 +32,7 @@ def test_every_line_has_the_speed_of_its_steps_also_the_last_one(
     writers = Writers(tmp_path, config)
     log = step_log.StepLog(config, 80, writers, EarlyStopping(config.train.early_stopping))
     monkeypatch.setattr(log, '_measure', lambda step, sums: (sums[1], sums[2]))
-    real = jax.tree.map(jnp.ones_like, losses.zero_sums())
+    real = jax.tree.map(jnp.ones_like, types.Sums.zeros())
     names = ('lm_loss', 'q_halt_loss', 'q_continue_loss', 'lr', 'puzzle_emb_lr')
     values = dict.fromkeys(names, jnp.float32(1))
 
@@ -41,7 +43,7 @@ def test_every_line_has_the_speed_of_its_steps_also_the_last_one(
         log.start(bar)
         for step in range(1, 10):
             now[0] += 2.0  # every call takes a step's time: for the step itself, or the one before
-            log.note(step, Sums((None, metrics.train_metrics(real, 8), values)))
+            log.record(step, Sums((None, metrics.train_metrics(real, 8), values)))
         if not computes_at_once:
             now[0] += 2.0  # the last step was still running
         Sums.lm_loss = Loss(True)

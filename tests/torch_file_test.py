@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import safetensors_io, torch_reader, torch_writer
-from hrm_jax.interop.errors import CheckpointFormatError
 
 # Written by torch.save (2.13.0): a view with strides, shared storages, module versions.
 TINY = os.path.join(os.path.dirname(__file__), 'fixtures', 'torch_tiny.pt')
@@ -67,13 +67,40 @@ def test_round_trip_keeps_names_types_and_bytes(tmp_path, kind):
     assert os.listdir(tmp_path) == ['step_7']
 
 
+@pytest.mark.torch
 def test_torch_reads_what_we_wrote(tmp_path):
-    torch = pytest.importorskip('torch')
+    import torch
+
     torch_writer.write_torch(tmp_path / 'step_7', _state())
     loaded = torch.load(tmp_path / 'step_7', weights_only=True)
     assert list(loaded) == list(_state())
     np.testing.assert_array_equal(loaded['b.transposed'].numpy(), _state()['b.transposed'])
     assert loaded['a.init'].dtype == torch.bfloat16
+
+
+@pytest.mark.torch
+def test_we_read_what_torch_writes(tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    base = torch.arange(24, dtype=torch.float32)
+    state = {
+        **torch.nn.Linear(5, 3).state_dict(prefix='_orig_mod.'),
+        'view': base[4:20].reshape(4, 4).T,
+        'shared': base[:2],
+        'bfloat16': torch.randn(7).bfloat16(),
+        'empty': torch.zeros(0, 3, dtype=torch.float16),
+        'scalar': torch.tensor(7),
+        'flags': torch.tensor([True, False]),
+    }
+    torch.save(state, tmp_path / 'step_3')
+    loaded = torch_reader.read_torch(tmp_path / 'step_3')
+    assert list(loaded) == list(state)
+    for name, tensor in state.items():
+        bits = tensor.detach().contiguous()
+        assert str(tensor.dtype) == f'torch.{loaded[name].dtype.name}', name
+        assert loaded[name].shape == tuple(tensor.shape), name
+        assert loaded[name].tobytes() == bytes(bits.reshape(-1).view(torch.uint8).numpy()), name
 
 
 def test_safetensors_library_reads_ours_and_we_read_its(tmp_path):
@@ -90,7 +117,7 @@ def test_unwritable_type_leaves_the_old_file(tmp_path):
     path = tmp_path / 'step_1'
     path.write_bytes(b'old')
     for write in (torch_writer.write_torch, safetensors_io.write_safetensors):
-        with pytest.raises(CheckpointFormatError, match=r'bad\.key'):
+        with pytest.raises(CheckpointError, match=r'bad\.key'):
             write(path, {'bad.key': np.zeros(2, np.complex64)})
     assert path.read_bytes() == b'old'
     assert os.listdir(tmp_path) == ['step_1']
@@ -169,7 +196,7 @@ GOOD = _archive(_rebuild(), data=bytes(range(48)))
 def test_refuses(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'step_1').write_bytes(content)
-    with pytest.raises(CheckpointFormatError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         torch_reader.read_torch('step_1')
     assert os.listdir(tmp_path) == ['step_1']  # nothing was run
 
@@ -206,7 +233,7 @@ def test_whatever_bytes_are_wrong_the_error_is_ours(tmp_path):
         try:
             state = torch_reader.read_torch(tmp_path / 'x')
             assert all(array.nbytes < 1000 for array in state.values())
-        except CheckpointFormatError:
+        except CheckpointError:
             refused += 1
     assert refused > 200
 
@@ -234,5 +261,5 @@ def _header(offsets, shape=(2,), dtype='F32', tail=b'\0' * 8):
 )
 def test_refuses_bad_safetensors(tmp_path, content, message):
     (tmp_path / 'x').write_bytes(content)
-    with pytest.raises(CheckpointFormatError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         safetensors_io.read_safetensors(tmp_path / 'x')

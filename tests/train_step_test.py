@@ -12,14 +12,8 @@ import numpy as np
 import pytest
 
 from hrm_jax import eval_step, partitioning, train_state, train_step
-from hrm_jax.config import (
-    ActConfig,
-    ConfigError,
-    ExperimentConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-)
+from hrm_jax.config import ActConfig, ExperimentConfig, ModelConfig, OptimizerConfig, TrainConfig
+from hrm_jax.errors import ConfigError
 from hrm_jax.types import Batch
 
 CONFIG = ExperimentConfig(
@@ -59,9 +53,7 @@ def _run(config=CONFIG):
         trace.append([float(sums.lm_loss), float(sums.q_halt_loss), float(sums.q_continue_loss),
                       float(sums.count)])  # fmt: skip
     evaluate = eval_step.make_eval_step(config, mesh)
-    result = evaluate(
-        state.params, state.constants, state.puzzle_table, partitioning.put_global(batch, mesh)
-    )
+    result = evaluate(state.weights, partitioning.put_global(batch, mesh))
     return trace, state, step, result
 
 
@@ -80,13 +72,14 @@ def test_state_moves_as_it_should(run):
     start = train_state.create(CONFIG, mesh)
     assert int(state.step) == STEPS
     for name in ('H_init', 'L_init'):  # never trained
-        np.testing.assert_array_equal(state.constants[name], start.constants[name])
-    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), state.params, start.params)
+        np.testing.assert_array_equal(state.weights.constants[name], start.weights.constants[name])
+    params, first = state.weights.params, start.weights.params
+    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), params, first)
     assert all(change > 0 for change in jax.tree.leaves(moved))
-    assert float(abs(state.puzzle_table).max()) > 0
+    assert float(abs(state.weights.puzzle_table).max()) > 0
     average = state.ema['lm_head']['kernel']
-    assert float(abs(average - start.params['lm_head']['kernel']).max()) > 0
-    assert float(abs(average - state.params['lm_head']['kernel']).max()) > 0
+    assert float(abs(average - first['lm_head']['kernel']).max()) > 0
+    assert float(abs(average - params['lm_head']['kernel']).max()) > 0
     assert set(np.unique(state.carry.steps)) <= {1, 2, 3}
 
 
@@ -110,7 +103,7 @@ def test_other_configurations_train(changes):
     trace, state, _, _ = _run(dataclasses.replace(CONFIG, **changes))
     assert np.isfinite(trace).all()
     has_prefix = changes.get('model', CONFIG.model).prefix_len > 0
-    assert (state.puzzle_table is not None) == has_prefix
+    assert (state.weights.puzzle_table is not None) == has_prefix
 
 
 def test_the_sizes_of_the_data_must_be_known():
@@ -141,7 +134,7 @@ def test_eight_devices_give_the_numbers_of_one(run):
 
 
 def _total(state) -> float:
-    return float(sum(abs(leaf).sum() for leaf in jax.tree.leaves(state.params)))
+    return float(sum(abs(leaf).sum() for leaf in jax.tree.leaves(state.weights.params)))
 
 
 def _report() -> None:

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, partitioning, train, train_state, train_step, train_steps
+from hrm_jax import partitioning, train, train_state, train_step
+from hrm_jax.checkpoint import layout
 from tests import commands, tiny_run
 from tests.train_step_test import CONFIG, STEPS, batches
 
@@ -27,7 +28,7 @@ def test_steps_in_one_call_are_those_of_single_calls():
         state, sums = step(state, batch)
         found.append(sums)
 
-    many = train_steps.make_train_steps(CONFIG, STEPS, mesh)
+    many = train_step.make_train_steps(CONFIG, STEPS, mesh)
     other, first = many(train_state.create(CONFIG, mesh), tuple(given[:4]))
     other, second = many(other, (given[4],))
     other, third = many(other, (given[5],))
@@ -54,7 +55,7 @@ def test_a_run_logs_every_step_and_saves_where_it_should(tmp_path):
         train.train(config, folder)
         lines = (folder / 'metrics.jsonl').read_text().splitlines()
         records[count] = [json.loads(line) for line in lines]
-        assert checkpoint.steps(folder) == [5, 10]
+        assert layout.steps(folder) == [5, 10]
     assert [r['step'] for r in records[4]] == list(range(1, 11))
     for one, other in zip(records[1], records[4], strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-5)

@@ -14,11 +14,11 @@ import optax
 import pytest
 
 import hrm_jax
-from hrm_jax import HrmConfig, HrmForCausalLM, HrmModel, partitioning, puzzle_table
-from hrm_jax.compatibility import CheckpointError
-from hrm_jax.config import ConfigError, ExperimentConfig
-from hrm_jax.interop import boards, formats, orbax_io, safetensors_io
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax import HrmConfig, HrmForCausalLM, HrmModel, partitioning
+from hrm_jax.checkpoint import compatible
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.errors import CheckpointError, ConfigError
+from hrm_jax.interop import formats, orbax_io, safetensors_io
 
 CONFIG = {
     'model_type': 'hrm', 'vocab_size': 11, 'hidden_size': 16, 'num_hidden_layers': 1,
@@ -35,8 +35,10 @@ def model():
     # Weights as after training: not all rows halt alike, and puzzles differ.
     keys = jax.random.split(jax.random.key(2), 2)
     kernel = jax.random.normal(keys[0], (16, 2))
-    made.params = made.params | {'q_head': {'kernel': kernel, 'bias': jnp.zeros(2)}}
-    made.puzzle_table = jax.random.normal(keys[1], (3, 16))
+    made.weights = made.weights.replace(
+        params=made.weights.params | {'q_head': {'kernel': kernel, 'bias': jnp.zeros(2)}},
+        puzzle_table=jax.random.normal(keys[1], (3, 16)),
+    )
     return made
 
 
@@ -93,7 +95,7 @@ def test_inner_sizes_by_either_rule(tmp_path, inner, stated, expected):
 
 def test_the_inner_size_of_the_wrong_rule_is_refused(tmp_path):
     folder, _ = _folder(tmp_path, 256, intermediate_size=512)
-    with pytest.raises(CheckpointFormatError, match=r'inner size of 512.*has 256.*gate_up_proj'):
+    with pytest.raises(CheckpointError, match=r'inner size of 512.*has 256.*gate_up_proj'):
         HrmForCausalLM.from_pretrained(folder)
 
 
@@ -113,7 +115,7 @@ def test_config_defaults_and_round_trip(tmp_path):
     })  # fmt: skip
     text = HrmConfig.from_experiment(shared).to_json_string()
     assert HrmConfig.from_dict(json.loads(text)).to_experiment() == shared
-    with pytest.raises(CheckpointFormatError, match='model_type'):
+    with pytest.raises(CheckpointError, match='model_type'):
         HrmConfig.from_dict({'model_type': 'llama'})
 
 
@@ -158,7 +160,7 @@ def test_training_with_a_carry_learns(model):
         updates, state = optimizer.update(grads, state)
         return optax.apply_updates(params, updates), state, carry, value
 
-    params, carry = model.params, model.initial_carry({'input_ids': IDS})
+    params, carry = model.weights.params, model.initial_carry({'input_ids': IDS})
     state, values = optimizer.init(params), []
     for i in range(12):
         params, state, carry, value = step(params, state, carry, jax.random.key(i))
@@ -167,7 +169,7 @@ def test_training_with_a_carry_learns(model):
     with pytest.raises(ValueError, match='rng'):
         model(IDS, labels=labels, train=True)
     rows = jax.grad(lambda table: model(IDS, [2, 2], labels, puzzle_table=table).loss)(
-        model.puzzle_table
+        model.weights.puzzle_table
     )
     assert np.abs(rows[2]).max() > 0
     assert np.abs(rows[:2]).max() == 0
@@ -187,10 +189,12 @@ def test_generate_fills_the_board_and_stops_where_q_says(model):
     ids = jnp.asarray(np.random.default_rng(1).integers(1, 11, (32, 16)), jnp.int32)
     puzzles = jnp.arange(32) % 3
     first = model(ids, puzzles)
-    model = HrmForCausalLM.from_weights(model.weights())
+    model = HrmForCausalLM.from_saved(model.saved())
     # Half of the rows shall halt at the first step.
     bias = jnp.stack([-jnp.median(first.q_halt_logits - first.q_continue_logits), 0.0])
-    model.params = model.params | {'q_head': model.params['q_head'] | {'bias': bias}}
+    params = model.weights.params
+    params = params | {'q_head': params['q_head'] | {'bias': bias}}
+    model.weights = model.weights.replace(params=params)
     out = model.generate(ids, puzzles, max_new_tokens=5, return_dict_in_generate=True)
     assert out.sequences.shape == ids.shape
     assert set(out.steps.tolist()) <= {1, 2, 3}
@@ -215,7 +219,7 @@ def test_types_and_devices(model, tmp_path):
     half = HrmForCausalLM.from_pretrained(
         tmp_path, param_dtype='bfloat16', mesh=partitioning.make_mesh(), **config
     )
-    assert jax.tree.leaves(half.params)[0].dtype == jnp.bfloat16
+    assert jax.tree.leaves(half.weights.params)[0].dtype == jnp.bfloat16
     np.testing.assert_array_equal(
         np.float32(half(IDS, [0, 1]).logits), np.float32(full(IDS, [0, 1]).logits)
     )
@@ -230,16 +234,16 @@ def test_tables_of_another_size(model, tmp_path, choice, rows):
     other = HrmForCausalLM.from_pretrained(
         tmp_path, num_puzzle_identifiers=rows, puzzle_table=choice
     )
-    old = np.asarray(model.puzzle_table)
+    old = np.asarray(model.weights.puzzle_table)
     expected = np.zeros((rows, 16), np.float32)
     if choice == 'mean':
         expected[:] = old.mean(0)
     if choice == 'overlap':
         expected[: min(rows, 3)] = old[:rows]
-    np.testing.assert_allclose(other.puzzle_table, expected, atol=1e-6)
+    np.testing.assert_allclose(other.weights.puzzle_table, expected, atol=1e-6)
     assert other.config.num_puzzle_identifiers == rows
     with pytest.raises(ValueError, match='must be one of error'):
-        puzzle_table.resize(old, rows, 'median')
+        compatible.resize_table(old, rows, 'median')
 
 
 def test_uploads_what_save_pretrained_writes(model, monkeypatch):
@@ -263,29 +267,9 @@ def test_uploads_what_save_pretrained_writes(model, monkeypatch):
     assert calls == [None, ('me/hrm', True), ['README.md', 'config.json', 'model.safetensors']]
 
 
-def test_boards():
-    text = '53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79'
-    tokens = boards.encode_sudoku(text)
-    assert tokens[:4].tolist() == [6, 4, 1, 1]  # digit d is token d + 1; 0 (empty) is 1
-    np.testing.assert_array_equal(boards.encode_sudoku(boards.decode_sudoku(tokens)), tokens)
-    np.testing.assert_array_equal(boards.encode_sudoku(text.replace('.', '0')), tokens)
-    for wrong in ('12a4', [[1, 10]], [0.5], ''):
-        with pytest.raises(ValueError, match='Sudoku'):
-            boards.encode_sudoku(wrong)
-    maze = '#####\n#S o#\n# #o#\n# Go#\n#####'
-    assert boards.decode_maze(boards.encode_maze(maze)) == maze
-    assert boards.encode_maze(maze)[6:9].tolist() == [3, 2, 5]
-    with pytest.raises(ValueError, match='maze'):
-        boards.encode_maze('#x')
-    for shape in ((2, 3), (30, 30), (1, 30)):
-        grid = np.random.default_rng(0).integers(0, 10, shape)
-        np.testing.assert_array_equal(boards.decode_arc(boards.encode_arc(grid)), grid)
-    with pytest.raises(ValueError, match='ARC'):
-        boards.encode_arc(np.zeros((31, 2), int))
-
-
 def test_frozen_weights_train_the_table_only(tmp_path):
-    from hrm_jax import begin, plan, train_step
+    from hrm_jax import train_step
+    from hrm_jax.run import plan, start
     from tests import tiny_run
 
     data = tiny_run.write_dataset(tmp_path / 'data')
@@ -295,28 +279,29 @@ def test_frozen_weights_train_the_table_only(tmp_path):
         config, model=config.model.for_dataset(
             vocab_size=tiny_run.VOCAB, seq_len=tiny_run.CELLS, num_puzzle_identifiers=4)
     ), seed=5)  # fmt: skip
-    source.puzzle_table = source.puzzle_table + 1
-    other = orbax_io.write_weights(tmp_path / 'other', source.weights())
+    table = source.weights.puzzle_table + 1
+    source.weights = source.weights.replace(puzzle_table=table)
+    other = orbax_io.write_model(tmp_path / 'other', source.saved())
     workdir = tmp_path / 'run'
 
     made = plan.make_plan(config)
     with pytest.raises(CheckpointError, match='has 4 rows, but the data has 1'):
-        begin.begin(made, workdir, str(other), print)
+        start.begin(made, workdir, str(other), print)
     config = ExperimentConfig.from_dict(tiny_run.values(
         data, optimizer={'freeze_weights': True, 'ema_decay': 0.0},
         train={'puzzle_table': 'mean', **values['train']},
     ))  # fmt: skip
     made = plan.make_plan(config)
-    state = begin.begin(made, workdir, str(other), print).state
-    np.testing.assert_array_equal(state.puzzle_table, np.ones((1, 16)))
-    before = jax.tree.map(np.asarray, state.params)
+    state = start.begin(made, workdir, str(other), print).state
+    np.testing.assert_array_equal(state.weights.puzzle_table, np.ones((1, 16)))
+    before = jax.tree.map(np.asarray, state.weights.params)
     step = train_step.make_train_step(made.config, made.total_steps, made.mesh)
     batch = next(iter_batches(made))
     state, _ = step(state, batch)
-    jax.tree.map(np.testing.assert_array_equal, state.params, before)
-    assert (np.asarray(state.puzzle_table) != 1).all()
+    jax.tree.map(np.testing.assert_array_equal, state.weights.params, before)
+    assert (np.asarray(state.weights.puzzle_table) != 1).all()
     with pytest.raises(CheckpointError, match=r'weights only.*--checkpoint'):
-        begin.begin(made, tmp_path / 'other', '', print)
+        start.begin(made, tmp_path / 'other', '', print)
     with pytest.raises(ConfigError, match='freeze_weights'):
         ExperimentConfig.from_dict(
             {'model': {'puzzle_emb_ndim': 0}, 'optimizer': {'freeze_weights': True}}
@@ -331,10 +316,9 @@ def iter_batches(made):
         yield partitioning.put_global(batch, made.mesh)
 
 
-def test_the_examples_of_the_readme_run(tmp_path, monkeypatch, capsys):
-    text = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
-    section = text.split('### In Python, in the habits of transformers')[1].split('\n## ')[0]
-    examples = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
+    text = (pathlib.Path(__file__).parent.parent / 'docs/python_api.md').read_text()
+    examples = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     assert len(examples) >= 4
     monkeypatch.chdir(tmp_path)
     config = HrmConfig.from_dict(CONFIG | {'max_position_embeddings': 81})
@@ -343,14 +327,14 @@ def test_the_examples_of_the_readme_run(tmp_path, monkeypatch, capsys):
     for example in examples:
         exec(example, names)
     assert capsys.readouterr().out.count('[') > 9
-    assert names['model'].puzzle_table.shape == (50, 16)
+    assert names['model'].weights.puzzle_table.shape == (50, 16)
     assert np.isfinite(names['loss'])
 
 
 def test_formats_take_a_saved_model(model, tmp_path):
     model.save_pretrained(tmp_path / 'hf')
-    weights = formats.load(tmp_path / 'hf')
-    assert weights.meta['source']['naming'] == 'transformers'
-    path = formats.save(weights, tmp_path / 'torch', 'torch')
+    saved = formats.load(tmp_path / 'hf')
+    assert saved.meta['source']['naming'] == 'transformers'
+    path = formats.save(saved, tmp_path / 'torch', 'torch')
     again = HrmForCausalLM.from_pretrained(path)
     np.testing.assert_array_equal(again(IDS, [0, 2]).logits, model(IDS, [0, 2]).logits)

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from experiments import parity
+from experiments.parity import __main__ as parity
 
 HERE = pathlib.Path(__file__).resolve().parent
 COPIES = HERE / 'fixtures' / 'variants'

@@ -1,6 +1,7 @@
 """Properties of the relatives that no fixture states, and each of them on several devices."""
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,6 @@ import pytest
 from hrm_jax import eval_step, partitioning, train_state, train_step
 from hrm_jax.config import (
     ActConfig,
-    ConfigError,
     EvalConfig,
     ExperimentConfig,
     LossConfig,
@@ -24,9 +24,10 @@ from hrm_jax.config import (
     OptimizerConfig,
     TrainConfig,
 )
-from hrm_jax.data import segments
+from hrm_jax.data import pipeline
+from hrm_jax.errors import ConfigError
 from hrm_jax.model import hrm, sru
-from hrm_jax.types import Batch
+from hrm_jax.types import Batch, Weights
 
 SIZES = {
     'vocab_size': 7, 'seq_len': 9, 'num_puzzle_identifiers': 3, 'hidden_size': 32, 'num_heads': 2,
@@ -78,8 +79,8 @@ def run(kind: str, devices: int) -> list[float]:
     for batch in batches():
         state, sums = step(state, partitioning.put_global(batch, mesh))
         seen.append(float(sums.lm_loss))
-    weights = (state.params, state.constants, state.puzzle_table)
-    result = eval_step.make_eval_step(config, mesh)(*weights, partitioning.put_global(batch, mesh))
+    evaluate = eval_step.make_eval_step(config, mesh)
+    result = evaluate(state.weights, partitioning.put_global(batch, mesh))
     return [*seen, float(result.sums.lm_loss), float(result.deeper[0].lm_loss)]
 
 
@@ -102,14 +103,14 @@ def test_eight_devices_give_the_numbers_of_one():
         np.testing.assert_allclose(eight, one, rtol=2e-5, err_msg=kind)
 
 
-def variables_of(model: ModelConfig, key: int = 0):
+def weights_of(model: ModelConfig, key: int = 0) -> tuple[ExperimentConfig, Weights]:
     config = ExperimentConfig(
         model=model,
         act=ActConfig(halting='q_learning' if model.q_head else 'fixed'),
         loss=LossConfig(q_weight=0.5 if model.q_head else 0.0),
     )
-    variables = train_state.init_variables(config, jax.random.key(key))
-    return config, nn.unbox(variables)
+    variables = nn.unbox(train_state.init_variables(config, jax.random.key(key)))
+    return config, Weights(variables['params'], variables.get('constants', {}), None)
 
 
 INPUTS = jnp.asarray(next(batches(1)).inputs)
@@ -117,17 +118,16 @@ INPUTS = jnp.asarray(next(batches(1)).inputs)
 
 def test_trained_initial_states_learn_and_change_no_number():
     model = ModelConfig(**{**SIZES, 'puzzle_emb_ndim': 0, 'initial_state': 'learned'})
-    config, variables = variables_of(model)
-    assert 'constants' not in variables
+    _, weights = weights_of(model)
+    assert weights.constants == {}
 
     def loss(params, model, constants):
-        here = dataclasses.replace(config, model=model)
-        latent = eval_step.fresh_latent(here, params, constants, 8)
-        variables = {'params': params, 'constants': constants}
-        _, outputs = hrm.HRM(model).apply(variables, latent, INPUTS, None)
+        weights = Weights(params, constants, None)
+        latent = hrm.fresh_latent(model, weights, 8)
+        _, outputs = hrm.act_step(model, weights, latent, INPUTS, None)
         return jnp.square(outputs.logits).mean()
 
-    params = variables['params']
+    params = weights.params
     value, grads = jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, model, {})
     assert all(float(jnp.abs(grads[name]).max()) > 1e-7 for name in ('H_init', 'L_init'))
     states = {name: params[name] for name in ('H_init', 'L_init')}
@@ -140,15 +140,13 @@ def test_trained_initial_states_learn_and_change_no_number():
 def test_a_causal_recurrence_answers_q_before_it_has_seen_the_board(both_ways, sees):
     sizes = {**SIZES, **RECURRENT, 'block': 'sru', 'sru_bidirectional': both_ways}
     model = ModelConfig(**sizes)
-    config, variables = variables_of(model)
-    kernel = jax.random.normal(jax.random.key(5), variables['params']['q_head']['kernel'].shape)
-    params = {**variables['params'], 'q_head': {'kernel': kernel, 'bias': jnp.zeros(2)}}
-    latent = eval_step.fresh_latent(config, params, variables['constants'], 8)
-    rows = jnp.ones((8, 32))
-    apply = jax.jit(hrm.HRM(model).apply)
-    variables = {**variables, 'params': params}
-    latent, first = apply(variables, latent, INPUTS, rows)
-    _, second = apply(variables, latent, INPUTS, rows)
+    _, weights = weights_of(model)
+    kernel = jax.random.normal(jax.random.key(5), weights.params['q_head']['kernel'].shape)
+    params = {**weights.params, 'q_head': {'kernel': kernel, 'bias': jnp.zeros(2)}}
+    weights = weights.replace(params=params)
+    step = jax.jit(lambda latent: hrm.act_step(model, weights, latent, INPUTS, jnp.ones((8, 32))))
+    latent, first = step(hrm.fresh_latent(model, weights, 8))
+    _, second = step(latent)
     assert (float(jnp.ptp(first.q_halt)) > 1e-4) == sees
     assert float(jnp.ptp(second.q_halt)) > 1e-4  # the carry has seen it
 
@@ -176,11 +174,10 @@ def test_half_precision_is_near_single(dtype):
     seen = {}
     for name in ('float32', dtype):
         model = ModelConfig(**{**sizes, 'forward_dtype': name})
-        config, variables = variables_of(model)
-        latent = eval_step.fresh_latent(config, variables['params'], variables['constants'], 8)
-        latent, outputs = jax.jit(hrm.HRM(model).apply)(
-            variables, latent, INPUTS, jnp.ones((8, 32))
-        )
+        _, weights = weights_of(model)
+        latent = hrm.fresh_latent(model, weights, 8)
+        step = jax.jit(functools.partial(hrm.act_step, model))
+        latent, outputs = step(weights, latent, INPUTS, jnp.ones((8, 32)))
         assert latent.high.dtype == latent.low.dtype == jnp.float32
         assert outputs.logits.dtype == jnp.dtype(name)
         seen[name] = np.asarray(outputs.logits, np.float32)
@@ -190,26 +187,27 @@ def test_half_precision_is_near_single(dtype):
 def test_frozen_weights_are_no_parameters():
     sizes = {**SIZES, **RECURRENT, 'block': 'sru'}
     for frozen, home in ((True, 'constants'), (False, 'params')):
-        variables = variables_of(ModelConfig(**sizes, sru_frozen_weight_c=frozen))[1]
+        weights = weights_of(ModelConfig(**sizes, sru_frozen_weight_c=frozen))[1]
         for collection in ('constants', 'params'):
-            layer = variables[collection].get('L_level', {}).get('layers_0', {})
+            layer = getattr(weights, collection).get('L_level', {}).get('layers_0', {})
             assert ('weight_c' in layer) == (collection == home)
 
 
 @pytest.mark.parametrize('kind', ['srupp', 'path_finder'])
 def test_dropout_needs_a_key_and_follows_it(kind):
     model = dataclasses.replace(experiment(kind).model, initial_state='fixed')
-    config, variables = variables_of(model)
-    latent = eval_step.fresh_latent(config, variables['params'], variables['constants'], 8)
+    _, weights = weights_of(model)
+    latent = hrm.fresh_latent(model, weights, 8)
     rows = jnp.ones((8, 32)) if model.prefix_len else None
 
-    @jax.jit
-    def logits(key):
-        rngs = None if key is None else {'dropout': key}
-        return hrm.HRM(model).apply(variables, latent, INPUTS, rows, rngs=rngs)[1].logits
+    @functools.partial(jax.jit, static_argnames='training')
+    def logits(key, training=True):
+        step = hrm.act_step(model, weights, latent, INPUTS, rows, key, training=training)
+        return step[1].logits
 
     still, one, two = logits(None), logits(jax.random.key(1)), logits(jax.random.key(2))
     np.testing.assert_array_equal(one, logits(jax.random.key(1)))
+    np.testing.assert_array_equal(still, logits(jax.random.key(1), training=False))
     assert min(float(jnp.abs(a - b).max()) for a, b in ((still, one), (one, two))) > 1e-3
 
 
@@ -217,13 +215,13 @@ def test_every_update_of_a_segment_drops_other_units():
     """Two cycles under one key differ from twice the first cycle's masks."""
     model = ModelConfig(**{**SIZES, **PATHS, 'levels': 'single', 'gradient_window': 'full',
                            'L_cycles': 1})  # fmt: skip
-    config, variables = variables_of(model)
-    latent = eval_step.fresh_latent(config, variables['params'], variables['constants'], 8)
-    key = {'dropout': jax.random.key(0)}
+    _, weights = weights_of(model)
+    latent = hrm.fresh_latent(model, weights, 8)
 
     def state(H_cycles, latent):
-        core = hrm.HRM(dataclasses.replace(model, H_cycles=H_cycles))
-        return jax.jit(core.apply)(variables, latent, INPUTS, None, rngs=key)[0]
+        cycles = dataclasses.replace(model, H_cycles=H_cycles)
+        step = jax.jit(functools.partial(hrm.act_step, cycles, training=True))
+        return step(weights, latent, INPUTS, None, jax.random.key(0))[0]
 
     twice = state(1, state(1, latent))
     assert float(jnp.abs(twice.high - state(2, latent).high).max()) > 1e-3
@@ -233,10 +231,9 @@ def test_a_sweep_gives_the_evaluation_at_every_depth():
     config = experiment('token_mixing')
     mesh = partitioning.make_mesh(jax.devices()[:1])
     state = train_state.create(config, mesh)
-    weights = (state.params, state.constants, state.puzzle_table)
     batch = next(batches(1))
-    sweep = eval_step.make_depth_sweep(config, mesh, 4)(*weights, batch)
-    result = eval_step.make_eval_step(config, mesh)(*weights, batch)
+    sweep = eval_step.make_depth_sweep(config, mesh, 4)(state.weights, batch)
+    result = eval_step.make_eval_step(config, mesh)(state.weights, batch)
     for depth, sums in ((2, result.sums), (4, result.deeper[0])):
         np.testing.assert_allclose(sweep.lm_loss[depth - 1], sums.lm_loss, rtol=1e-5)
         assert float(sums.steps) == depth * 8
@@ -260,9 +257,9 @@ class _Counter:
 
 @pytest.mark.parametrize('before', range(8))
 def test_held_batches_go_on_where_they_were(before):
-    whole = segments.hold(_Counter(), 3)
+    whole = pipeline.hold(_Counter(), 3)
     first = [next(whole) for _ in range(before)]
-    again = segments.hold(_Counter(), 3)
+    again = pipeline.hold(_Counter(), 3)
     again.set_state(json.loads(json.dumps(whole.get_state())))
     assert first + [next(again) for _ in range(9 - before)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 

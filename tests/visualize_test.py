@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from hrm_jax import eval_step, partitioning, train_state
+from hrm_jax import eval_step, partitioning, tasks, train_state
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.types import Batch
 from hrm_jax.visualize import animation, boards, figures, trace
@@ -15,12 +15,12 @@ from hrm_jax.visualize import animation, boards, figures, trace
 
 def test_board_of_sudoku_has_boxes_and_blanks():
     tokens = np.array([1, 2, 3, 4] * 4)
-    assert boards.board_lines(tokens, 'sudoku') == [
+    assert boards.board_lines(tokens, tasks.Sudoku(16, 6)) == [
         '. 1 | 2 3', '. 1 | 2 3', '----+----', '. 1 | 2 3', '. 1 | 2 3',
     ]  # fmt: skip
-    assert boards.board_lines(np.array([1, 2, 3, 9]), 'maze') == ['#  ', 'S ?']
+    assert boards.board_lines(np.array([1, 2, 3, 9]), tasks.Maze(4, 6)) == ['#  ', 'S ?']
     with pytest.raises(ValueError, match='square number of cells; got 5'):
-        boards.board_lines(np.arange(5), 'sudoku')
+        boards.board_lines(np.arange(5), tasks.Sudoku(5, 6))
 
 
 def test_boards_stand_side_by_side():
@@ -73,8 +73,7 @@ def test_trace_agrees_with_the_evaluation(config):
     mesh = partitioning.make_mesh(jax.devices()[:1])
     state = train_state.create(config, mesh)
     # Sharper than the initial weights, so that the answer changes from step to step.
-    params = jax.tree.map(lambda x: 3 * x, state.params)
-    weights = (params, state.constants, state.puzzle_table)
+    weights = state.weights.replace(params=jax.tree.map(lambda x: 3 * x, state.weights.params))
     rng = np.random.default_rng(0)
     inputs, labels = rng.integers(1, 6, (2, 4, 16)).astype(np.int32)
     ids = np.array([0, 1, 0, 1], np.int32)
@@ -84,9 +83,8 @@ def test_trace_agrees_with_the_evaluation(config):
     assert seen.num_steps == 3
     assert (seen.predictions[0] != seen.predictions[-1]).any()
     for steps in (1, 3):
-        short = dataclasses.replace(config, eval=dataclasses.replace(
-            config.eval, halt_max_steps=steps))  # fmt: skip
-        result = eval_step.make_eval_step(short, mesh)(*weights, Batch(inputs, labels, ids))
+        short = config.with_eval_steps(steps)
+        result = eval_step.make_eval_step(short, mesh)(weights, Batch(inputs, labels, ids))
         np.testing.assert_array_equal(seen.predictions[steps - 1], result.predictions)
         np.testing.assert_allclose(seen.q_halt[steps - 1], result.q_halt, atol=1e-5)
 
@@ -99,7 +97,9 @@ def test_pictures_are_written_whole(tmp_path):
                 'eval/all/exact_accuracy': None} for i in range(60)]  # fmt: skip
     records[-1] |= {'eval/all/lm_loss': 0.5, 'eval/all/exact_accuracy': 0.9}
     pictures = [
-        figures.save(figures.draw_reasoning(seen, 1, 'sudoku'), tmp_path / 'new' / 'a.png'),
+        figures.save(
+            figures.draw_reasoning(seen, 1, tasks.Sudoku(16, 6)), tmp_path / 'new' / 'a.png'
+        ),
         figures.save(figures.draw_learning_curve(records), tmp_path / 'new' / 'b.png'),
     ]
     assert all(path.read_bytes().startswith(b'\x89PNG') for path in pictures)
@@ -121,6 +121,7 @@ def test_running_mean():
 @pytest.mark.parametrize('task', ['sudoku', 'maze', 'arc', 'pathfinding', 'other'])
 def test_puzzles_and_steps_are_drawn_for_every_task(task, tmp_path):
     tokens = np.arange(32).reshape(2, 16) % 5
+    task = tasks.kind_of(task)(tokens.shape[1], 12)
     figure = figures.draw_puzzles(tokens, tokens[::-1] - 1, task)
     assert len(figure.axes) == 4
     seen = trace.Trace(tokens, tokens, np.stack([tokens, tokens[::-1]]), *np.zeros((2, 2, 2)))
@@ -133,6 +134,6 @@ def test_wrong_cells_of_coloured_boards_are_framed():
     figure = figures.new_figure(2, 2)
     axes = figure.add_subplot()
     wrong = np.array([0, 1, 0, 1], bool)
-    figures.draw_board(axes, np.array([2, 3, 4, 5]), 'arc', np.zeros(4, bool), wrong)
+    figures.draw_board(axes, np.array([2, 3, 4, 5]), tasks.Arc(4, 12), np.zeros(4, bool), wrong)
     assert [patch.get_xy() for patch in axes.patches] == [(1.1, 0.1), (1.1, 1.1)]
     assert tuple(axes.images[0].get_array()[0, 1]) == pytest.approx((0, 116 / 255, 217 / 255))

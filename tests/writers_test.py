@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from hrm_jax import writers
-from hrm_jax.config import ConfigError, ExperimentConfig
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.errors import ConfigError
+from hrm_jax.run import progress, writers
 
 
 def _lines(path):
@@ -48,16 +49,16 @@ def test_tensorboard_gets_event_files_without_tensorflow(tmp_path):
     assert 'tensorflow' not in sys.modules
 
 
-def test_missing_packages_are_said_once_or_refused(tmp_path, monkeypatch):
-    for name in ('tensorboardX', 'clu', 'wandb'):
+def test_missing_packages_are_logged_once_or_refused(tmp_path, monkeypatch):
+    for name in ('tensorboardX', 'wandb'):
         monkeypatch.setitem(sys.modules, name, None)
-    said = []
-    out = writers.Writers(tmp_path, ExperimentConfig(), say=said.append)
+    logged = []
+    out = writers.Writers(tmp_path, ExperimentConfig(), log=logged.append)
     out.log.append(1, {'train/loss': 0.5})
     out.scalars(1, {'train/loss': 0.5})
     out.close()
-    assert len(said) == 1
-    assert 'pip install clu tensorboardX' in said[0]
+    assert len(logged) == 1
+    assert 'pip install tensorboardX' in logged[0]
     assert _lines(tmp_path / 'metrics.jsonl') == [{'step': 1, 'train/loss': 0.5}]
     wanted = ExperimentConfig.from_dict({'logging': {'wandb': True, 'tensorboard': False}})
     with pytest.raises(ConfigError, match='pip install wandb'):
@@ -68,7 +69,7 @@ def test_the_bar_shows_its_text_and_works_without_tqdm(capsys, monkeypatch):
     for missing in (False, True):
         if missing:
             monkeypatch.setitem(sys.modules, 'tqdm', None)
-        with writers.Progress('train', 10, 4) as bar:
+        with progress.Progress('train', 10, 4) as bar:
             bar.update(1)
             bar.update(1, 'loss 0.5000')
         error = capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""What experiments/aot_compile.py is made of."""
+"""``python -m experiments.aot``: the train step compiled for machines that are not at hand."""

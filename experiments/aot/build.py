@@ -1,4 +1,4 @@
-"""Compiles the train step of an experiment for a target and says what it needs."""
+"""The train step of an experiment, compiled for a target, and what it needs there."""
 
 import dataclasses
 import time
@@ -8,9 +8,10 @@ import jax
 
 from experiments.aot import hlo
 from experiments.aot.targets import Target
-from hrm_jax import partitioning, plan, summary, train_state, train_step
+from hrm_jax import partitioning, train_state, train_step
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.model import flops
+from hrm_jax.run import summary
 
 _SCHEDULE = 10_000  # steps; a constant of the program, of no consequence here
 _TOO_LARGE = ('RESOURCE_EXHAUSTED', 'out of memory', 'Ran out of memory')
@@ -35,7 +36,7 @@ class Memory:
     peak: int
 
     def needed(self, platform: str) -> int:
-        """What a device of this platform must have.
+        """Bytes that a device of this platform must have.
 
         TPU compilers state temporaries whose sum with the arguments can exceed the memory for
         programs that they accept; what they refuse goes by what is alive at once.
@@ -53,9 +54,9 @@ class Compiled:
       devices: how many it runs on.
       mesh: sizes of the axes.
       memory: None if it did not compile for lack of memory.
-      refusal: the compiler's words in that case.
+      refusal: the compiler's message in that case.
       flops: of one device, by the compiler, which counts the body of a loop once; None where
-        it does not say.
+        the compiler does not count.
       flops_by_hand: of one device, matrix products only (model/flops.py).
       bytes_accessed: of one device, likewise.
       collectives: Traffic by kind.
@@ -85,7 +86,7 @@ def compile_for(config: ExperimentConfig, target: Target) -> Compiled:
         # As hrm.py does where the devices at hand multiply with fewer bits.
         jax.config.update('jax_default_matmul_precision', 'highest')
     mesh = partitioning.make_mesh(target.devices, config.mesh)
-    plan.check_fits(config, mesh)
+    partitioning.check_fits(config, mesh)
     began = time.monotonic()
     with partitioning.activate(mesh):  # the shapes too are found by tracing, for these devices
         state = train_state.abstract(config, mesh)

@@ -87,21 +87,21 @@ def _turns(line: str, computations: dict[str, list[str]]) -> int:
 
 
 def collectives(text: str) -> dict[str, Traffic]:
-    """What the devices send each other when the program runs once.
+    """Traffic between the devices in one run of the program.
 
     Args:
       text: of a compiled program, ``compiled.as_text()``.
 
     Returns:
       Traffic by kind, only kinds that occur. Of a conditional, all branches count; a loop whose
-      turns the text does not tell counts once.
+      turns the text does not show counts once.
 
     Raises:
       ValueError: the text has no entry computation.
     """
     computations, entry = _computations(text)
     if not entry:
-        raise ValueError('this is no text of a compiled program: it has no ENTRY computation.')
+        raise ValueError('the text must be of a compiled program; it has no ENTRY computation.')
     # TPUs overlap one collective with several fusions, each of which names it: same channel.
     found: dict[tuple[str, str], tuple[int, int]] = {}
 

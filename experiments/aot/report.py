@@ -1,4 +1,4 @@
-"""Says in words, JSON and Markdown what a compiled program needs."""
+"""What a compiled program needs, as text, JSON and Markdown."""
 
 from collections.abc import Sequence
 import json
@@ -8,8 +8,8 @@ from typing import Any
 from experiments.aot.build import Compiled
 from experiments.aot.targets import Target
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.summary import human
-from hrm_jax.workdir import write_atomically
+from hrm_jax.files import write_text
+from hrm_jax.run.summary import human
 
 _INTRODUCTION = """\
 # Compiled ahead of time
@@ -36,7 +36,7 @@ def record(
     Args:
       config: the experiment.
       target: the machine.
-      found: what the compiler said.
+      found: the compiled program.
       about: date, versions, commit, command.
     """
     memory = found.memory
@@ -86,6 +86,7 @@ def record(
 
 
 def fits(target: Target, found: Compiled) -> bool:
+    """Whether the target has the memory."""
     return found.memory is not None and found.memory.needed(target.platform) <= target.usable
 
 
@@ -122,7 +123,7 @@ def describe(config: ExperimentConfig, target: Target, found: Compiled) -> str:
             'devices, or --config.mesh.fsdp for the weights and optimizer state.'
         )
         if found.refusal:
-            lines.append(f'The compiler says:\n{found.refusal[:3000]}')
+            lines.append(f'Message of the compiler:\n{found.refusal[:3000]}')
     return '\n'.join(lines)
 
 
@@ -157,6 +158,7 @@ def _row(entry: dict[str, Any]) -> str:
 
 
 def markdown(entries: Sequence[dict[str, Any]]) -> str:
+    """The page of all records: a table, the versions and the commands."""
     versions = sorted({entry['versions'] for entry in entries})
     commands = '\n'.join(f'    {entry["command"]}' for entry in entries)
     return (
@@ -176,5 +178,5 @@ def add(stem: Path, entry: dict[str, Any]) -> None:
         entries[commands.index(entry['command'])] = entry
     else:
         entries.append(entry)
-    write_atomically(path, json.dumps(entries, indent=1) + '\n')
-    write_atomically(stem.with_suffix('.md'), markdown(entries))
+    write_text(path, json.dumps(entries, indent=1) + '\n')
+    write_text(stem.with_suffix('.md'), markdown(entries))

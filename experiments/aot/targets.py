@@ -5,7 +5,7 @@ import functools
 import re
 from typing import Any
 
-from hrm_jax.config import ConfigError
+from hrm_jax.errors import ConfigError
 
 NAMED = ('v5e:2x4', 'v5e:16x16', 'v6e:16x16', 'v5p:2x2x2', 'h100:8')
 _GIB = 2**30
@@ -31,8 +31,8 @@ gpu_device_info {{
 platform_name: "CUDA" device_description_str: "NVIDIA H100 80GB HBM3"
 dnn_version_info {{ major: 9 minor: 10 }}
 """
-# Of the memory of a GPU, JAX takes this share unless XLA_PYTHON_CLIENT_MEM_FRACTION says
-# otherwise.
+# Of the memory of a GPU, JAX takes this share unless XLA_PYTHON_CLIENT_MEM_FRACTION sets
+# another.
 _GPU_SHARE = 0.75
 
 
@@ -92,7 +92,7 @@ def _devices(name: str, platform: str) -> list[Any]:
         ).devices
     except Exception as error:  # each platform has errors of its own
         raise ConfigError(
-            f'{name} can not be described: {str(error).strip()[:500]}\n'
-            f'Run this by `make aot`, whose environment has the compilers, and use a topology '
+            f'{name} cannot be described: {str(error).strip()[:500]}\n'
+            f'Run this through `make aot`, whose environment has the compilers, and use a topology '
             f'that exists.'
         ) from error

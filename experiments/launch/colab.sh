@@ -7,7 +7,7 @@
 #       --workdir=/content/drive/MyDrive/hrm_jax/quickstart
 #
 # Colab takes the machine away when it likes; Drive keeps the workdir. Run the three cells again,
-# and it goes on. Data are built with !cd /content/hrm_jax && python -m data_builders ...
+# and it resumes. Data are built with !cd /content/hrm_jax && python -m data_builders ...
 # Variables: EXTRA (gpu, tpu or none; found out), PYTHON, MAX_RESTARTS (100), PAUSE (10 s), DRY_RUN.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 check_trainer_flags "$@"

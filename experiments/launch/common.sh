@@ -23,7 +23,7 @@ need() {  # need NAME...: variables that must be set
   done
 }
 
-check_trainer_flags() {  # the flags of hrm_jax.main without which no run can go on
+check_trainer_flags() {  # the flags of hrm_jax.main that every run needs
   local wanted
   for wanted in --config --workdir; do
     [[ " $* " == *" $wanted"[=\ ]* ]] || fail "give $wanted=... for hrm_jax.main; see the first lines of $0"
@@ -43,9 +43,10 @@ quoted() {  # one string that a shell reads back as these words
   printf '%q ' "$@"
 }
 
-# The trainer ends with 0 when it is done, with 1 or 2 when a person must mend something and with
-# 130 after Ctrl-C; 126 and 127 are the shell's, where there is no such program. Everything else is a preemption (it has saved, and asks for a restart) or a
-# death (a signal, out of memory, a lost machine): the same command goes on from the last checkpoint.
+# The trainer ends with 0 when it is done, with 1 or 2 when a person must fix something and with
+# 130 after Ctrl-C; 126 and 127 are the shell's, where there is no such program. Everything else is
+# a preemption (it has saved, and asks for a restart) or a death (a signal, out of memory, a lost
+# machine): the same command resumes from the last checkpoint.
 wants_restart() {
   case $1 in 0 | 1 | 2 | 126 | 127 | 130) return 1 ;; *) return 0 ;; esac
 }

@@ -7,8 +7,8 @@
 #
 # CLAIM is a PersistentVolumeClaim that many hosts may write (Filestore); it is mounted at
 # /mnt/share and must hold the workdir and the data. HOSTS x CHIPS is the size of the topology.
-# Preempted slices are restarted by the cluster; errors that a person must mend are not. The same
-# command stops a running one (it saves first) and goes on from there. Logs: kubectl logs -f
+# Preempted slices are restarted by the cluster; errors that a person must fix are not. The same
+# command stops a running one (it saves first) and resumes from there. Logs: kubectl logs -f
 # -l jobset.sigs.k8s.io/jobset-name=hrm --prefix.
 # Variables: NAME, IMAGE, CLAIM, ACCELERATOR, TOPOLOGY, HOSTS, CHIPS; NUM_SLICES (1),
 # MAX_RESTARTS (100), DRY_RUN (prints the manifest as well).
@@ -70,7 +70,7 @@ spec:
 YAML
 }
 
-# What a JobSet runs can not be changed afterwards, so one that is there makes room.
+# What a JobSet runs cannot be changed afterwards, so an existing one is deleted.
 run kubectl delete jobset "$NAME" --ignore-not-found --wait=true
 if [[ -n $DRY_RUN ]]; then
   manifest "$@"

@@ -5,7 +5,7 @@
 #   PROCESSES=8 experiments/launch/multi_gpu.sh ...   # a process for every GPU of eight
 #
 # One process drives all GPUs, and that is the simplest; several share the work of feeding them.
-# Restarts the trainer after a crash. Ctrl-C and SIGTERM save, and end it; the same command goes on.
+# Restarts the trainer after a crash. Ctrl-C and SIGTERM save, and end it; the same command resumes.
 # Variables: PROCESSES (1), PORT (a free one), PYTHON, MAX_RESTARTS (100), PAUSE (10 s), DRY_RUN.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -4,7 +4,7 @@
 #   sbatch --nodes=2 experiments/launch/slurm.sh --config=configs/arc1.py --workdir=/shared/runs/arc1
 #
 # Flags of sbatch override the lines below: --gpus-per-node=4 --ntasks-per-node=4 (keep them equal),
-# --partition, --account, --time. The workdir and the data must lie on storage that all nodes see.
+# --partition, --account, --time. The workdir and the data must be on storage that all nodes see.
 # Five minutes before the time limit the trainer is told to stop; it saves, and the job goes back
 # into the queue. So it does when it is preempted or a node dies. `scancel` ends it for good.
 # Variables: PYTHON, MAX_RESTARTS (100), DRY_RUN.

@@ -6,7 +6,7 @@
 #       --config=configs/arc1.py --workdir=/mnt/nfs/runs/arc1 --config.data.path=/mnt/nfs/data/arc1
 #
 # Runs from any machine with gcloud; leave it in tmux. A spot slice that is taken away is asked for
-# again, and the run goes on. The same command goes on after anything else, too. At the end:
+# again, and the run resumes. The same command resumes after anything else, too. At the end:
 #   gcloud compute tpus queued-resources delete hrm --zone=us-west4-a --force
 # Variables: NAME, ZONE, ACCELERATOR_TYPE, RUNTIME_VERSION; NFS (SERVER:/SHARE, mounted at /mnt/nfs:
 # all hosts must see the workdir and the data), PROJECT (gcloud's own), SPOT (yes; empty: on demand),
@@ -34,7 +34,7 @@ ask() {  # returns when the slice is there
       '')
         run gcloud compute tpus queued-resources create "$NAME" "${WHERE[@]}" --node-id="$NAME" \
           --accelerator-type="$ACCELERATOR_TYPE" --runtime-version="$RUNTIME_VERSION" \
-          ${SPOT:+--spot} || fail "the slice can not be asked for; see above"
+          ${SPOT:+--spot} || fail "the slice cannot be requested; see above"
         [[ -n $DRY_RUN ]] && return
         ;;
       FAILED | SUSPENDED)  # taken away: only a new request brings another one

@@ -1,8 +1,7 @@
 """Colour, dihedral, Sudoku and translation maps, written over an array namespace.
 
-``xp`` is ``numpy`` (in the loader) or ``jax.numpy`` (inside a jitted step); this file imports
-neither jax nor anything of the project. A map is a row of uint8 values, so that a list of
-augmentations is a matrix:
+``xp`` is ``numpy`` (in the loader) or ``jax.numpy`` (inside a jitted step). A map is a row of uint8
+values, so that a list of augmentations is a matrix:
 
 ========== ============================ ================================================
 transform  columns of a map             meaning
@@ -19,17 +18,17 @@ counter-clockwise rotations by 90, 180, 270 degrees; 4 left-right flip; 5 up-dow
 6 transposition; 7 reflection at the anti-diagonal.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
+from hrm_jax.tasks import Arc, box_shape
+
 Array = Any
 
 TRANSFORMS = ('none', 'dihedral', 'sudoku', 'arc')
-ARC_SIDE = 30
-ARC_COLOURS = 10
-PAD, EOS, FIRST_COLOUR = 0, 1, 2  # tokens of ARC; elsewhere only PAD has a meaning here
+ARC_SIDE, ARC_COLOURS = Arc.SIDE, Arc.COLOURS
+PAD, EOS, FIRST_COLOUR = Arc.PAD, Arc.END, Arc.FIRST_COLOUR
 
 # dihedral_inverse of id k is INVERSE_DIHEDRAL[k].
 INVERSE_DIHEDRAL = np.array([0, 3, 2, 1, 4, 5, 6, 7], np.uint8)
@@ -46,14 +45,6 @@ _SOURCE_COLUMN = np.array(
 )
 # Ids whose result has the source's height as its width.
 SWAPS_SIDES = np.array([0, 1, 0, 1, 0, 0, 1, 1], bool)
-
-
-def box_shape(size: int) -> tuple[int, int]:
-    """Rows and columns of a box of a ``size`` x ``size`` Sudoku: 4 -> 2x2, 6 -> 2x3, 9 -> 3x3."""
-    rows = math.isqrt(size)
-    while size % rows:
-        rows -= 1
-    return rows, size // rows
 
 
 def map_width(transform: str, side: int) -> int:
@@ -268,6 +259,8 @@ def apply(
     if transform == 'none':
         return inputs_BS, labels_BS
     if transform == 'arc':
+        assert extents_B4 is not None  # ``puzzles.realise`` gives both
+        assert offsets_B2 is not None
         return (
             place_arc(inputs_BS, extents_B4[:, :2], maps_BM, offsets_B2, xp),
             place_arc(labels_BS, extents_B4[:, 2:], maps_BM, offsets_B2, xp),

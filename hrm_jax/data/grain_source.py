@@ -41,7 +41,7 @@ class _Prefetched:
     """
 
     def __init__(self, iterator: grain.DatasetIterator):
-        self._iterator = iterator
+        self._iterator: grain.DatasetIterator | None = iterator
         reference = weakref.ref(self)
         atexit.register(lambda: (one := reference()) and one.close())
 
@@ -49,13 +49,18 @@ class _Prefetched:
         return self
 
     def __next__(self) -> Any:
-        return next(self._iterator)
+        return next(self._open)
 
     def get_state(self) -> dict[str, Any]:
-        return self._iterator.get_state()
+        return self._open.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self._iterator.set_state(state)
+        self._open.set_state(state)
+
+    @property
+    def _open(self) -> grain.DatasetIterator:
+        assert self._iterator is not None, 'batches are asked for after the end of the program'
+        return self._iterator
 
     def close(self) -> None:
         if self._iterator is not None:

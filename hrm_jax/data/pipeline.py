@@ -6,13 +6,17 @@ without it the same batches come one by one.
 """
 
 from collections.abc import Iterator
+import contextlib
+import typing
 from typing import Any, Protocol
 
 import numpy as np
 
-from hrm_jax.config import DATA_AUGMENTATIONS, ConfigError
+from hrm_jax.config.checks import require_choice
+from hrm_jax.config.sections import Augmentation
 from hrm_jax.data import augment, sampling
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet, realise
+from hrm_jax.errors import ConfigError
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 
 _PREFETCHED_BATCHES = 2
@@ -60,6 +64,7 @@ def gather(
     maps = None if puzzles.maps is None else puzzles.maps[owners[rows]]
     offsets = None if puzzles.offsets is None else puzzles.offsets[examples_B[rows]]
     if augmentation != 'stored':
+        assert rng is not None  # see Args
         visit_start = _visit_starts(owners, np.diff(puzzles.puzzle_indices)[owners])
         uniforms = rng.random((len(owners), augment.uniforms_needed(transform, side) + 3))
         shared, own = uniforms[visit_start][rows], uniforms[rows]
@@ -73,6 +78,7 @@ def gather(
             counts = np.diff(puzzles.puzzle_indices)[owners[rows]]
             moved = within[rows] != (shared[:, 2] * counts).astype(np.int64)
             dihedral = np.zeros(len(stored), np.uint8) if maps is None else maps[:, 0]
+            assert puzzles.extents is not None  # ``check_augmentation``
             extents = puzzles.extents[stored]
             offsets = augment.random_offsets(own[:, :2], extents, dihedral) * moved[:, None]
     inputs, labels = realise(puzzles, metadata, stored, maps, offsets)
@@ -156,6 +162,7 @@ def train_iterator(
     rows: np.ndarray | slice = slice(None),
     augmentation: str = 'stored',
     prefetch: bool = True,
+    visits: int = 1,
 ) -> BatchIterator:
     """Returns the endless training batches of one process.
 
@@ -167,29 +174,25 @@ def train_iterator(
       augmentation: see ``gather``.
       prefetch: make batches ahead in a thread where grain is installed. The batches and the
         states are the same either way.
+      visits: how often each batch is given in a row (``act.steps_per_batch``).
 
     Raises:
       ConfigError: the augmentation does not fit the data.
     """
     check_augmentation(dataset, augmentation)
-    plain = _PlainIterator(dataset, global_batch_size, seed, rows, augmentation)
+    batches = _PlainIterator(dataset, global_batch_size, seed, rows, augmentation)
     if prefetch:
-        try:
+        with contextlib.suppress(ImportError):
             from hrm_jax.data import grain_source
-        except ImportError:
-            return plain
-        return grain_source.prefetching(plain, _PREFETCHED_BATCHES)
-    return plain
+
+            batches = grain_source.prefetching(batches, _PREFETCHED_BATCHES)
+    return batches if visits == 1 else HeldBatches(batches, visits)
 
 
 def check_augmentation(dataset: PuzzleDataset, augmentation: str) -> None:
     """Raises ConfigError when the data cannot be augmented this way while training."""
     metadata = dataset.metadata
-    if augmentation not in DATA_AUGMENTATIONS:
-        raise ConfigError(
-            f'data.augmentation must be one of {", ".join(DATA_AUGMENTATIONS)}; '
-            f'got {augmentation!r}.'
-        )
+    require_choice('data.augmentation', augmentation, typing.get_args(Augmentation))
     if augmentation == 'stored':
         return
     placed = any(puzzles.extents is not None for puzzles in dataset.sets.values())
@@ -269,3 +272,48 @@ def eval_batches(
 def _pad(values: np.ndarray, rows: int, value: int) -> np.ndarray:
     shape = (rows, *values.shape[1:])
     return np.concatenate([values, np.full(shape, value, values.dtype)])
+
+
+class HeldBatches:
+    """Iterator that gives every batch of another one several times in a row.
+
+    Under ``act.halting=fixed`` all rows take and leave their puzzles together, and a train step in
+    between ignores what comes in. Giving the same batch again keeps an epoch an epoch. The position
+    is that of the iterator before the batch at hand, and how often that was given.
+    """
+
+    def __init__(self, batches: BatchIterator, times: int):
+        self._batches = batches
+        self._times = times
+        self._before: dict[str, Any] = batches.get_state()
+        self._batch: Batch | None = None
+        self._given = times
+
+    def __iter__(self) -> 'HeldBatches':
+        return self
+
+    def __next__(self) -> Batch:
+        if self._given == self._times:
+            self._before = self._batches.get_state()
+            self._batch, self._given = next(self._batches), 0
+        assert self._batch is not None  # the first call takes one
+        self._given += 1
+        return self._batch
+
+    def get_state(self) -> dict[str, Any]:
+        done = self._given == self._times
+        before = self._batches.get_state() if done else self._before
+        return {**before, 'given': 0 if done else self._given}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        given = state.pop('given', 0)
+        if given >= self._times:
+            raise ValueError(
+                f'the saved position is inside a batch that was to be given more than {given} '
+                f'times; now it is {self._times}. Keep act.halt_max_steps as it was.'
+            )
+        self._batches.set_state(state)
+        self._before, self._given = state, self._times
+        for _ in range(given):
+            next(self)

@@ -14,14 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from hrm_jax import tasks
 from hrm_jax.data import augment
+from hrm_jax.errors import DatasetError
 
 METADATA = 'dataset.json'
 BLANK_NAME = '<blank>'
-
-
-class DatasetError(ValueError):
-    """A data set is missing, incomplete or contradicts itself; the text says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ class DatasetMetadata:
       ignore_label_id: label that is neither learned nor scored; None: every label counts.
       blank_identifier_id: identifier of rows that only pad a batch.
       sets: names of the sets of this split.
-      task: 'sudoku', 'maze', 'arc', 'lisp', 'pathfinding', ...; '' when it is unknown.
+      task: a name of ``tasks.TASKS`` or another one; '' when it is unknown.
       transform: kind of the stored maps, and of maps drawn on the fly (augment.TRANSFORMS).
       cell_bytes: bytes of a stored token (1, 2 or 4).
       held_out: the builder rejected augmentations that lead to test answers, so drawing
@@ -66,6 +64,10 @@ class DatasetMetadata:
         """Rows of a square grid; 0 where an example is no square."""
         side = round(self.seq_len**0.5)
         return side if side * side == self.seq_len else 0
+
+    def task_of(self) -> tasks.Task:
+        """The task of these puzzles: symbols, rules, colours."""
+        return tasks.kind_of(self.task)(self.seq_len, self.vocab_size, self.pad_id)
 
     def to_json(self) -> str:
         return json.dumps({**dataclasses.asdict(self), 'sets': list(self.sets)}, indent=2)
@@ -160,14 +162,16 @@ class PuzzleDataset:
       metadata: sizes and ids.
       sets: name -> puzzles, in the order of ``metadata.sets``.
       path: folder it was read from, for messages.
+      task_is_guessed: its metadata name no task, so ``metadata.task`` is a guess.
     """
 
     metadata: DatasetMetadata
     sets: dict[str, PuzzleSet]
     path: str = ''
+    task_is_guessed: bool = False
 
     def fingerprint(self) -> str:
-        """Short digest of metadata and puzzles: equal for equal data, wherever it lies."""
+        """Short digest of metadata and puzzles: equal for equal data, wherever it is stored."""
         digest = hashlib.blake2b(self.metadata.to_json().encode(), digest_size=8)
         for name, puzzles in self.sets.items():
             digest.update(name.encode())
@@ -240,26 +244,34 @@ def validate(dataset: PuzzleDataset) -> None:
     for name, puzzles in dataset.sets.items():
         where = f'{dataset.path or "data set"}, set {name!r}'
         rebuild = 'The set is damaged or was made by another program; build it again.'
-        require(puzzles.inputs.ndim == 2 and puzzles.inputs.shape[1] == metadata.seq_len,
-               f'{where}: inputs must be rows of seq_len {metadata.seq_len} cells; got '
-               f'{puzzles.inputs.shape}. {rebuild}')  # fmt: skip
-        require(puzzles.inputs.shape == puzzles.labels.shape,
-               f'{where}: inputs and labels must have one shape; got {puzzles.inputs.shape} '
-               f'and {puzzles.labels.shape}. {rebuild}')  # fmt: skip
+        DatasetError.require(
+            puzzles.inputs.ndim == 2 and puzzles.inputs.shape[1] == metadata.seq_len,
+            f'{where}: inputs must be rows of seq_len {metadata.seq_len} cells; got '
+            f'{puzzles.inputs.shape}. {rebuild}',
+        )
+        DatasetError.require(
+            puzzles.inputs.shape == puzzles.labels.shape,
+            f'{where}: inputs and labels must have one shape; got {puzzles.inputs.shape} '
+            f'and {puzzles.labels.shape}. {rebuild}',
+        )
         for field, last in (('group_indices', puzzles.num_puzzles), ('puzzle_indices', None)):
             values = getattr(puzzles, field)
             rising = len(values) > 1 and values[0] == 0 and bool(np.all(np.diff(values) > 0))
-            require(rising and (last is None or values[-1] == last),
-                   f'{where}: {field} must rise from 0'
-                   + (f' to {last}' if last is not None else '')
-                   + f'. {rebuild}')  # fmt: skip
+            DatasetError.require(
+                rising and (last is None or values[-1] == last),
+                f'{where}: {field} must rise from 0'
+                + (f' to {last}' if last is not None else '')
+                + f'. {rebuild}',
+            )
         counts = np.diff(puzzles.puzzle_indices)
-        require(len(counts) == puzzles.num_puzzles
-               and puzzles.puzzle_first.min() >= 0
-               and (puzzles.puzzle_first + counts).max() <= len(puzzles.inputs)
-               and len(puzzles.puzzle_identifiers) == puzzles.num_puzzles,
-               f'{where}: a puzzle points outside the {len(puzzles.inputs)} stored examples. '
-               f'{rebuild}')  # fmt: skip
+        DatasetError.require(
+            len(counts) == puzzles.num_puzzles
+            and puzzles.puzzle_first.min() >= 0
+            and (puzzles.puzzle_first + counts).max() <= len(puzzles.inputs)
+            and len(puzzles.puzzle_identifiers) == puzzles.num_puzzles,
+            f'{where}: a puzzle points outside the {len(puzzles.inputs)} stored examples. '
+            f'{rebuild}',
+        )
         limits = (
             ('inputs', metadata.vocab_size, None),
             ('labels', metadata.vocab_size, metadata.ignore_label_id),
@@ -267,10 +279,12 @@ def validate(dataset: PuzzleDataset) -> None:
         )
         for field, stop, also in limits:
             low, high = _range(getattr(puzzles, field), also)
-            require(low >= 0 and high < stop,
-                   f'{where}: {field} must lie in 0..{stop - 1}'
-                   + (f' (or be ignore_label_id {also})' if also is not None else '')
-                   + f'; got {low}..{high}. {rebuild}')  # fmt: skip
+            DatasetError.require(
+                low >= 0 and high < stop,
+                f'{where}: {field} must lie in 0..{stop - 1}'
+                + (f' (or be ignore_label_id {also})' if also is not None else '')
+                + f'; got {low}..{high}. {rebuild}',
+            )
 
 
 def check_identifiers(dataset: PuzzleDataset, rows: int) -> None:
@@ -281,16 +295,12 @@ def check_identifiers(dataset: PuzzleDataset, rows: int) -> None:
     """
     for name, puzzles in dataset.sets.items():
         highest = max(int(puzzles.puzzle_identifiers.max()), dataset.metadata.blank_identifier_id)
-        require(highest < rows,
-               f'{dataset.path or "data set"}, set {name!r}: puzzle identifiers go up to '
-               f'{highest}, and the puzzle table of the model has {rows} rows. Use the data '
-               f'set that the model is trained on, all splits built together.')  # fmt: skip
-
-
-def require(condition: bool, message: str) -> None:
-    """Raises DatasetError(message) unless the condition holds."""
-    if not condition:
-        raise DatasetError(message)
+        DatasetError.require(
+            highest < rows,
+            f'{dataset.path or "data set"}, set {name!r}: puzzle identifiers go up to '
+            f'{highest}, and the puzzle table of the model has {rows} rows. Use the data '
+            f'set that the model is trained on, all splits built together.',
+        )
 
 
 def _range(values: np.ndarray, ignored: int | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ bytes (integers little-endian). array_record compresses whole records.
 """
 
 from collections.abc import Iterable, Iterator
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -21,14 +22,14 @@ from hrm_jax.data import augment, npy_folder
 from hrm_jax.data.puzzles import (
     BLANK_NAME,
     METADATA,
-    DatasetError,
     DatasetMetadata,
     PuzzleDataset,
     PuzzleSet,
     puzzle_names,
-    require,
     validate,
 )
+from hrm_jax.errors import DatasetError
+from hrm_jax.tasks import TASKS
 
 __all__ = ['DatasetError', 'DatasetMetadata', 'PuzzleDataset', 'PuzzleSet', 'load']
 
@@ -52,13 +53,16 @@ FIELDS = {
 CELL_DTYPES = {1: np.dtype('u1'), 2: np.dtype('<u2'), 4: np.dtype('<i4')}
 
 
-def load(path: str | pathlib.Path, split: str, format: str = 'auto') -> PuzzleDataset:
+def load(
+    path: str | pathlib.Path, split: str, format: str = 'auto', task: str = ''
+) -> PuzzleDataset:
     """Reads one split into memory.
 
     Args:
       path: folder of the data set.
       split: 'train' or 'test'.
       format: 'records', 'npy_folder' or 'auto' (found from the folder's content).
+      task: in place of what the metadata state; '': as stated, or guessed where nothing is.
 
     Raises:
       DatasetError: nothing there (names the builder command), half-written, truncated,
@@ -73,12 +77,15 @@ def load(path: str | pathlib.Path, split: str, format: str = 'auto') -> PuzzleDa
         (root / split / METADATA).read_text(), root / split / METADATA
     )
     if format == 'npy_folder':
-        metadata, sets = npy_folder.read(root, split, metadata)
+        stated = bool(metadata.task or task)
+        metadata, sets = npy_folder.read(root, split, metadata, task)
     elif format == 'records':
+        stated = True
+        metadata = dataclasses.replace(metadata, task=task) if task else metadata
         sets = _read_records(root, split, metadata)
     else:
         raise DatasetError(f'data.format must be auto, records or npy_folder; got {format!r}.')
-    dataset = PuzzleDataset(metadata, sets, str(root))
+    dataset = PuzzleDataset(metadata, sets, str(root), task_is_guessed=not stated)
     validate(dataset)
     return dataset
 
@@ -88,7 +95,7 @@ def identifier_names(splits: Iterable[PuzzleDataset], separator: str = '_') -> l
 
     Args:
       splits: one or more splits of a data set; names that only others know are empty.
-      separator: parts the names of ARC augmentations.
+      separator: between the parts of the names of ARC augmentations.
     """
     splits = list(splits)
     for dataset in splits:
@@ -112,8 +119,7 @@ def identifier_names(splits: Iterable[PuzzleDataset], separator: str = '_') -> l
 def builder_command(path: Any) -> str:
     """Guesses from a folder's name the command that makes it."""
     name = pathlib.Path(path).name.lower()
-    tasks = ('sudoku', 'maze', 'arc', 'lisp', 'pathfinding')
-    task = next((t for t in tasks if t in name), '{sudoku,maze,arc,lisp,pathfinding,custom}')
+    task = next((t for t in TASKS if t in name), f'{{{",".join([*TASKS, "custom"])}}}')
     return f'python -m data_builders {task} --output-dir {path}'
 
 
@@ -142,12 +148,12 @@ def check_manifest(root: pathlib.Path) -> dict[str, Any]:
         files, version = dict(manifest['files']), manifest['format_version']
     except (OSError, ValueError, KeyError, TypeError):
         raise DatasetError(f'{root} has no readable {MANIFEST}: half-written. {again}') from None
-    require(version == FORMAT_VERSION,
+    DatasetError.require(version == FORMAT_VERSION,
            f'{root} has format version {version}; this program reads {FORMAT_VERSION}. {again}'
            )  # fmt: skip
     for name, size in files.items():
         there = (root / name).stat().st_size if (root / name).is_file() else None
-        require(there == size,
+        DatasetError.require(there == size,
                f'{root / name} must have {size} bytes; it '
                + ('is missing' if there is None else f'has {there}') + f'. {again}'
                )  # fmt: skip
@@ -271,7 +277,8 @@ def _read_records(root: pathlib.Path, split: str, metadata: DatasetMetadata) -> 
             f'python -m data_builders export {root} --output-dir DIR'
         ) from None
     try:
-        source = tfds.builder_from_directory(str(root)).as_data_source(split)
+        builder: Any = tfds.builder_from_directory(str(root))
+        source = builder.as_data_source(split)
         step = 64
         chunks = (range(i, min(i + step, len(source))) for i in range(0, len(source), step))
         return decode_blocks(

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax.config import ConfigError
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleSet
+from hrm_jax.errors import ConfigError
 
 _PURPOSES = {'order': 0, 'augment': 1}
 

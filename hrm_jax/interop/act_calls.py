@@ -2,16 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
-from hrm_jax import act, eval_step, losses, train_step
+from hrm_jax import act, losses, train_step
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import hrm
-from hrm_jax.types import Batch, Carry
+from hrm_jax.model import draws, hrm
+from hrm_jax.types import Batch, Carry, Weights
 
 
 class HrmOutput(struct.PyTreeNode):
@@ -52,46 +51,40 @@ class HrmGeneration(struct.PyTreeNode):
 def act_step(
     config: ExperimentConfig,
     flags: tuple[bool, bool, bool],
-    params: Any,
-    constants: Any,
-    puzzle_table: jax.Array | None,
+    weights: Weights,
     carry: Carry,
     batch: Batch,
-    rng: jax.Array | None,
+    key: jax.Array | None,
 ) -> HrmOutput:
     """Refills halted rows and runs one ACT step; compiled once per kind of call.
 
     Args:
       config: the experiment.
       flags: (halts and explores as in training, computes the loss, returns hidden states).
-      params: trained parameters, to differentiate with respect to.
-      constants: fixed initial states.
-      puzzle_table: float32 [num_puzzle_identifiers, E], or None.
+      weights: the model, to differentiate with respect to.
       carry: state before.
       batch: incoming puzzles.
-      rng: key of exploration and dropout; used in training only.
+      key: of what is drawn: in training exploration and dropout, else by the model.
     """
     train, with_loss, with_states = flags
     rows = batch.inputs.shape[0]
     config = dataclasses.replace(
         config, train=dataclasses.replace(config.train, global_batch_size=rows)
     )
-    carry = act.refill(carry, batch, hrm.initial_latent(constants, params))
-    puzzle_rows = hrm.gather_puzzle_rows(puzzle_table, carry.batch.puzzle_identifiers)
+    carry = act.refill(carry, batch, hrm.initial_latent(weights))
+    puzzle_rows = hrm.puzzle_rows(weights, carry.batch.puzzle_identifiers)
     loss, hidden_states = None, None
     if train:
-        explore_key, dropout_key = jax.random.split(rng)
+        assert key is not None  # HrmForCausalLM asks for one
+        explore_key, model_key = jax.random.split(key)
         min_steps = act.exploration_min_steps(explore_key, rows, config.act)
-        drops = max(config.model.dropout, config.model.attention_dropout) > 0
-        loss, (carry, outputs, _, _) = train_step.act_step(
-            config, params, constants, puzzle_rows, carry, min_steps,
-            dropout_key if drops else None,
-        )  # fmt: skip
+        loss, (carry, outputs, _, _) = train_step.step_loss(
+            config, weights, puzzle_rows, carry, min_steps, model_key
+        )
         loss = loss if with_loss else None
     else:
-        variables = {'params': params, 'constants': constants}
-        latent, outputs = hrm.HRM(config.model).apply(
-            variables, carry.latent, carry.batch.inputs, puzzle_rows
+        latent, outputs = hrm.act_step(
+            config.model, weights, carry.latent, carry.batch.inputs, puzzle_rows, key
         )
         steps = carry.steps + 1
         halted = steps >= config.act.halt_max_steps
@@ -103,12 +96,7 @@ def act_step(
         latent = jax.lax.stop_gradient(latent)
         carry = dataclasses.replace(carry, latent=latent, steps=steps, halted=halted)
     if with_states:
-        embedded = hrm.HRM(config.model).apply(
-            {'params': params, 'constants': constants},
-            carry.batch.inputs,
-            puzzle_rows,
-            method=hrm.HRM.embed,
-        )
+        embedded = hrm.embed(config.model, weights, carry.batch.inputs, puzzle_rows)
         hidden_states = _without_prefix(config, (embedded, carry.latent.high, carry.latent.low))
     return HrmOutput(
         logits=outputs.logits,
@@ -132,16 +120,15 @@ def _without_prefix(config, states) -> tuple[jax.Array, ...]:
 def generate(
     config: ExperimentConfig,
     max_steps: int,
-    params: Any,
-    constants: Any,
-    puzzle_table: jax.Array | None,
+    weights: Weights,
     batch: Batch,
+    key: jax.Array | None = None,
 ) -> HrmGeneration:
     """Runs ACT steps until every row has halted, at most ``max_steps``."""
     rows = batch.inputs.shape[0]
     act_config = dataclasses.replace(config.act, halt_max_steps=max_steps)
-    puzzle_rows = hrm.gather_puzzle_rows(puzzle_table, batch.puzzle_identifiers)
-    latent = eval_step.fresh_latent(config, params, constants, rows)
+    puzzle_rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
+    latent = hrm.fresh_latent(config.model, weights, rows)
     empty = HrmGeneration(
         sequences=jnp.zeros(batch.inputs.shape, jnp.int32),
         steps=jnp.zeros(rows, jnp.int32),
@@ -149,9 +136,10 @@ def generate(
     )
 
     def step(loop):
-        latent, running, result = loop
-        variables = {'params': params, 'constants': constants}
-        latent, outputs = hrm.HRM(config.model).apply(variables, latent, batch.inputs, puzzle_rows)
+        number, latent, running, result = loop
+        latent, outputs = hrm.act_step(
+            config.model, weights, latent, batch.inputs, puzzle_rows, draws.fold(key, number)
+        )
         new = HrmGeneration(
             sequences=jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32),
             steps=result.steps + 1,
@@ -163,7 +151,7 @@ def generate(
             q_halt_logits=jnp.where(running, new.q_halt_logits, result.q_halt_logits),
         )
         stops = act.halt(outputs, new.steps, jnp.zeros(rows, jnp.int32), act_config)
-        return latent, running & ~stops, result
+        return number + 1, latent, running & ~stops, result
 
-    loop = (latent, jnp.ones(rows, jnp.bool_), empty)
-    return jax.lax.while_loop(lambda loop: loop[1].any(), step, loop)[2]
+    loop = (jnp.int32(1), latent, jnp.ones(rows, jnp.bool_), empty)
+    return jax.lax.while_loop(lambda loop: loop[2].any(), step, loop)[3]

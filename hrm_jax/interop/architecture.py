@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from hrm_jax.config import ModelConfig
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax.errors import CheckpointError
 
 _LAYER = re.compile(r'^([HL]_level)\.(layers|rnn_lst|sru\.rnn_lst)\.(\d+)\.')
 _RECURRENT = {'rnn_lst': 'sru', 'sru.rnn_lst': 'srupp'}
+_MIXERS = {'mlp_t': 'token_mixing', 'self_attn': 'attention'}  # part of a block -> its kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +40,19 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
       gated unit, whatever rule it came from.
 
     Raises:
-      CheckpointFormatError: a tensor that every model of the family has is missing, or has
+      CheckpointError: a tensor that every model of the family has is missing, or has
         another number of axes.
     """
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
         if name not in tensors:
-            raise CheckpointFormatError(
+            raise CheckpointError(
                 f'the tensor {name} is missing; is this a checkpoint of an HRM? It has '
                 f'{", ".join(list(tensors)[:4])} ...'
             )
         found = tuple(tensors[name].shape)
         if len(found) != axes:
-            raise CheckpointFormatError(f'{name} must have {axes} axes; its shape is {found}.')
+            raise CheckpointError(f'{name} must have {axes} axes; its shape is {found}.')
         return found
 
     def see(setting: str, value: Any, evidence: str) -> None:
@@ -74,9 +75,15 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
     if kind in _RECURRENT:
         see('block', _RECURRENT[kind], f'there are tensors {first}*')
     else:
-        mixes = f'{first}mlp_t.gate_up_proj.weight' in tensors
-        block, part = ('token_mixing', 'mlp_t') if mixes else ('attention', 'self_attn')
-        see('block', block, f'there are tensors {first}{part}.*')
+        for part, block in _MIXERS.items():
+            if any(name.startswith(f'{first}{part}.') for name in tensors):
+                see('block', block, f'there are tensors {first}{part}.*')
+                break
+        else:
+            raise CheckpointError(
+                f'the block of this checkpoint is unknown: expected tensors {first}self_attn.* or '
+                f'{first}mlp_t.*; it has {", ".join(n for n in tensors if n.startswith(first))}.'
+            )
         name = f'{first}mlp.gate_up_proj.weight'
         rows = shape(name, 2)
         see('intermediate_size', rows[0] // 2, f'{name} has the shape {rows}')
@@ -108,9 +115,7 @@ def _stacks(tensors: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
             level, kind, index = match[1], match[2], int(match[3])
             found[level] = (max(found.get(level, (0, ''))[0], index + 1), kind)
     if not found:
-        raise CheckpointFormatError(
-            'there is no tensor L_level.layers.0.*: not a model of this family.'
-        )
+        raise CheckpointError('there is no tensor L_level.layers.0.*: not a model of this family.')
     return dict(sorted(found.items()))
 
 
@@ -137,7 +142,7 @@ def complete_model(
       source: name of the configuration, for messages.
 
     Raises:
-      CheckpointFormatError: both know a setting and differ, or neither knows one that matters.
+      CheckpointError: both know a setting and differ, or neither knows one that matters.
       ConfigError: the settings contradict each other.
     """
     values = dict(stated)
@@ -149,7 +154,7 @@ def complete_model(
             values.setdefault(setting, finding.value)
             continue
         if values.setdefault(setting, finding.value) != finding.value:
-            raise CheckpointFormatError(
+            raise CheckpointError(
                 f'{source} says {setting}={values[setting]!r}, but the checkpoint has '
                 f'{finding.value!r}: {finding.evidence}. Use the configuration that the '
                 f'checkpoint was trained with.'
@@ -164,7 +169,7 @@ def complete_model(
     if recurrent or findings['block'].value == 'token_mixing':
         values.setdefault('num_heads', 1)
     if 'learned' in values.get('pos_encodings', '') and 'pos_encodings' not in findings:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{source} says pos_encodings=learned, but the tensor embed_pos.embedding_weight is '
             f'missing.'
         )
@@ -178,7 +183,7 @@ def complete_model(
     if 'pos_encodings' not in values:
         lacking.append('pos_encodings (rope or none)')
     if lacking:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'the tensors do not show {", ".join(lacking)}, and {source} does not say. Give the '
             f'all_config.yaml of the training run, or write these settings into one, with --config.'
         )
@@ -193,7 +198,7 @@ def _with_inner_size(values: dict[str, Any], found: Finding, source: str) -> dic
     wanted = given.get('intermediate_size') or by_rule.mlp_dim
     stated = given.get('intermediate_size') or 'expansion' in given
     if stated and wanted != found.value:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{source} gives the gated units an inner size of {wanted} (expansion '
             f'{by_rule.expansion}), but the checkpoint has {found.value}: {found.evidence}.'
         )
@@ -207,7 +212,7 @@ def _with_seq_len(values: dict[str, Any], found: Finding | None, source: str) ->
     prefix = values.get('puzzle_emb_len') or -(-values['puzzle_emb_ndim'] // values['hidden_size'])
     seq_len = found.value - prefix
     if values.get('seq_len') not in (None, 0, seq_len):
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{source} says seq_len={values["seq_len"]}, but the checkpoint has {seq_len} cells '
             f'and {prefix} slots of the puzzle prefix: {found.evidence}.'
         )

@@ -15,14 +15,14 @@ import os
 import re
 from typing import Any
 
-from hrm_jax import checkpoint, puzzle_table
-from hrm_jax.checkpoint import Weights
+from hrm_jax import files
+from hrm_jax.checkpoint import compatible, layout
+from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
+from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import (
     architecture,
-    atomic,
     hub,
-    model_card,
     orbax_io,
     original_config,
     safetensors_io,
@@ -32,7 +32,6 @@ from hrm_jax.interop import (
     transformers_config,
 )
 from hrm_jax.interop.architecture import Finding
-from hrm_jax.interop.errors import CheckpointFormatError
 from hrm_jax.interop.original_config import Settings
 from hrm_jax.interop.transformers_config import HrmConfig
 
@@ -68,8 +67,7 @@ def find(
       revision: branch, tag or commit on the hub.
 
     Raises:
-      FileNotFoundError: there is nothing.
-      CheckpointFormatError: there is something, but no checkpoint.
+      CheckpointError: there is nothing, or no checkpoint.
     """
     path = hub.local_path(path_or_hub_id, revision)
     folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
@@ -83,9 +81,9 @@ def find(
         chosen = WEIGHTS_NAME if WEIGHTS_NAME in names else WEIGHTS_NAME + '.index.json'
         kind = 'huggingface' if 'config.json' in names else 'safetensors'
         return Source(kind, os.path.join(path, chosen), config or _config_beside(folder))
-    if checkpoint.FOLDER in names or {'params', 'meta'} <= set(names):
+    if layout.FOLDER in names or {'params', 'meta'} <= set(names):
         if config:
-            raise CheckpointFormatError(
+            raise CheckpointError(
                 f'{path} is a checkpoint of ours and carries its configuration; leave out {config}.'
             )
         return Source('orbax', path, '')
@@ -95,9 +93,9 @@ def find(
     if 'checkpoint' in others:
         others = ['checkpoint']
     if steps or len(others) == 1:
-        chosen = max(steps, key=step_of) if steps else others[0]
+        chosen = max(steps, key=lambda name: step_of(name) or 0) if steps else others[0]
         return Source('torch', os.path.join(path, chosen), config or _config_beside(folder))
-    raise CheckpointFormatError(
+    raise CheckpointError(
         f'{path} holds no checkpoint: expected step_N, model.safetensors or a folder '
         f'checkpoints; it has {", ".join(names[:8]) or "nothing"}. Name the file itself.'
     )
@@ -150,7 +148,7 @@ def load(
     seq_len: int = 0,
     forward_dtype: str = '',
     revision: str | None = None,
-) -> Weights:
+) -> SavedModel:
     """Loads weights from any format.
 
     Args:
@@ -162,21 +160,18 @@ def load(
       revision: branch, tag or commit on the hub.
 
     Returns:
-      Weights in numpy; arrays may be read-only views of the file.
+      The model in numpy; arrays may be read-only views of the file.
 
     Raises:
-      ValueError: in one of its kinds (``CheckpointFormatError``, ``CheckpointError``,
-        ``ConfigError``), when anything is not as it must be.
+      CheckpointError, ConfigError: anything is not as it must be.
       OSError: a file can not be read.
     """
     source = path_or_hub_id
     if not isinstance(source, Source):
         source = find(source, config, revision)
     if source.format == 'orbax':
-        weights = orbax_io.read_weights(source.path)
-        if forward_dtype:
-            weights = with_forward_dtype(weights, forward_dtype)
-        return weights
+        saved = orbax_io.read_model(source.path)
+        return with_forward_dtype(saved, forward_dtype) if forward_dtype else saved
     state, metadata = read_state(source.path)
     tensors, prefix = state_dict.unify_names(state)
     findings = architecture.infer_model(tensors)
@@ -189,7 +184,7 @@ def load(
     else:
         settings = Settings({}, {}, 'no configuration')
     step = metadata.get('step', '')
-    weights = state_dict.to_weights(
+    saved = state_dict.to_model(
         tensors,
         findings,
         settings,
@@ -198,43 +193,46 @@ def load(
         forward_dtype=forward_dtype,
     )
     naming = 'transformers' if state_dict.has_transformers_names(state) else 'original'
-    weights.meta['source'] |= {'prefix': prefix, 'naming': naming}
-    return weights
+    saved.meta['source'] |= {'prefix': prefix, 'naming': naming}
+    return saved
 
 
-def with_forward_dtype(weights: Weights, dtype: str) -> Weights:
-    """Returns weights of a model that computes in another type; parameters stay float32."""
+def with_forward_dtype(saved: SavedModel, dtype: str) -> SavedModel:
+    """Returns the model computing in another type; parameters stay float32."""
     import jax
     import numpy as np
 
-    model = dataclasses.replace(weights.config.model, forward_dtype=dtype)
+    model = dataclasses.replace(saved.config.model, forward_dtype=dtype)
+    weights = saved.weights
     constants = jax.tree.map(lambda x: np.asarray(x).astype(np.dtype(dtype)), weights.constants)
-    config = dataclasses.replace(weights.config, model=model)
-    return dataclasses.replace(weights, constants=constants, config=config)
+    config = dataclasses.replace(saved.config, model=model)
+    weights = weights.replace(constants=constants)
+    return dataclasses.replace(saved, weights=weights, config=config)
 
 
-def with_puzzle_rows(weights: Weights, rows: int, choice: str) -> Weights:
-    """Returns weights whose puzzle table has ``rows`` rows (see ``puzzle_table.resize``).
+def with_puzzle_rows(saved: SavedModel, rows: int, choice: str) -> SavedModel:
+    """Returns the model with ``rows`` rows of the puzzle table (see ``compatible.resize_table``).
 
     Raises:
       CheckpointError: the size differs and the choice is ``error``.
-      CheckpointFormatError: the model has no puzzle table.
+      CheckpointError: the model has no puzzle table.
     """
-    if weights.puzzle_table is None:
-        raise CheckpointFormatError('this model has no puzzle table (puzzle_emb_ndim=0).')
-    table = puzzle_table.resize(weights.puzzle_table, rows, choice)
-    model = dataclasses.replace(weights.config.model, num_puzzle_identifiers=rows)
-    config = dataclasses.replace(weights.config, model=model)
-    sizes = weights.meta.get('dataset', {}) | {'num_puzzle_identifiers': rows}
-    meta = weights.meta | {'dataset': sizes}
-    return dataclasses.replace(weights, puzzle_table=table, config=config, meta=meta)
+    if saved.weights.puzzle_table is None:
+        raise CheckpointError('this model has no puzzle table (puzzle_emb_ndim=0).')
+    table = compatible.resize_table(saved.weights.puzzle_table, rows, choice)
+    model = dataclasses.replace(saved.config.model, num_puzzle_identifiers=rows)
+    config = dataclasses.replace(saved.config, model=model)
+    sizes = saved.meta.get('dataset', {}) | {'num_puzzle_identifiers': rows}
+    meta = saved.meta | {'dataset': sizes}
+    weights = saved.weights.replace(puzzle_table=table)
+    return dataclasses.replace(saved, weights=weights, config=config, meta=meta)
 
 
 def guess_format(destination: str | os.PathLike, source_format: str = '') -> str:
     """Chooses the format of a destination by its name.
 
     Raises:
-      CheckpointFormatError: the name says nothing, and the source is a checkpoint of ours.
+      CheckpointError: the name says nothing, and the source is a checkpoint of ours.
     """
     name = os.path.basename(os.fspath(destination).rstrip('/'))
     if name.endswith('.safetensors'):
@@ -242,7 +240,7 @@ def guess_format(destination: str | os.PathLike, source_format: str = '') -> str
     if re.fullmatch(r'step_\d+', name) or name.endswith(_TORCH_SUFFIXES):
         return 'torch'
     if source_format == 'orbax':
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{destination}: say --format torch, huggingface or safetensors; the name of a folder '
             f'does not show it.'
         )
@@ -250,7 +248,7 @@ def guess_format(destination: str | os.PathLike, source_format: str = '') -> str
 
 
 def save(
-    weights: Weights,
+    saved: SavedModel,
     destination: str | os.PathLike,
     format: str,
     *,
@@ -261,7 +259,7 @@ def save(
     """Saves weights; returns the path of the checkpoint written.
 
     Args:
-      weights: what to save.
+      saved: what to save.
       destination: a folder; for torch and safetensors also a file.
       format: one of ``FORMATS``.
       prefix: put before the names of the tensors; None: as they came, or the usual one.
@@ -269,56 +267,56 @@ def save(
       overwrite: replaces files that exist.
 
     Raises:
-      CheckpointFormatError: the file exists, or the format can not hold the model. Nothing is
+      CheckpointError: the file exists, or the format can not hold the model. Nothing is
         written then.
     """
     destination = os.fspath(destination)
     if format == 'orbax':
-        return os.fspath(orbax_io.write_weights(destination, weights))
+        return os.fspath(orbax_io.write_model(destination, saved))
     if format == 'huggingface':
-        state = state_dict.to_state(weights, 'transformers', prefix, use_ema)
-        config = HrmConfig.from_experiment(weights.config)
+        state = state_dict.to_state(saved, 'transformers', prefix, use_ema)
+        config = HrmConfig.from_experiment(saved.config)
         config.extra['architectures'] = ['HrmForCausalLM']
         _refuse_existing(os.path.join(destination, WEIGHTS_NAME), overwrite)
-        with atomic.new_folder(destination) as folder:
-            metadata = {'format': 'pt', 'step': str(weights.step)}
+        with files.new_folder(destination, existing='add') as folder:
+            metadata = {'format': 'pt', 'step': str(saved.step)}
             safetensors_io.write_safetensors(os.path.join(folder, WEIGHTS_NAME), state, metadata)
             config.save_pretrained(folder)
             with open(os.path.join(folder, 'README.md'), 'w', encoding='utf-8') as file:
-                file.write(model_card.text(weights))
+                file.write(hub.model_card(saved))
         return destination
-    state = state_dict.to_state(weights, 'original', prefix, use_ema)
+    state = state_dict.to_state(saved, 'original', prefix, use_ema)
     if format == 'safetensors':
         if not destination.endswith('.safetensors'):
             destination = os.path.join(destination, WEIGHTS_NAME)
         _refuse_existing(destination, overwrite)
-        metadata = {'hrm_jax': weights.config.to_json(), 'step': str(weights.step)}
+        metadata = {'hrm_jax': saved.config.to_json(), 'step': str(saved.step)}
         safetensors_io.write_safetensors(destination, state, {'format': 'pt'} | metadata)
         return destination
     if format != 'torch':
-        raise CheckpointFormatError(f'format must be one of {", ".join(FORMATS)}; got {format!r}.')
-    settings = _original_settings(weights, state)
+        raise CheckpointError(f'format must be one of {", ".join(FORMATS)}; got {format!r}.')
+    settings = _original_settings(saved, state)
     name = os.path.basename(destination.rstrip('/'))
     if step_of(name) is None and not name.endswith(_TORCH_SUFFIXES):
-        destination = os.path.join(destination, f'step_{weights.step}')
+        destination = os.path.join(destination, f'step_{saved.step}')
     _refuse_existing(destination, overwrite)
     beside = os.path.join(os.path.dirname(os.path.abspath(destination)), original_config.FILE_NAME)
-    with atomic.replacing(beside) as path:
+    with files.replacing(beside) as path:
         original_config.write_yaml(path, settings)
     torch_writer.write_torch(destination, state)
     return destination
 
 
-def _original_settings(weights: Weights, state: Mapping[str, Any]) -> dict[str, Any]:
+def _original_settings(saved: SavedModel, state: Mapping[str, Any]) -> dict[str, Any]:
     """The all_config.yaml of weights, from which the very same model is read again."""
-    model = weights.config.model
-    values = original_config.to_original(weights.config)
+    model = saved.config.model
+    values = original_config.to_original(saved.config)
     tensors, _ = state_dict.unify_names(state)
     findings = architecture.infer_model(tensors)
     stated = original_config.from_original(values, original_config.FILE_NAME, findings).model
     again = architecture.complete_model(stated, findings, original_config.FILE_NAME)
     if lost := architecture.differences(model, again):
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'no original has this model (here, and what it would be there: {"; ".join(lost)}). '
             f'Save as huggingface or safetensors, which keep our configuration.'
         )
@@ -327,6 +325,6 @@ def _original_settings(weights: Weights, state: Mapping[str, Any]) -> dict[str, 
 
 def _refuse_existing(path: str, overwrite: bool) -> None:
     if os.path.exists(path) and not overwrite:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path} exists already; choose another destination, or give --overwrite.'
         )

@@ -1,19 +1,18 @@
-"""Weights without a training state as a checkpoint of ours."""
+"""Models without a training state as checkpoints of ours."""
 
-from collections.abc import Iterator
-import contextlib
 import json
 import os
 from pathlib import Path
-import shutil
+from typing import Any
 
 from absl import logging
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hrm_jax import checkpoint
-from hrm_jax.checkpoint import Weights
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax import files
+from hrm_jax.checkpoint import layout, store
+from hrm_jax.checkpoint.store import SavedModel
+from hrm_jax.errors import CheckpointError
 
 # orbax holds two copies of an array while it writes it. A puzzle table of ARC has 1.8 GB, so
 # tables from this size on are written in pieces.
@@ -21,45 +20,35 @@ _LARGE_BYTES = 2**28
 _PIECE_BYTES = 2**25
 
 
-def write_weights(workdir: str | os.PathLike, weights: Weights) -> Path:
+def write_model(workdir: str | os.PathLike, saved: SavedModel) -> Path:
     """Writes ``workdir/checkpoints/STEP`` with params, constants, puzzle_table, ema and meta.
 
     Evaluation, solving and fine-tuning start from it; a run can not be *resumed* from it, since
     there is no optimizer state. The folder gets its name when it is complete.
 
     Raises:
-      CheckpointFormatError: there is a checkpoint of this step already.
+      CheckpointError: there is a checkpoint of this step already.
     """
-    folder = Path(workdir).absolute() / checkpoint.FOLDER / str(weights.step)
+    folder = Path(workdir).absolute() / layout.FOLDER / str(saved.step)
     if folder.exists():
-        raise CheckpointFormatError(f'{folder} exists already; choose another destination.')
-    trees = {'params': weights.params, 'constants': weights.constants, 'ema': weights.ema}
-    table = weights.puzzle_table
+        raise CheckpointError(f'{folder} exists already; choose another destination.')
+    trees = {'params': saved.weights.params, 'constants': saved.weights.constants, 'ema': saved.ema}
+    table = saved.weights.puzzle_table
     large = table is not None and table.nbytes >= _LARGE_BYTES
     if table is not None:
         trees['puzzle_table'] = {'array': np.zeros((1, 1), np.float32) if large else table}
-    args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree is not None}
-    meta = weights.meta | {'step': weights.step, 'config': weights.config.to_dict()}
+    args: dict[str, Any] = {
+        name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree is not None
+    }
+    meta = saved.meta | {'step': saved.step, 'config': saved.config.to_dict()}
     args['meta'] = ocp.args.JsonSave(json.loads(json.dumps(meta)))
-    with _appearing(folder) as beside:
+    with files.new_folder(folder) as beside:
+        beside.rmdir()  # orbax makes it itself
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
             writer.save(beside, args=ocp.args.Composite(**args))
-        if large:
+        if table is not None and large:
             _replace_array(beside / 'puzzle_table', 'array', table)
     return folder
-
-
-@contextlib.contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """Gives a folder of the same name elsewhere, which moves to its place when all went well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Under its final name already, because checkpoints know their step by it.
-    outer = folder.parent / f'.{folder.name}.tmp-{os.getpid()}'
-    try:
-        yield outer / folder.name
-        os.replace(outer / folder.name, folder)
-    finally:
-        shutil.rmtree(outer, ignore_errors=True)
 
 
 def _replace_array(item: Path, name: str, array: np.ndarray) -> None:
@@ -86,7 +75,7 @@ def _replace_array(item: Path, name: str, array: np.ndarray) -> None:
         store[start : start + len(piece)].write(piece).result()
 
 
-def read_weights(path: str | os.PathLike) -> Weights:
+def read_model(path: str | os.PathLike) -> SavedModel:
     """Reads the folder of a checkpoint, or the latest checkpoint of a working directory.
 
     Raises:
@@ -95,6 +84,6 @@ def read_weights(path: str | os.PathLike) -> Weights:
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # orbax warns of files that only whole checkpoints have
     try:
-        return checkpoint.restore_weights(checkpoint.resolve(os.fspath(path), Path(path)))
+        return store.read_model(layout.resolve(os.fspath(path), Path(path)))
     finally:
         logging.set_verbosity(verbosity)

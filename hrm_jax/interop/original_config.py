@@ -12,8 +12,8 @@ import os
 from typing import Any
 
 from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.errors import CheckpointError
 from hrm_jax.interop.architecture import Finding
-from hrm_jax.interop.errors import CheckpointFormatError
 
 FILE_NAME = 'all_config.yaml'
 _MODEL_KEYS = (
@@ -52,7 +52,7 @@ def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a YAML or JSON file that holds a mapping.
 
     Raises:
-      CheckpointFormatError: it is neither.
+      CheckpointError: it is neither.
     """
     import yaml  # comes with flax; only foreign configurations need it
 
@@ -65,9 +65,9 @@ def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
                 values = yaml.safe_load(text)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             what = str(error).replace('\n', ' ')
-            raise CheckpointFormatError(f'{path}: neither YAML nor JSON ({what}).') from error
+            raise CheckpointError(f'{path}: neither YAML nor JSON ({what}).') from error
     if not isinstance(values, dict):
-        raise CheckpointFormatError(f'{path}: must hold a mapping; it holds {values!r:.80}.')
+        raise CheckpointError(f'{path}: must hold a mapping; it holds {values!r:.80}.')
     return values
 
 
@@ -83,7 +83,7 @@ def from_original(
     """
     arch = values.get('arch', values)
     if not isinstance(arch, Mapping):
-        raise CheckpointFormatError(f'{source}: arch must be a section; got {arch!r:.80}.')
+        raise CheckpointError(f'{source}: arch must be a section; got {arch!r:.80}.')
     model = {name: arch[name] for name in _MODEL_KEYS if arch.get(name) is not None}
     model = _DEFAULTS | model | dict(values.get('hrm_jax') or {})
     for name in ('expansion', 'rope_theta', 'rms_norm_eps'):
@@ -153,7 +153,7 @@ def to_original(config: ExperimentConfig) -> dict[str, Any]:
     """Returns our configuration as the mapping that the originals dump to all_config.yaml.
 
     Raises:
-      CheckpointFormatError: the model has a part that no original has.
+      CheckpointError: the model has a part that no original has.
     """
     model, act, optimizer = config.model, config.act, config.optimizer
     arch: dict[str, Any] = {
@@ -217,14 +217,14 @@ def _expansion(model: ModelConfig) -> float:
     """The expansion that gives the inner size of the gated units by the original's rule.
 
     Raises:
-      CheckpointFormatError: there is none.
+      CheckpointError: there is none.
     """
     rule = dataclasses.replace(model, intermediate_size=0)
     if rule.mlp_dim == model.mlp_dim:
         return model.expansion
     expansion = model.mlp_dim * 1.5 / model.hidden_size
     if dataclasses.replace(rule, expansion=expansion).mlp_dim != model.mlp_dim:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'model.intermediate_size is {model.mlp_dim}, but the original has multiples of 256 '
             f'only. Save as huggingface or safetensors.'
         )

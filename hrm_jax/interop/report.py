@@ -1,16 +1,24 @@
-"""Text about checkpoints: lists, contents, differences."""
+"""Looks into checkpoints: lists, contents, differences, and whether a conversion is exact."""
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from flax import traverse_util
+import jax
 import numpy as np
 
-from hrm_jax import checkpoint
-from hrm_jax.checkpoint import Weights
-from hrm_jax.interop import formats
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax import act
+from hrm_jax.checkpoint import layout
+from hrm_jax.checkpoint.store import SavedModel
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.errors import CheckpointError
+from hrm_jax.interop import act_calls, architecture, formats, state_dict
+from hrm_jax.model import hrm
+from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
+
+_CHUNK = 2**16  # rows compared at a time, so that no large copy is made
 
 
 def _bytes(path: Path) -> int:
@@ -22,16 +30,16 @@ def list_checkpoints(folder: str | os.PathLike) -> list[str]:
     """Describes the checkpoints of a run (or of any folder), one line each.
 
     Raises:
-      CheckpointFormatError: the folder has none.
+      CheckpointError: the folder has none.
       CheckpointError: one of a run is damaged.
     """
     folder = Path(folder)
-    if folder.name == checkpoint.FOLDER:
+    if folder.name == layout.FOLDER:
         folder = folder.parent
     lines = []
-    for step in checkpoint.steps(folder):
-        path = checkpoint.root(folder) / checkpoint.FOLDER / str(step)
-        meta = checkpoint.read_meta(path)
+    for step in layout.steps(folder):
+        path = layout.root(folder) / layout.FOLDER / str(step)
+        meta = layout.read_meta(path)
         metrics = ', '.join(
             f'{name} {value:.4g}' for name, value in sorted(meta['metrics'].items())
         )
@@ -48,7 +56,7 @@ def list_checkpoints(folder: str | os.PathLike) -> list[str]:
                     f'{step if step is not None else "":>10}  {size:8.1f} MiB  {path.name}'
                 )
     if not lines:
-        raise CheckpointFormatError(f'{folder} holds no checkpoints.')
+        raise CheckpointError(f'{folder} holds no checkpoints.')
     return ['      step         size  file', *lines]
 
 
@@ -64,18 +72,18 @@ def inspect(path: str | os.PathLike, config: str = '', seq_len: int = 0) -> list
       ValueError, OSError: see ``formats.load``.
     """
     source = formats.find(path, config)
-    weights = formats.load(source, seq_len=seq_len)
-    meta = weights.meta
+    saved = formats.load(source, seq_len=seq_len)
+    meta = saved.meta
     lines = [
-        f'step: {weights.step}',
+        f'step: {saved.step}',
         f'format: {source.format}',
         f'dataset: {json.dumps(meta.get("dataset", {}))}',
         f'metrics: {json.dumps(meta.get("metrics", {}))}',
-        f'moving average: {"no" if weights.ema is None else "yes"}',
-        f'config: {weights.config.to_json()}',
+        f'moving average: {"no" if saved.ema is None else "yes"}',
+        f'config: {saved.config.to_json()}',
         '',
     ]
-    state = _state(weights)
+    state = _state(saved)
     width = max(map(len, state))
     shapes = {name: ' x '.join(map(str, array.shape)) for name, array in state.items()}
     space = max(map(len, shapes.values()))
@@ -85,17 +93,19 @@ def inspect(path: str | os.PathLike, config: str = '', seq_len: int = 0) -> list
         shape = f'{shapes[name]:>{space}}'
         lines.append(f'{name:<{width}}  {shape}  {array.dtype!s:<8}  {spread}')
     total = sum(array.size for name, array in state.items() if name.startswith('params/'))
-    table = 0 if weights.puzzle_table is None else weights.puzzle_table.size
+    table = 0 if saved.weights.puzzle_table is None else saved.weights.puzzle_table.size
     lines += ['', f'parameters: {total:,}; puzzle table: {table:,} numbers']
     return lines
 
 
-def _state(weights: Weights) -> dict[str, np.ndarray]:
+def _state(saved: SavedModel) -> dict[str, np.ndarray]:
     """Every array of the weights under a path of ours."""
-    trees = {'params': weights.params, 'ema': weights.ema, 'constants': weights.constants}
-    state = traverse_util.flatten_dict({n: t for n, t in trees.items() if t is not None}, sep='/')
-    if weights.puzzle_table is not None:
-        state['puzzle_table'] = weights.puzzle_table
+    trees = {'params': saved.weights.params, 'ema': saved.ema, 'constants': saved.weights.constants}
+    state: dict[str, Any] = traverse_util.flatten_dict(
+        {n: t for n, t in trees.items() if t is not None}, sep='/'
+    )
+    if saved.weights.puzzle_table is not None:
+        state['puzzle_table'] = saved.weights.puzzle_table
     return state
 
 
@@ -118,7 +128,7 @@ def compare(
     if first.step != second.step:
         lines.append(f'step: {first.step} and {second.step}')
     old, new = (
-        traverse_util.flatten_dict(weights.config.to_dict(), sep='.') for weights in (first, second)
+        traverse_util.flatten_dict(saved.config.to_dict(), sep='.') for saved in (first, second)
     )
     lines += [f'config {k}: {old[k]!r} and {new[k]!r}' for k in old if old[k] != new[k]]
     one, two = _state(first), _state(second)
@@ -140,3 +150,66 @@ def _difference(a: np.ndarray, b: np.ndarray) -> str:
     changed = np.count_nonzero(gap) / gap.size
     rms = float(np.sqrt(np.mean(np.square(gap))))
     return f'{text}{changed:.1%} of the values differ, at most {gap.max():.3g}, RMS {rms:.3g}'
+
+
+def verify(saved: SavedModel, written: str | os.PathLike, use_ema: bool = True) -> str:
+    """Compares weights with what was written: every tensor, and the outputs of two ACT steps.
+
+    Args:
+      saved: what was saved.
+      written: the path it was saved to.
+      use_ema: whether the moving average was saved in place of the parameters.
+
+    Returns:
+      one line that says what was compared.
+
+    Raises:
+      CheckpointError: something differs; the message names it.
+    """
+    again = formats.load(written, seq_len=saved.config.model.seq_len)
+    if found := architecture.differences(saved.config.model, again.config.model):
+        raise CheckpointError(f'verification failed: saved and read back {"; ".join(found)}.')
+    expected = state_dict.to_state(saved, prefix='', use_ema=use_ema)
+    actual = state_dict.to_state(again, prefix='', use_ema=use_ema)
+    if list(expected) != list(actual):
+        raise CheckpointError('verification failed: the tensors have other names.')
+    for name, array in expected.items():
+        if not _same(array, actual[name]):
+            raise CheckpointError(f'verification failed: {name} differs.')
+    # A format that holds one set of parameters has the moving average in their place.
+    first = saved.weights if again.ema is not None else saved.inference_weights(use_ema)
+    difference = _output_difference(saved.config, first, again.weights)
+    if difference:
+        raise CheckpointError(
+            f'verification failed: the logits or Q values differ by up to {difference:g}.'
+        )
+    return f'verified: {len(expected)} tensors equal bit for bit, equal outputs of 2 ACT steps'
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return all(
+        a[i : i + _CHUNK].tobytes() == b[i : i + _CHUNK].tobytes() for i in range(0, len(a), _CHUNK)
+    )
+
+
+def _output_difference(config: ExperimentConfig, first: Weights, second: Weights) -> float:
+    model = config.model
+    random = np.random.default_rng(0)
+    inputs = random.integers(0, model.vocab_size, (1, model.seq_len), dtype=np.int32)
+    batch = Batch(inputs, np.full_like(inputs, IGNORE_LABEL_ID), np.zeros(1, np.int32))
+    outputs = []
+    for weights in (first, second):
+        if weights.puzzle_table is not None:
+            # One row of the table is all that this puzzle needs.
+            weights = weights.replace(puzzle_table=np.asarray(weights.puzzle_table[:1]))
+        carry = act.initial_carry(hrm.empty_latent(model, 1), batch)
+        for _ in range(2):
+            output = act_calls.act_step(config, (False, False, False), weights, carry, batch, None)
+            carry = output.carry
+        outputs.append((output.logits, output.q_halt_logits, output.q_continue_logits))
+    differences = jax.tree.map(
+        lambda a, b: np.abs(np.float32(a) - np.float32(b)).max(), outputs[0], outputs[1]
+    )
+    return float(max(differences))

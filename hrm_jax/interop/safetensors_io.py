@@ -13,8 +13,8 @@ import os
 import ml_dtypes
 import numpy as np
 
-from hrm_jax.interop.atomic import replacing
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax.errors import CheckpointError
+from hrm_jax.files import replacing
 from hrm_jax.interop.torch_writer import byte_chunks
 
 _DTYPES = {
@@ -39,7 +39,7 @@ def read_safetensors(
     """Returns the tensors (read-only views, in the order of their bytes) and the metadata.
 
     Raises:
-      CheckpointFormatError: the file is cut short, or its header does not describe its bytes.
+      CheckpointError: the file is cut short, or its header does not describe its bytes.
       OSError: the file can not be opened.
     """
     path = os.fspath(path)
@@ -47,15 +47,16 @@ def read_safetensors(
     with open(path, 'rb') as file:
         length = int.from_bytes(file.read(8), 'little')
         if size < 8 or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-            raise CheckpointFormatError(f'{path}: not a safetensors file, or cut short.')
+            raise CheckpointError(f'{path}: not a safetensors file, or cut short.')
         try:
             header = json.loads(file.read(length))
         except ValueError as error:
-            raise CheckpointFormatError(f'{path}: the header is not JSON ({error}).') from error
+            raise CheckpointError(f'{path}: the header is not JSON ({error}).') from error
     if not isinstance(header, dict):
-        raise CheckpointFormatError(f'{path}: the header must be a JSON object.')
+        raise CheckpointError(f'{path}: the header must be a JSON object.')
     metadata = header.pop('__metadata__', {})
-    mapped = np.memmap(path, dtype=np.uint8, mode='r', offset=8 + length) if header else None
+    none = np.zeros(0, np.uint8)  # an empty file cannot be mapped
+    mapped = np.memmap(path, dtype=np.uint8, mode='r', offset=8 + length) if header else none
     used, state = 0, {}
     try:
         entries = sorted(header.items(), key=lambda item: item[1]['data_offsets'])
@@ -63,29 +64,29 @@ def read_safetensors(
             start, stop = entry['data_offsets']
             dtype, shape = _DTYPES.get(entry['dtype']), tuple(entry['shape'])
             if dtype is None:
-                raise CheckpointFormatError(
+                raise CheckpointError(
                     f'{path}: {name} has the type {entry["dtype"]}; known are {", ".join(_DTYPES)}.'
                 )
             if not all(type(value) is int for value in (start, stop, *shape)):
                 raise TypeError(f'{name} has sizes that are not integers')
             nbytes = math.prod(shape) * dtype.itemsize
             if start != used or min(shape, default=0) < 0 or stop - start != nbytes:
-                raise CheckpointFormatError(
+                raise CheckpointError(
                     f'{path}: {name} of shape {shape} must take {nbytes} bytes from {used}; the '
                     f'header says {start} to {stop}.'
                 )
             if stop > size - 8 - length:
-                raise CheckpointFormatError(
+                raise CheckpointError(
                     f'{path}: cut short: {name} ends at byte {stop} of {size - 8 - length}.'
                 )
             state[name] = np.frombuffer(mapped[start:stop], dtype).reshape(shape)
             used = stop
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointFormatError):
+        if isinstance(error, CheckpointError):
             raise
-        raise CheckpointFormatError(f'{path}: malformed header ({error!r}).') from error
+        raise CheckpointError(f'{path}: malformed header ({error!r}).') from error
     if used != size - 8 - length:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: {size - 8 - length - used} bytes at the end belong to no tensor.'
         )
     return state, metadata
@@ -104,11 +105,11 @@ def write_safetensors(
       metadata: text to store under names; readers of transformers want ``format: pt``.
 
     Raises:
-      CheckpointFormatError: an array of a type that the format does not have.
+      CheckpointError: an array of a type that the format does not have.
     """
     for name, array in state.items():
         if array.dtype not in _NAMES:
-            raise CheckpointFormatError(f'{name}: safetensors has no type {array.dtype}.')
+            raise CheckpointError(f'{name}: safetensors has no type {array.dtype}.')
     names = sorted(state, key=lambda name: (-state[name].dtype.itemsize, name))
     header: dict = {'__metadata__': dict(metadata)} if metadata else {}
     offset = 0

@@ -1,4 +1,4 @@
-"""State dicts (names and arrays, from whatever file) against ``Weights``, both ways.
+"""State dicts (names and arrays, from whatever file) against ``SavedModel``, both ways.
 
 Two ways to name the same tensors exist: the original's and that of transformers. Both store
 linear weights as (out, in). Names and types that a source has and ours does not need are kept
@@ -16,12 +16,13 @@ from flax import traverse_util
 import ml_dtypes
 import numpy as np
 
-from hrm_jax.checkpoint import Weights
+from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig, ModelConfig
-from hrm_jax.interop import architecture, official
+from hrm_jax.errors import CheckpointError
+from hrm_jax.interop import architecture, tensor_names
 from hrm_jax.interop.architecture import Finding
-from hrm_jax.interop.errors import CheckpointFormatError
 from hrm_jax.interop.original_config import Settings
+from hrm_jax.types import Weights
 
 # transformers' name -> the original's, for the tensors whose names differ.
 _TRANSFORMERS_NAMES = {
@@ -37,7 +38,7 @@ _FLOATS = tuple(map(np.dtype, (np.float32, np.float16, ml_dtypes.bfloat16)))
 _KNOWN_SEQ_LEN = {'sudoku': 81, 'arc': 900, 'maze-30x30': 900}
 
 
-def to_weights(
+def to_model(
     tensors: Mapping[str, np.ndarray],
     findings: Mapping[str, Finding],
     settings: Settings,
@@ -45,7 +46,7 @@ def to_weights(
     step: int = 0,
     seq_len: int = 0,
     forward_dtype: str = '',
-) -> Weights:
+) -> SavedModel:
     """Makes weights of ours from a state dict and what a configuration says about it.
 
     Args:
@@ -58,7 +59,7 @@ def to_weights(
       forward_dtype: type to compute in, in place of the checkpoint's.
 
     Raises:
-      CheckpointFormatError: names the tensor or setting that is missing, not known, of another
+      CheckpointError: names the tensor or setting that is missing, not known, of another
         shape, or that contradicts the configuration.
       ConfigError: the settings contradict each other.
     """
@@ -70,10 +71,7 @@ def to_weights(
         stated['forward_dtype'] = forward_dtype
     model = architecture.complete_model(stated, findings, settings.source)
     model = _sized(model, settings)
-    try:
-        params, constants, table = official.from_official(_cast(tensors, model), model)
-    except ValueError as error:
-        raise CheckpointFormatError(str(error)) from error
+    weights = from_official(_cast(tensors, model), model)
     config = ExperimentConfig.from_dict(settings.rest | {'model': dataclasses.asdict(model)})
     usual = _usual_dtypes(model, tensors)
     source = {
@@ -83,22 +81,82 @@ def to_weights(
         name: getattr(model, name) for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
     }
     meta = {'dataset': sizes, 'metrics': {}, 'source': source}
-    return Weights(step, params, None, constants, table, config, meta)
+    return SavedModel(step, weights, None, config, meta)
+
+
+def from_official(tensors: Mapping[str, np.ndarray], config: ModelConfig) -> Weights:
+    """Turns a state dict of the original into weights of ours.
+
+    Raises:
+      CheckpointError: a tensor is missing, unknown, or of another shape than the configuration's;
+        the message names it.
+    """
+    tensors = {tensor_names.strip_prefix(name): np.asarray(x) for name, x in tensors.items()}
+    expected = tensor_names.entries(config)
+    known = {entry.name for entry in expected}
+    missing, extra = sorted(known - set(tensors)), sorted(set(tensors) - known)
+    if missing or extra:
+        raise CheckpointError(
+            'the tensors must be exactly those of the configuration; missing: '
+            f'{", ".join(missing) or "none"}; not known: {", ".join(extra) or "none"}. '
+            'Check the configuration (levels, layers, positions, puzzle embedding).'
+        )
+    collections: dict[str, Any] = {'params': {}, 'constants': {}, 'puzzle_table': None}
+    stacks: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for entry in expected:
+        value = tensors[entry.name]
+        if value.shape != entry.shape:
+            raise CheckpointError(
+                f'{entry.name} must have the shape {entry.shape} by the configuration; got '
+                f'{value.shape}. Check hidden_size, expansion, vocabulary and data set.'
+            )
+        if entry.collection == 'unused':
+            continue
+        value = np.ascontiguousarray(entry.to_ours(value))
+        if entry.collection == 'puzzle_table':
+            collections['puzzle_table'] = value
+            continue
+        if entry.index is not None:
+            stack = stacks.setdefault((entry.collection, *entry.path), [])
+            stack.append(value)
+            value = np.stack(stack)
+        node = collections[entry.collection]
+        for key in entry.path[:-1]:
+            node = node.setdefault(key, {})
+        node[entry.path[-1]] = value
+    return Weights(**collections)
+
+
+def to_official(
+    weights: Weights, config: ModelConfig, prefix: str = ORIGINAL_PREFIX
+) -> dict[str, np.ndarray]:
+    """Turns weights of ours into a state dict in the original's names, order and layout."""
+    tensors = {}
+    for entry in tensor_names.entries(config):
+        if entry.collection == 'unused':
+            tensors[prefix + entry.name] = np.ones(entry.shape, np.float32)
+            continue
+        value = getattr(weights, entry.collection)
+        for key in entry.path:
+            value = value[key]
+        value = np.asarray(value if entry.index is None else value[entry.index])
+        tensors[prefix + entry.name] = np.ascontiguousarray(entry.to_official(value))
+    return tensors
 
 
 def unify_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
     """Returns the tensors under the original's names, and the prefix cut off them.
 
     Raises:
-      CheckpointFormatError: the prefixes differ.
+      CheckpointError: the prefixes differ.
     """
     tensors, prefixes = {}, {}
     for name, array in state.items():
-        short = official.strip_prefix(name)
+        short = tensor_names.strip_prefix(name)
         prefixes.setdefault(name[: len(name) - len(short)], name)
         tensors[_TRANSFORMERS_NAMES.get(short, short)] = array
     if len(prefixes) != 1:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'all tensors must have the same prefix; got {", ".join(prefixes.values())}.'
         )
     return tensors, next(iter(prefixes))
@@ -106,7 +164,7 @@ def unify_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray],
 
 def has_transformers_names(names: Iterable[str]) -> bool:
     """Whether tensors are named as in transformers rather than as in the original."""
-    return any(official.strip_prefix(name) in _TRANSFORMERS_NAMES for name in names)
+    return any(tensor_names.strip_prefix(name) in _TRANSFORMERS_NAMES for name in names)
 
 
 def _sized(model: ModelConfig, settings: Settings) -> ModelConfig:
@@ -123,7 +181,7 @@ def _sized(model: ModelConfig, settings: Settings) -> ModelConfig:
     for name, cells in _KNOWN_SEQ_LEN.items():
         if folder.startswith(name):
             return dataclasses.replace(model, seq_len=cells)
-    raise CheckpointFormatError(
+    raise CheckpointError(
         f'the tensors do not show the number of cells of a puzzle, and {settings.source} does not '
         f'say. Give it with --seq_len (81 for Sudoku, 900 for 30x30 mazes and ARC).'
     )
@@ -141,7 +199,7 @@ def _is_constant(name: str) -> bool:
 def _cast(tensors: Mapping[str, np.ndarray], model: ModelConfig) -> dict[str, np.ndarray]:
     for name, array in tensors.items():
         if array.dtype not in _FLOATS:
-            raise CheckpointFormatError(
+            raise CheckpointError(
                 f'{name} must be float32, bfloat16 or float16; it is {array.dtype}.'
             )
     usual = _usual_dtypes(model, tensors)
@@ -151,48 +209,46 @@ def _cast(tensors: Mapping[str, np.ndarray], model: ModelConfig) -> dict[str, np
 
 
 def to_state(
-    weights: Weights, naming: str = 'original', prefix: str | None = None, use_ema: bool = True
+    saved: SavedModel, naming: str = 'original', prefix: str | None = None, use_ema: bool = True
 ) -> dict[str, np.ndarray]:
-    """Returns the state dict of weights, in the original's order.
+    """Returns the state dict of a model, in the original's order.
 
     Args:
-      weights: parameters of ours.
+      saved: the model.
       naming: ``original`` or ``transformers``.
       prefix: put before every name; None: what the weights came with, or else the usual one.
       use_ema: takes the moving average of the parameters where there is one, as the TRM
         repository does when it saves.
 
     Raises:
-      CheckpointFormatError: the model has a parameter that no original has.
+      CheckpointError: the model has a parameter that no original has.
     """
-    source = weights.meta.get('source', {})
+    source = saved.meta.get('source', {})
     same_naming = source.get('naming', 'original') == naming
     if prefix is None:
         usual = ORIGINAL_PREFIX if naming == 'original' else TRANSFORMERS_PREFIX
         prefix = source['prefix'] if source and same_naming else usual
-    params = weights.ema if use_ema and weights.ema is not None else weights.params
-    _check_has_names(params, weights.config.model)
-    state = official.to_official(
-        params, weights.constants, weights.puzzle_table, weights.config.model, prefix=''
-    )
+    weights = saved.inference_weights(use_ema)
+    _check_has_names(weights.params, saved.config.model)
+    state = to_official(weights, saved.config.model, prefix='')
     for name, dtype in source.get('dtypes', {}).items():
         state[name] = state[name].astype(np.dtype(dtype))
     if naming == 'transformers':
         state = {_ORIGINAL_NAMES.get(name, name): array for name, array in state.items()}
-    return {prefix + name: array for name, array in state.items()}
+    return {(prefix or '') + name: array for name, array in state.items()}
 
 
 def _check_has_names(params: Any, model: ModelConfig) -> None:
     """Options that no original has (biases, learned states ...) must not get lost silently."""
     if not model.q_head:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             'models without a Q head (path finders) are not converted; their original has names '
             'of its own. Keep the model as a checkpoint of ours.'
         )
-    named = {e.path for e in official.entries(model) if e.collection == 'params'}
+    named = {e.path for e in tensor_names.entries(model) if e.collection == 'params'}
     nameless = set(traverse_util.flatten_dict(params)) - named
     if nameless:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{", ".join(sorted("/".join(path) for path in nameless))}: no original has such a '
             f'parameter, so this format has no name for it. Keep the model as a checkpoint of ours.'
         )

@@ -22,7 +22,7 @@ import zlib
 import ml_dtypes
 import numpy as np
 
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax.errors import CheckpointError
 
 # The name of a storage class in the pickle, and the type of its elements.
 STORAGE_DTYPES = {
@@ -84,7 +84,7 @@ def read_torch(path: str | os.PathLike, *, check_crc: bool = True) -> dict[str, 
       ``ml_dtypes.bfloat16``.
 
     Raises:
-      CheckpointFormatError: not such a file, cut short, damaged, compressed, not little
+      CheckpointError: not such a file, cut short, damaged, compressed, not little
         endian, a pickle that uses anything but ``ALLOWED_GLOBALS``, a tensor that reaches
         outside of its storage, or anything but a flat dict of tensors.
       OSError: the file can not be opened.
@@ -96,7 +96,7 @@ def read_torch(path: str | os.PathLike, *, check_crc: bool = True) -> dict[str, 
         _check_byte_order(archive, entries, prefix, path)
         program = entries[prefix + 'data.pkl']
         if program.file_size > _MAX_PICKLE_BYTES:
-            raise CheckpointFormatError(
+            raise CheckpointError(
                 f'{path}: data.pkl has {program.file_size} bytes; a state dict needs far less '
                 f'than the {_MAX_PICKLE_BYTES} allowed here. Is it a checkpoint of this model?'
             )
@@ -124,18 +124,16 @@ def is_torch_file(path: str | os.PathLike) -> bool:
 def _open_zip(file: Any, path: str) -> zipfile.ZipFile:
     magic = file.read(4)
     if magic[:1] == b'\x80':
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: a bare pickle (torch before version 1.6), which can not be read without '
             f'running it. Load it once with torch and save it again with torch.save.'
         )
     if magic != b'PK\x03\x04':
-        raise CheckpointFormatError(
-            f'{path}: not a file of torch.save (it does not begin as a zip).'
-        )
+        raise CheckpointError(f'{path}: not a file of torch.save (it does not begin as a zip).')
     try:
         return zipfile.ZipFile(file)
     except _ZIP_ERRORS as error:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: the zip directory at the end of the file is missing or damaged ({error}): '
             f'the file was probably cut short. Copy or download it again.'
         ) from error
@@ -145,25 +143,25 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str) -> b
     try:
         return archive.read(info)
     except _ZIP_ERRORS as error:
-        raise CheckpointFormatError(f'{path}: {info.filename} is damaged ({error!r}).') from error
+        raise CheckpointError(f'{path}: {info.filename} is damaged ({error!r}).') from error
 
 
 def _entries(archive: zipfile.ZipFile, path: str) -> tuple[dict[str, zipfile.ZipInfo], str]:
     infos = archive.infolist()
     entries = {info.filename: info for info in infos}
     if len(entries) != len(infos):
-        raise CheckpointFormatError(f'{path}: two zip entries have the same name.')
+        raise CheckpointError(f'{path}: two zip entries have the same name.')
     for info in infos:
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise CheckpointFormatError(
+            raise CheckpointError(
                 f'{path}: the zip entry {info.filename} is compressed; torch stores its entries '
                 f'uncompressed. Unpack it and save it again with torch.save.'
             )
         if info.flag_bits & 0x1:
-            raise CheckpointFormatError(f'{path}: the zip entry {info.filename} is encrypted.')
+            raise CheckpointError(f'{path}: the zip entry {info.filename} is encrypted.')
     programs = [name for name in entries if name.count('/') == 1 and name.endswith('/data.pkl')]
     if len(programs) != 1:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: a file of torch.save has exactly one data.pkl; this zip has {len(programs)}.'
         )
     return entries, programs[0].removesuffix('data.pkl')
@@ -177,7 +175,7 @@ def _check_byte_order(
         return
     order = _read_entry(archive, info, path) if info.file_size < 16 else b'?'
     if order != b'little':
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: the bytes must be little endian; the file says {order!r}. Save it again '
             f'on a little-endian machine.'
         )
@@ -186,14 +184,14 @@ def _check_byte_order(
 def _interpret(pickled: bytes, path: str) -> Any:
     """Runs the stack machine on symbols; see the pickle protocol in the standard library."""
 
-    def refuse(what: str) -> CheckpointFormatError:
-        return CheckpointFormatError(
+    def refuse(what: str) -> CheckpointError:
+        return CheckpointError(
             f'{path}: refused, its pickle {what}. Only tensors are read here, nothing is run; '
             f'if you trust the file, save its plain state dict again with torch.save.'
         )
 
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def pop_to_mark() -> list[Any]:
         items = []
@@ -220,7 +218,7 @@ def _interpret(pickled: bytes, path: str) -> Any:
                             raise refuse('is malformed')
                         arg = f'{module} {attribute}'
                     if arg not in ALLOWED_GLOBALS:
-                        raise refuse(f'asks for {arg.replace(" ", ".")}')
+                        raise refuse(f'asks for {str(arg).replace(" ", ".")}')
                     stack.append(_Global(arg))
                 case 'MARK':
                     stack.append(_MARK)
@@ -281,7 +279,7 @@ def _interpret(pickled: bytes, path: str) -> Any:
                 case name:
                     raise refuse(f'uses the opcode {name}')
     except (IndexError, KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
-        if isinstance(error, CheckpointFormatError):
+        if isinstance(error, CheckpointError):
             raise
         raise refuse(f'is malformed ({type(error).__name__}: {error})') from error
     raise refuse('has no end')
@@ -317,13 +315,13 @@ def _storage(identifier: Any, refuse: Any) -> _Storage:
 
 def _state_dict(value: Any, path: str) -> dict[str, _Tensor]:
     if not isinstance(value, dict) or not value:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: must hold a state dict (names and tensors); it holds '
             f'{"an empty dict" if value == {} else type(value).__name__}.'
         )
     for name, item in value.items():
         if not isinstance(name, str) or not isinstance(item, _Tensor):
-            raise CheckpointFormatError(
+            raise CheckpointError(
                 f'{path}: must hold names and tensors only; {name!r} is a '
                 f'{type(item).__name__}. If the weights lie deeper inside, save that state dict '
                 f'alone with torch.save.'
@@ -341,16 +339,16 @@ def _storage_bytes(
     path: str,
 ) -> np.ndarray:
     if info is None:
-        raise CheckpointFormatError(f'{path}: the entry {name} with bytes of a tensor is missing.')
+        raise CheckpointError(f'{path}: the entry {name} with bytes of a tensor is missing.')
     file.seek(max(info.header_offset, 0))
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size or header[:4] != b'PK\x03\x04':
-        raise CheckpointFormatError(f'{path}: the zip entry {name} has no header: damaged file.')
+        raise CheckpointError(f'{path}: the zip entry {name} has no header: damaged file.')
     fields = _LOCAL_HEADER.unpack(header)
     start = info.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]
     expected = storage.numel * storage.dtype.itemsize
     if info.file_size != expected or start + expected > len(mapped):
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: the entry {name} must hold {expected} bytes; it has {info.file_size}, and '
             f'{max(len(mapped) - start, 0)} are left in the file.'
         )
@@ -369,7 +367,7 @@ def _check_crc(file: Any, start: int, info: zipfile.ZipInfo, path: str) -> None:
             break
         crc, left = zlib.crc32(chunk, crc), left - len(chunk)
     if left or crc != info.CRC:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: the bytes of {info.filename} do not match their checksum: the file is '
             f'damaged. Copy or download it again.'
         )
@@ -387,7 +385,7 @@ def _view(raw: np.ndarray, name: str, tensor: _Tensor, path: str) -> np.ndarray:
         and (numel == 0 or last < storage.numel)
     )
     if not fits:
-        raise CheckpointFormatError(
+        raise CheckpointError(
             f'{path}: the tensor {name} reaches outside of its storage: offset {tensor.offset}, '
             f'shape {shape}, strides {strides} of {storage.numel} elements.'
         )

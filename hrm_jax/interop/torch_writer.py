@@ -12,8 +12,8 @@ import zipfile
 
 import numpy as np
 
-from hrm_jax.interop.atomic import replacing
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax.errors import CheckpointError
+from hrm_jax.files import replacing
 from hrm_jax.interop.torch_reader import ORDERED_DICT, REBUILD_TENSOR, STORAGE_DTYPES
 
 _STORAGE_NAMES = {dtype: name for name, dtype in STORAGE_DTYPES.items()}
@@ -32,11 +32,11 @@ def write_torch(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> Non
         one does not have to fit in memory.
 
     Raises:
-      CheckpointFormatError: an array of a type that torch can not hold.
+      CheckpointError: an array of a type that torch can not hold.
     """
     for name, array in state.items():
         if array.dtype not in _STORAGE_NAMES:
-            raise CheckpointFormatError(f'{name}: torch has no tensors of type {array.dtype}.')
+            raise CheckpointError(f'{name}: torch has no tensors of type {array.dtype}.')
     with replacing(path) as beside:
         folder = os.path.basename(os.fspath(path)).split('.')[0] or 'archive'
         with zipfile.ZipFile(beside, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -64,6 +64,7 @@ def _write_entry(archive: zipfile.ZipFile, name: str, chunks, size: int = 0) -> 
     info = zipfile.ZipInfo(name)
     zip64 = size >= _ZIP64_BYTES
     header = 30 + len(name.encode()) + 4 + (20 if zip64 else 0)
+    assert archive.fp is not None  # it is open
     padding = -(archive.fp.tell() + header) % _ALIGNMENT
     info.extra = struct.pack('<2sH', b'FB', padding) + b'Z' * padding
     with archive.open(info, 'w', force_zip64=zip64) as entry:

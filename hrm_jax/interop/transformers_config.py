@@ -11,8 +11,8 @@ import os
 from typing import Any
 
 from hrm_jax.config import ExperimentConfig, ModelConfig
-from hrm_jax.interop.atomic import replacing
-from hrm_jax.interop.errors import CheckpointFormatError
+from hrm_jax.errors import CheckpointError
+from hrm_jax.files import replacing
 from hrm_jax.interop.original_config import Settings, read_mapping
 
 FILE_NAME = 'config.json'
@@ -91,11 +91,11 @@ class HrmConfig:
         """Builds the configuration from parsed JSON; ``torch_dtype`` is the older ``dtype``.
 
         Raises:
-          CheckpointFormatError: ``model_type`` is given and not ``hrm``.
+          CheckpointError: ``model_type`` is given and not ``hrm``.
         """
         values = dict(values)
         if values.pop('model_type', 'hrm') != 'hrm':
-            raise CheckpointFormatError('config.json must have the model_type hrm.')
+            raise CheckpointError('config.json must have the model_type hrm.')
         older = values.pop('torch_dtype', None)
         if older is not None:
             values.setdefault('dtype', older)

@@ -24,13 +24,13 @@ from jax.sharding import Mesh
 import numpy as np
 
 from hrm_jax import act, partitioning, train_state
-from hrm_jax.checkpoint import Weights
+from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.interop import act_calls, formats, hub
 from hrm_jax.interop.act_calls import HrmGeneration, HrmOutput
 from hrm_jax.interop.transformers_config import HrmConfig
 from hrm_jax.model import hrm
-from hrm_jax.types import IGNORE_LABEL_ID, Batch, Carry
+from hrm_jax.types import IGNORE_LABEL_ID, Batch, Carry, Weights
 
 
 class HrmModel:
@@ -40,9 +40,7 @@ class HrmModel:
       config: HrmConfig.
       experiment: the same as our ExperimentConfig.
       module: the Flax module.
-      params: trained parameters, float32.
-      constants: initial states of the levels.
-      puzzle_table: float32 [num_puzzle_identifiers, E], or None.
+      weights: params (float32), constants and puzzle table.
     """
 
     prefix = 'inner.'
@@ -63,24 +61,27 @@ class HrmModel:
         if model.prefix_len:
             table = jnp.zeros((model.num_puzzle_identifiers, model.puzzle_emb_ndim), jnp.float32)
         self._set(
-            Weights(
-                0, variables['params'], None, variables['constants'], table, experiment, meta={}
+            SavedModel(
+                0,
+                Weights(variables['params'], variables['constants'], table),
+                ema=None,
+                config=experiment,
+                meta={},
             )
         )
 
-    def _set(self, weights: Weights) -> None:
-        self.experiment = weights.config
-        self.config = HrmConfig.from_experiment(weights.config)
-        self.module = hrm.HRM(weights.config.model)
-        self.params, self.constants = weights.params, weights.constants
-        self.puzzle_table = weights.puzzle_table
-        self._step, self._meta = weights.step, weights.meta
+    def _set(self, saved: SavedModel) -> None:
+        self.experiment = saved.config
+        self.config = HrmConfig.from_experiment(saved.config)
+        self.module = hrm.HRM(saved.config.model)
+        self.weights = saved.weights
+        self._step, self._meta = saved.step, saved.meta
 
     @classmethod
-    def from_weights(cls, weights: Weights) -> 'HrmModel':
-        """Wraps weights that were loaded already (formats.load)."""
+    def from_saved(cls, saved: SavedModel) -> 'HrmModel':
+        """Wraps a model that was loaded already (formats.load)."""
         model = cls.__new__(cls)
-        model._set(weights)
+        model._set(saved)
         return model
 
     @classmethod
@@ -118,12 +119,11 @@ class HrmModel:
         Raises:
           ValueError, OSError: see ``formats.load``; the message says what to do.
         """
-        weights = formats.load(
+        saved = formats.load(
             path_or_hub_id, config=config, seq_len=seq_len, forward_dtype=dtype, revision=revision
         )
         if num_puzzle_identifiers:
-            weights = formats.with_puzzle_rows(weights, num_puzzle_identifiers, puzzle_table)
-        params = weights.ema if weights.ema is not None else weights.params
+            saved = formats.with_puzzle_rows(saved, num_puzzle_identifiers, puzzle_table)
         where = partitioning.replicated(mesh) if mesh is not None else None
 
         def put(tree, dtype=None):
@@ -131,31 +131,30 @@ class HrmModel:
                 lambda x: jax.device_put(np.asarray(x, dtype and jnp.dtype(dtype)), where), tree
             )
 
-        return cls.from_weights(
-            dataclasses.replace(
-                weights,
-                params=put(params, param_dtype),
-                ema=None,
-                constants=put(weights.constants),
-                puzzle_table=put(weights.puzzle_table, param_dtype),
-            )
+        weights = saved.inference_weights()
+        weights = Weights(
+            put(weights.params, param_dtype),
+            put(weights.constants),
+            put(weights.puzzle_table, param_dtype),
         )
+        return cls.from_saved(dataclasses.replace(saved, weights=weights, ema=None))
 
-    def weights(self) -> Weights:
-        """The weights as ``formats.save`` takes them, parameters in float32."""
+    def saved(self) -> SavedModel:
+        """The model as ``formats.save`` takes it, parameters in float32."""
 
         def host(tree):
             return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)
 
-        constants = jax.tree.map(np.asarray, self.constants)
-        return Weights(
-            self._step, host(self.params), None, constants, host(self.puzzle_table),
-            self.experiment, dict(self._meta),
-        )  # fmt: skip
+        weights = Weights(
+            host(self.weights.params),
+            jax.tree.map(np.asarray, self.weights.constants),
+            host(self.weights.puzzle_table),
+        )
+        return SavedModel(self._step, weights, None, self.experiment, dict(self._meta))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Writes config.json, model.safetensors and a model card; replaces earlier ones."""
-        formats.save(self.weights(), folder, 'huggingface', prefix=self.prefix, overwrite=True)
+        formats.save(self.saved(), folder, 'huggingface', prefix=self.prefix, overwrite=True)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Uploads what ``save_pretrained`` writes; returns the address of the commit.
@@ -217,16 +216,13 @@ class HrmModel:
         batch = self._batch(input_ids, puzzle_identifiers, labels)
         if carry is None:
             carry = self.initial_carry(batch)
-        return act_calls.act_step(
-            self.experiment,
-            (train, labels is not None, output_hidden_states),
-            self.params if params is None else params,
-            self.constants,
-            self.puzzle_table if puzzle_table is None else puzzle_table,
-            carry,
-            batch,
-            rng,
-        )
+        weights = self.weights
+        if params is not None:
+            weights = weights.replace(params=params)
+        if puzzle_table is not None:
+            weights = weights.replace(puzzle_table=puzzle_table)
+        kind = (train, labels is not None, output_hidden_states)
+        return act_calls.act_step(self.experiment, kind, weights, carry, batch, rng)
 
     def _batch(self, input_ids: Any, puzzle_identifiers: Any, labels: Any) -> Batch:
         cells = self.experiment.model.seq_len
@@ -286,7 +282,5 @@ class HrmForCausalLM(HrmModel):
         del max_new_tokens
         batch = self._batch(input_ids, puzzle_identifiers, None)
         steps = max_steps or self.experiment.act.halt_max_steps
-        result = act_calls.generate(
-            self.experiment, steps, self.params, self.constants, self.puzzle_table, batch
-        )
+        result = act_calls.generate(self.experiment, steps, self.weights, batch)
         return result if return_dict_in_generate else result.sequences

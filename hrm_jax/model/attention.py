@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
-from hrm_jax.kernels import attention_cuda, attention_tpu, interpret
+from hrm_jax.model.kernels import attention_cuda, attention_tpu, interpret
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -36,7 +36,7 @@ def _attend_cudnn(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> ja
         return _attend_xla(q_BTNK, k_BTNK, v_BTNK)
 
 
-def _on_each_shard(kernel: Attend) -> Attend:
+def _on_each_shard(kernel: Callable[..., jax.Array]) -> Attend:
     """Runs a kernel where the rows and heads are: XLA does not know how to cut a kernel."""
 
     def attend(q_BTNK, k_BTNK, v_BTNK):
@@ -68,7 +68,7 @@ def _device() -> Any:
 
 def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
     """What an implementation would need and does not find; '' where it can run."""
-    device, dtype = _device(), jnp.dtype(dtype).name
+    device, kind = _device(), jnp.dtype(dtype).name
     # '9.0' on NVIDIA; AMD's names ('gfx90a') are no numbers.
     major = str(getattr(device, 'compute_capability', '')).partition('.')[0]
     ampere = device.platform == 'gpu' and major.isdigit() and int(major) >= 8
@@ -78,7 +78,7 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
         'xla': [],
         'cudnn': [
             ('an NVIDIA GPU of compute capability 8.0 or later', ampere),
-            ('bfloat16 or float16', dtype in halves),
+            ('bfloat16 or float16', kind in halves),
             (
                 'a head size that is a multiple of 8 and at most 128',
                 head_dim % 8 == 0 and head_dim <= 128,
@@ -86,7 +86,7 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
         ],
         'pallas': [
             ('an NVIDIA GPU of compute capability 8.0 or later', ampere or interpret.is_on()),
-            (' or '.join(attention_cuda.DTYPES), dtype in attention_cuda.DTYPES),
+            (' or '.join(attention_cuda.DTYPES), kind in attention_cuda.DTYPES),
             (
                 f'a head size of at most {attention_cuda.MAX_HEAD_DIM}',
                 head_dim <= attention_cuda.MAX_HEAD_DIM,
@@ -94,14 +94,14 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
         ],
         'tpu': [
             ('a TPU', device.platform == 'tpu' or interpret.is_on()),
-            (' or '.join(attention_tpu.DTYPES), dtype in attention_tpu.DTYPES),
+            (' or '.join(attention_tpu.DTYPES), kind in attention_tpu.DTYPES),
         ],
     }
     missing = [what for what, holds in needs[name] if not holds]
     if not missing:
         return ''
     where = getattr(device, 'device_kind', device.platform)
-    return f'it needs {", ".join(missing)}; this is {dtype} with heads of {head_dim} on {where}'
+    return f'it needs {", ".join(missing)}; this is {kind} with heads of {head_dim} on {where}'
 
 
 @functools.cache
@@ -115,7 +115,7 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
     ``auto`` is cautious: cuDNN's fused attention on NVIDIA GPUs of compute capability 8.0
     (Ampere) and later for the half-precision heads that it takes (sizes that are multiples of 8,
     at most 128), and XLA everywhere else. From which length on ``pallas`` and ``tpu`` are faster
-    is to be measured with experiments/benchmark.py; until then they run only where asked for.
+    is to be measured with experiments/benchmark; until then they run only where asked for.
 
     An implementation that can not run here is replaced by ``xla``, with a warning the first time.
     """
@@ -142,7 +142,7 @@ def attend(
     Args:
       q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype. Queries of some positions only are
         too little work for a kernel and go through XLA.
-      implementation: one of ``config_model.ATTENTIONS``: ``xla`` keeps the weights
+      implementation: one of ``config.model.Attention``: ``xla`` keeps the weights
         [B, N, T, T] in memory; ``cudnn``, ``pallas`` (kernels/attention_cuda.py) and ``tpu``
         (kernels/attention_tpu.py) do not; ``auto``: see ``resolve``. Under
         ``partitioning.activate`` the kernels run on every device's own rows and heads.

@@ -1,35 +1,47 @@
-"""The arithmetic that a step can not avoid: FLOPs of its matrix products, counted by hand."""
+"""FLOPs of the matrix products of a step, counted by hand: the arithmetic it cannot avoid."""
 
 from hrm_jax import act
 from hrm_jax.config import ActConfig, ModelConfig
-from hrm_jax.config_model import SRUPP_SHRINK
+from hrm_jax.config.model import SRUPP_SHRINK
 
 
 def block_forward(config: ModelConfig) -> int:
     """FLOPs (multiplications and additions) of the matrix products of one block on one row."""
     length, dim, inner = config.total_len, config.hidden_size, config.mlp_dim
-    if config.block == 'sru':
-        return 2 * length * 3 * dim * dim
-    if config.block == 'srupp':
-        width = dim // SRUPP_SHRINK
-        maps = dim * width + 2 * width * width + 3 * width * dim
-        return 2 * length * (maps + 2 * length * width)
-    if config.block == 'token_mixing':
-        return 2 * 3 * length * dim * (config.inner_size(length) + inner)
-    projections = 4 * dim * dim + 3 * dim * inner
-    scores_and_mixing = 2 * length * dim
-    return 2 * length * (projections + scores_and_mixing)
+    match config.block:
+        case 'sru':
+            return 2 * length * 3 * dim * dim
+        case 'srupp':
+            width = dim // SRUPP_SHRINK
+            maps = dim * width + 2 * width * width + 3 * width * dim
+            return 2 * length * (maps + 2 * length * width)
+        case 'token_mixing':
+            return 2 * 3 * length * dim * (config.inner_size(length) + inner)
+        case 'attention':
+            projections = 4 * dim * dim + 3 * dim * inner
+            scores_and_mixing = 2 * length * dim
+            return 2 * length * (projections + scores_and_mixing)
+    raise _unknown(config)
 
 
 def _first_position(config: ModelConfig) -> int:
     # A block of which position 0 alone is wanted (``first_only`` in blocks.py).
     length, dim = config.total_len, config.hidden_size
     gated_unit = 3 * dim * config.mlp_dim
-    if config.block == 'token_mixing':
-        return 2 * (3 * length * dim * config.inner_size(length) + gated_unit)
-    keys_and_values, query_and_output = 2 * length * dim * dim, 2 * dim * dim
-    scores_and_mixing = 2 * length * dim
-    return 2 * (keys_and_values + query_and_output + scores_and_mixing + gated_unit)
+    match config.block:
+        case 'token_mixing':
+            return 2 * (3 * length * dim * config.inner_size(length) + gated_unit)
+        case 'attention':
+            keys_and_values, query_and_output = 2 * length * dim * dim, 2 * dim * dim
+            scores_and_mixing = 2 * length * dim
+            return 2 * (keys_and_values + query_and_output + scores_and_mixing + gated_unit)
+    raise _unknown(config)
+
+
+def _unknown(config: ModelConfig) -> NotImplementedError:
+    return NotImplementedError(
+        f'the FLOPs of model.block={config.block} are not counted; add a case to model/flops.py.'
+    )
 
 
 def _updates(config: ModelConfig) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """The recursive core: one ACT step from (state, puzzle) to (state, predictions).
 
 It knows no batch size, loss, halting rule or random policy: those are act.py's, losses.py's
-and the train step's. HRM and its relatives are configurations of this module.
+and the train step's. HRM and its relatives are configurations of this module. The functions at the
+end are the only callers of ``HRM.apply``: training, evaluation, early exit, pictures and the
+transformers-style classes all run ``act_step``.
 """
 
 import contextlib
@@ -14,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import types
-from hrm_jax.config_model import ModelConfig
+from hrm_jax.config.model import ModelConfig
 from hrm_jax.model import blocks, embeddings, layers, recursion, sru
-from hrm_jax.types import LatentState, Outputs
+from hrm_jax.types import LatentState, Outputs, Weights
 
 
 class HRM(nn.Module):
@@ -70,8 +72,7 @@ class HRM(nn.Module):
         config = self.config
         init = layers.state_initializer(config)
         if config.initial_state == 'learned':
-            boxed = nn.with_logical_partitioning(init, (None,) * len(shape))
-            self.param(name, boxed, shape, jnp.float32)
+            layers.param(self, name, init, shape, (None,) * len(shape))
         else:
             dtype = jnp.dtype(config.forward_dtype)
             self.variable('constants', name, lambda: init(self.make_rng('params'), shape, dtype))
@@ -99,6 +100,7 @@ class HRM(nn.Module):
         config = self.config
         x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
         if config.is_recurrent:
+            assert latent.low is not None  # both levels have cells
             middle_BTD, low = self.L_level(x_BTD, latent.low)
             read_BTD, high = self.H_level(middle_BTD, latent.high)
             latent = LatentState(high=high, low=low)
@@ -136,6 +138,7 @@ class HRM(nn.Module):
             if config.is_recurrent:
                 if config.block == 'sru' and not config.sru_bidirectional:
                     x_BTD = x_BTD[:, :1]
+                assert latent.low is not None  # both levels have cells
                 middle_BTD, _ = self.L_level(x_BTD, latent.low)
                 return self._read_q(self.H_level(middle_BTD, latent.high)[0])
             schedule = dataclasses.replace(self._schedule(), gradient_window='full')
@@ -190,10 +193,10 @@ class HRM(nn.Module):
             return latent
 
         # Linen modules can not be called inside jax.lax.scan: apply unbound copies instead.
-        def rule(level: blocks.Level, first_only: bool = False):
+        def rule(level: nn.Module, first_only: bool = False) -> recursion.Update:
             unbound = level.clone(parent=None)
 
-            def update(params, state, inject, key):
+            def update(params, state, inject, key) -> Any:
                 rngs = None if key is None else {'dropout': key}
                 return unbound.apply({'params': params}, state, inject, first_only, rngs=rngs)
 
@@ -220,7 +223,9 @@ def _full_precision(config: ModelConfig) -> contextlib.AbstractContextManager:
     GPUs and TPUs multiply float32 matrices with fewer bits by default, the original does not.
     ``jax_default_matmul_precision`` is respected where somebody set it.
     """
-    reduced = jax.default_backend() != 'cpu' and jax.config.jax_default_matmul_precision is None
+    # jax makes the attributes of its configuration while it is imported.
+    chosen = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    reduced = jax.default_backend() != 'cpu' and chosen is None
     if config.forward_dtype == 'float32' and reduced:
         return jax.default_matmul_precision('highest')
     return contextlib.nullcontext()
@@ -237,16 +242,12 @@ def initial_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {'H_init': (dim,), 'L_init': (config.low_states, 1, dim) if several else (dim,)}
 
 
-def initial_latent(constants: Any, params: Any = None) -> LatentState:
+def initial_latent(weights: Weights) -> LatentState:
     """State of a puzzle that was just begun: broadcasts over rows and positions.
 
-    Args:
-      constants: holds ``H_init`` and ``L_init`` where they are fixed.
-      params: holds them where they are trained (``initial_state='learned'``).
+    The initial states are constants, or with ``initial_state='learned'`` params.
     """
-    found = constants if 'H_init' in constants else params
-    if found is None or 'H_init' not in found:
-        raise ValueError('the initial states are trained parameters here: pass params as well.')
+    found = weights.constants if 'H_init' in weights.constants else weights.params
     return LatentState(high=found['H_init'], low=found.get('L_init'))
 
 
@@ -270,6 +271,102 @@ def empty_latent(config: ModelConfig, rows: int) -> LatentState:
     return LatentState(high=high, low=jnp.zeros((rows, *states, config.total_len, dim), dtype))
 
 
-def gather_puzzle_rows(puzzle_table: jax.Array | None, ids_B: jax.Array) -> jax.Array | None:
+def fresh_latent(config: ModelConfig, weights: Weights, rows: int) -> LatentState:
+    """State of ``rows`` puzzles that were just begun, of the shapes of ``empty_latent``."""
+    return jax.tree.map(
+        lambda init, like: jnp.broadcast_to(init.astype(like.dtype), like.shape),
+        initial_latent(weights),
+        empty_latent(config, rows),
+    )
+
+
+def puzzle_rows(weights: Weights, ids_B: jax.Array) -> jax.Array | None:
     """Rows [B, E] of the puzzle table for int32 ids, or None without a table."""
-    return None if puzzle_table is None else jnp.take(puzzle_table, ids_B, axis=0)
+    return None if weights.puzzle_table is None else jnp.take(weights.puzzle_table, ids_B, axis=0)
+
+
+def _apply(config: ModelConfig, weights: Weights, *args: Any, method: str, key=None) -> Any:
+    variables = {'params': weights.params, 'constants': weights.constants}
+    rngs = None if key is None else {'dropout': key}
+    return HRM(config).apply(variables, *args, rngs=rngs, method=method)
+
+
+def _dropout_key(config: ModelConfig, key: jax.Array | None, training: bool) -> jax.Array | None:
+    return key if training and config.has_dropout else None
+
+
+def act_step(
+    config: ModelConfig,
+    weights: Weights,
+    latent: LatentState,
+    inputs_BS: jax.Array,
+    puzzle_rows_BE: jax.Array | None,
+    key: jax.Array | None = None,
+    *,
+    training: bool = False,
+) -> tuple[LatentState, Outputs]:
+    """Runs one ACT step ("segment") of every row.
+
+    Args:
+      config: architecture.
+      weights: of which params and constants are read.
+      latent: state before the step (``fresh_latent`` for new puzzles).
+      inputs_BS: int32 token ids.
+      puzzle_rows_BE: float32 rows of the puzzle table (``puzzle_rows``), or None.
+      key: of everything that is drawn during the step; None: nothing is.
+      training: dropout is on, where the model has any.
+
+    Returns:
+      The new state, through which gradients flow as far as ``gradient_window`` says, and the
+      predictions.
+    """
+    return _apply(
+        config, weights, latent, inputs_BS, puzzle_rows_BE,
+        method='__call__', key=_dropout_key(config, key, training),
+    )  # fmt: skip
+
+
+def next_q(
+    config: ModelConfig,
+    weights: Weights,
+    latent: LatentState,
+    inputs_BS: jax.Array,
+    puzzle_rows_BE: jax.Array | None,
+    key: jax.Array | None = None,
+    *,
+    training: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """The Q values that ``act_step`` would give, float32 [B] twice, from less work.
+
+    See ``HRM.q_values``; the arguments are those of ``act_step``.
+    """
+    return _apply(
+        config, weights, latent, inputs_BS, puzzle_rows_BE,
+        method='q_values', key=_dropout_key(config, key, training),
+    )  # fmt: skip
+
+
+def run_cycle(
+    config: ModelConfig,
+    weights: Weights,
+    latent: LatentState,
+    inputs_BS: jax.Array,
+    puzzle_rows_BE: jax.Array | None,
+) -> LatentState:
+    """Runs one high-level cycle only; ``H_cycles`` of them are one ACT step."""
+    return _apply(config, weights, latent, inputs_BS, puzzle_rows_BE, method='cycle')
+
+
+def read_logits(config: ModelConfig, weights: Weights, latent: LatentState) -> jax.Array:
+    """Logits [B, S, V] that a state stands for (not for recurrent blocks)."""
+    return _apply(config, weights, latent, method='read')
+
+
+def embed(
+    config: ModelConfig,
+    weights: Weights,
+    inputs_BS: jax.Array,
+    puzzle_rows_BE: jax.Array | None,
+) -> jax.Array:
+    """Embedded puzzles [B, T, D]: what is injected at every low-level update."""
+    return _apply(config, weights, inputs_BS, puzzle_rows_BE, method='embed')

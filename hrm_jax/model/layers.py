@@ -6,6 +6,7 @@ original does (sapientinc/HRM models/layers.py); gradients come back in float32.
 
 from collections.abc import Callable, Sequence
 import math
+from typing import cast
 
 from flax import linen as nn
 import jax
@@ -33,6 +34,22 @@ def truncated_normal(std: float) -> Initializer:
         return (values * (std / _TRUNCATED_STD)).astype(dtype)
 
     return init
+
+
+def param(
+    module: nn.Module,
+    name: str,
+    init: Initializer,
+    shape: Sequence[int],
+    names: Sequence[str | None],
+) -> jax.Array:
+    """Declares a float32 parameter of a module, with logical axis names, and returns its value.
+
+    linen boxes the initial value with the names, and takes it out of the box again (its annotations
+    know of the box only).
+    """
+    boxed = nn.with_logical_partitioning(init, tuple(names))
+    return cast(jax.Array, module.param(name, boxed, tuple(shape), jnp.float32))
 
 
 def kernel_initializer(config: ModelConfig, fan_in: int) -> Initializer:
@@ -96,8 +113,8 @@ class Norm(nn.Module):
         y = rms_norm(x, self.config.rms_norm_eps)
         if not self.config.norm_scale:
             return y
-        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ('norm',))
-        return y * self.param('scale', init, (x.shape[-1],), jnp.float32).astype(x.dtype)
+        scale = param(self, 'scale', nn.initializers.ones_init(), (x.shape[-1],), ('norm',))
+        return y * scale.astype(x.dtype)
 
 
 def dropout(
@@ -141,12 +158,8 @@ class Projection(nn.Module):
         """
         num_in = len(self.in_names)
         in_shape = x.shape[x.ndim - num_in :]
-        kernel = self.param(
-            'kernel',
-            nn.with_logical_partitioning(self.kernel_init, (*self.in_names, *self.out_names)),
-            (*in_shape, *self.features),
-            jnp.float32,
-        )
+        names = (*self.in_names, *self.out_names)
+        kernel = param(self, 'kernel', self.kernel_init, (*in_shape, *self.features), names)
         # One plain matrix product whatever the axes: XLA's CPU backend is slower on the rest.
         # Not where the mesh cuts a new axis, which a merged one could not show.
         rows = x.reshape(*x.shape[: x.ndim - num_in], math.prod(in_shape))
@@ -157,12 +170,7 @@ class Projection(nn.Module):
         matrix = kernel.astype(x.dtype).reshape(math.prod(in_shape), *columns)
         y = jnp.tensordot(rows, matrix, 1).reshape(*rows.shape[:-1], *features)
         if self.use_bias:
-            bias = self.param(
-                'bias',
-                nn.with_logical_partitioning(self.bias_init, tuple(self.out_names)),
-                tuple(self.features),
-                jnp.float32,
-            )
+            bias = param(self, 'bias', self.bias_init, self.features, self.out_names)
             y = y + bias[part].astype(x.dtype)
         return y
 
@@ -183,12 +191,7 @@ class Embedding(nn.Module):
     init: Initializer
 
     def setup(self):
-        self.embedding = self.param(
-            'embedding',
-            nn.with_logical_partitioning(self.init, self.names),
-            (self.size, self.dim),
-            jnp.float32,
-        )
+        self.embedding = param(self, 'embedding', self.init, (self.size, self.dim), self.names)
 
     def table(self, dtype: jnp.dtype) -> jax.Array:
         """The whole table [size, dim] in ``dtype``."""

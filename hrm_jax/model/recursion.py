@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hrm_jax.model import draws
 from hrm_jax.types import LatentState
 
 # (params, state, injection or None, dropout key or None) -> state
@@ -50,10 +51,6 @@ def _repeat(step: Callable, state: Any, times: int, unroll: bool) -> Any:
     if times == 0:
         return state
     return jax.lax.scan(lambda s, i: (step(s, i), None), state, jnp.arange(times), unroll=unroll)[0]
-
-
-def _fold(key: jax.Array | None, number: jax.Array | int) -> jax.Array | None:
-    return None if key is None else jax.random.fold_in(key, number)
 
 
 def _straight_through(after: LatentState, before: LatentState) -> LatentState:
@@ -96,13 +93,13 @@ def unroll_cycles(
         return x if one_state else latent.high + x
 
     def low_update(low_params, state, injected, i, key):
-        key = _fold(key, i)
+        key = draws.fold(key, i)
         if state.ndim == x_BTD.ndim:
             return low(low_params, state, injected, key)
         return state.at[:, i].set(low(low_params, state.sum(1), injected, key))
 
     def close(params, latent: LatentState, low_state, key, high=high) -> LatentState:
-        key = _fold(key, L_cycles)
+        key = draws.fold(key, L_cycles)
         if one_state:
             if schedule.closing_update:
                 low_state = high(params[1], low_state, None, key)
@@ -111,7 +108,7 @@ def unroll_cycles(
         return LatentState(high=high(params[1], latent.high, told, key), low=low_state)
 
     def start(latent: LatentState) -> jax.Array:
-        return latent.high if one_state else latent.low
+        return latent.high if latent.low is None else latent.low
 
     def cycle(params, latent: LatentState, x, key, high=high) -> LatentState:
         injected = injection(latent, x)
@@ -121,22 +118,24 @@ def unroll_cycles(
         return close(params, latent, low_state, key, high)
 
     def cycles(params, latent, x, times) -> LatentState:
-        return _repeat(lambda z, c: cycle(params, z, x, _fold(key, c)), latent, times, unroll)
+        return _repeat(lambda z, c: cycle(params, z, x, draws.fold(key, c)), latent, times, unroll)
 
     if last_high is not None:
         latent = cycles(params, latent, x_BTD, schedule.H_cycles - 1)
-        return cycle(params, latent, x_BTD, _fold(key, schedule.H_cycles - 1), last_high)
+        return cycle(params, latent, x_BTD, draws.fold(key, schedule.H_cycles - 1), last_high)
     if schedule.gradient_window == 'full':
         return cycles(params, latent, x_BTD, schedule.H_cycles)
 
     frozen_params, frozen_latent, frozen_x = jax.lax.stop_gradient((params, latent, x_BTD))
     before = latent
     latent = cycles(frozen_params, frozen_latent, frozen_x, schedule.H_cycles - 1)
-    key = _fold(key, schedule.H_cycles - 1)
+    key = draws.fold(key, schedule.H_cycles - 1)
     if schedule.gradient_window == 'last_cycle':
         if schedule.straight_through:
             latent = _straight_through(latent, before)
         return cycle(params, latent, x_BTD, key)
+    if schedule.gradient_window != 'one_step':
+        raise ValueError(f'no gradient window called {schedule.gradient_window!r}')
 
     injected = injection(latent, frozen_x)
     low_state = _repeat(

@@ -5,13 +5,14 @@ Source: NewJerseyStyle/HRM-rnn-base models/hrm/hrm_act_v2.py, hrm_act_v3.py, mod
 """
 
 import functools
+from typing import cast
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
-from hrm_jax.config_model import SRUPP_HEADS, SRUPP_SHRINK, ModelConfig
+from hrm_jax.config.model import SRUPP_HEADS, SRUPP_SHRINK, ModelConfig
 from hrm_jax.model import attention, layers
 
 LAYER_NORM_EPS = 1e-5
@@ -74,8 +75,7 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         def weights(name, init):
-            init = nn.with_logical_partitioning(init, ('norm',))
-            return self.param(name, init, (x.shape[-1],), jnp.float32)
+            return layers.param(self, name, init, (x.shape[-1],), ('norm',))
 
         x32 = x.astype(jnp.float32)
         centred = x32 - x32.mean(-1, keepdims=True)
@@ -115,11 +115,14 @@ class AttentionTransform(nn.Module):
             drop = functools.partial(layers.dropout, self, rate=config.attention_dropout)
         q_BTNK, k_BTNK, v_BTNK = (y.reshape(heads) for y in (z, k, v))
         mixed = attention.attend(q_BTNK, k_BTNK, v_BTNK, config.attention, drop).reshape(z.shape)
-        init = nn.with_logical_partitioning(nn.initializers.zeros_init(), ('alpha',))
-        alpha = self.param('alpha', init, (1,), jnp.float32)
+        alpha = layers.param(self, 'alpha', nn.initializers.zeros_init(), (1,), ('alpha',))
         y = LayerNorm(name='layer_norm')(z + alpha.astype(z.dtype) * mixed)
         y = layers.dropout(self, y, config.dropout)
         return _linear(config, (3, dim), 'linear3', scale=0.9**0.5)(y)
+
+
+# Recurrent blocks: whether attention computes the gates' inputs (SRU++), or a linear map.
+HAS_ATTENTION = {'sru': False, 'srupp': True}
 
 
 class SruLayer(nn.Module):
@@ -138,7 +141,7 @@ class SruLayer(nn.Module):
         """Returns the output [B, T, D] and the cells after the last position, float32 [B, D]."""
         config = self.config
         dim = x_BTD.shape[-1]
-        plus = config.block == 'srupp'
+        plus = HAS_ATTENTION[config.block]
         if plus:
             normed = LayerNorm(name='layer_norm')(x_BTD)
             u_BT3D = AttentionTransform(config, name='transform')(normed)
@@ -151,9 +154,7 @@ class SruLayer(nn.Module):
             return jnp.zeros(shape, dtype).at[1].set(-2.0 if plus else 0.0)
 
         names = ('gates', types.CHANNELS)
-        bias_2D = self.param(
-            'bias', nn.with_logical_partitioning(bias_init, names), (2, dim), jnp.float32
-        )
+        bias_2D = layers.param(self, 'bias', bias_init, (2, dim), names)
         mask_BD = None
         if self.cell_dropout > 0 and self.has_rng('dropout'):
             ones = jnp.ones((x_BTD.shape[0], dim), jnp.float32)
@@ -168,13 +169,13 @@ class SruLayer(nn.Module):
         def init(key, shape, dtype=jnp.float32):
             return jax.random.uniform(key, shape, dtype, -1.0, 1.0)
 
-        init = nn.with_logical_partitioning(init, names)
         if not self.config.sru_frozen_weight_c:
-            return self.param('weight_c', init, shape, jnp.float32)
+            return layers.param(self, 'weight_c', init, shape, names)
+        boxed = nn.with_logical_partitioning(init, names)
         constant = self.variable(
-            'constants', 'weight_c', lambda: init(self.make_rng('params'), shape, jnp.float32)
+            'constants', 'weight_c', lambda: boxed(self.make_rng('params'), shape, jnp.float32)
         )
-        return constant.value
+        return cast(jax.Array, constant.value)
 
 
 class SruLevel(nn.Module):

@@ -15,15 +15,12 @@ from typing import Any
 import numpy as np
 
 from hrm_jax.data import augment
+from hrm_jax.errors import PredictionError
 from hrm_jax.scoring.arc_names import PuzzleMaps
 
 KS = (1, 2, 5, 10, 100, 1000)
 _SIDE = augment.ARC_SIDE
 _FIRST, _LAST = augment.FIRST_COLOUR, augment.FIRST_COLOUR + augment.ARC_COLOURS - 1
-
-
-class ScoringError(ValueError):
-    """Predictions and puzzles do not belong together; the text says what to do."""
 
 
 def crop_extents(tokens_BS: np.ndarray) -> np.ndarray:
@@ -172,11 +169,11 @@ class ArcScorer:
           q_halt: float [B], logits.
 
         Raises:
-          ScoringError: an identifier beyond the table, or no labels where they are needed.
+          PredictionError: an identifier beyond the table, or no labels where they are needed.
         """
         ids = np.asarray(puzzle_identifiers)
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self._maps.base_of):
-            raise ScoringError(
+            raise PredictionError(
                 f'puzzle identifiers must lie in 0..{len(self._maps.base_of) - 1}; got '
                 f'{ids.min()}..{ids.max()}. Give the data set that the predictions were made on.'
             )
@@ -201,7 +198,7 @@ class ArcScorer:
     def _learn_truth(self, bases, questions, originals, labels, keep, inverse) -> None:
         rows = np.flatnonzero(originals)
         if labels is None:
-            raise ScoringError(
+            raise PredictionError(
                 'the truth must come from test_puzzles.json or from labels; the predictions '
                 'hold none. Give the data set, or save labels (eval.save_outputs).'
             )
@@ -215,7 +212,7 @@ class ArcScorer:
         """Scores what was collected.
 
         Raises:
-          ScoringError: there is no row at all, or a row's input is no test of its puzzle.
+          PredictionError: there is no row at all, or a row's input is no test of its puzzle.
         """
         self._check()
         counted = {p: tests for p, tests in self._truth.items() if all(t[1] for t in tests)}
@@ -240,13 +237,13 @@ class ArcScorer:
 
     def _check(self) -> None:
         if not self._rows:
-            raise ScoringError('there must be predictions to score; every row was padding.')
+            raise PredictionError('there must be predictions to score; every row was padding.')
         known = {(p, question) for p, tests in self._truth.items() for question, _ in tests}
         strange = [key for key in self._votes if key not in known]
         if strange:
             names = sorted({self._names[base] for base, _ in strange})
             what = 'a row without augmentation' if self._from_rows else 'test_puzzles.json'
-            raise ScoringError(
+            raise PredictionError(
                 f'the input of every row must be a test of its puzzle in {what}; '
                 f'{len(strange)} are not (of {", ".join(names[:5])}). The predictions are '
                 f'incomplete, or were made on another data set.'

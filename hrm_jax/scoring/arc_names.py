@@ -10,6 +10,7 @@ import numpy as np
 
 from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleDataset, PuzzleSet
+from hrm_jax.errors import PredictionError
 
 # ``<name>_t<dihedral>_<colours>`` (HRM) or ``<name>|||t<dihedral>|||<colours>`` (TRM). Only
 # this ending is cut off: names may hold underscores themselves.
@@ -55,7 +56,17 @@ class PuzzleMaps:
 
     @classmethod
     def from_set(cls, puzzles: PuzzleSet, num_identifiers: int) -> 'PuzzleMaps':
-        """Takes the stored maps of a ``PuzzleSet``, whose groups are the source puzzles."""
+        """Takes the stored maps of a ``PuzzleSet``, whose groups are the source puzzles.
+
+        Raises:
+          PredictionError: it stores none.
+        """
+        if puzzles.maps is None:
+            raise PredictionError(
+                'the data set must store the map of every puzzle, or have an identifiers.json that '
+                'names it, so that answers can be mapped back; it has neither. Put the '
+                'identifiers.json of its builder into its folder.'
+            )
         groups = np.repeat(np.arange(puzzles.num_groups), np.diff(puzzles.group_indices))
         ids = puzzles.puzzle_identifiers
         identity = augment.identity_map('arc', augment.ARC_SIDE)

@@ -1,16 +1,22 @@
 """Keeps what an evaluation answers (``eval.save_outputs``), and scores ARC from it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import contextlib
 import json
 import os
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
 
-from hrm_jax.config import EvalConfig
+from hrm_jax import files as files_lib
+from hrm_jax import partitioning
+from hrm_jax.config import EvalConfig, ExperimentConfig
 from hrm_jax.data.puzzles import PuzzleDataset
+from hrm_jax.errors import PredictionError
+from hrm_jax.eval_step import EvalResult
+from hrm_jax.run import distributed
 from hrm_jax.scoring import arc, arc_names, examples, predictions
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 
@@ -36,7 +42,7 @@ class Collector:
     ):
         self.folder = pathlib.Path(folder)
         self.wanted = config.save_outputs
-        metadata = dataset.metadata
+        self._dataset, metadata = dataset, dataset.metadata
         self._facts = dict(facts) | {'task': metadata.task, 'vocab_size': metadata.vocab_size}
         self._types = {
             'predictions': predictions.smallest_dtype(metadata.vocab_size - 1),
@@ -53,6 +59,63 @@ class Collector:
 
     def __exit__(self, *error) -> bool | None:
         return self._open.__exit__(*error)
+
+    @classmethod
+    def for_evaluation(
+        cls,
+        config: ExperimentConfig,
+        dataset: PuzzleDataset,
+        folder: pathlib.Path,
+        checkpoint: pathlib.Path,
+        log: Callable[[str], None],
+    ) -> 'Collector | None':
+        """A collector where outputs are wanted and the folder can be written, else None."""
+        if not config.eval.save_outputs:
+            return None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log(f'predictions are not kept, as {folder} cannot be made: {error.strerror}')
+            return None
+        facts = {
+            'data': str(pathlib.Path(config.data.path).absolute()),
+            'split': config.eval.split,
+            'checkpoint': str(checkpoint.absolute()),
+            'halting': config.eval.halting,
+        }
+        return cls(folder, config.eval, dataset, facts)
+
+    def add_batch(
+        self, set_name: str, first: int, real: int, batch: Batch, result: EvalResult, steps: int
+    ) -> None:
+        """Writes a batch on the first process, without the rows that only pad it.
+
+        Args:
+          set_name: set of the split.
+          first: place of the first row in the set.
+          real: rows that are puzzles.
+          batch, result: on the mesh.
+          steps: ACT steps of every row.
+        """
+        names = ('predictions', 'q_halt', 'q_continue', 'logits')
+        answers = {n: getattr(result, n) for n in names if getattr(result, n) is not None}
+        answers, batch = partitioning.to_host((answers, batch))
+        if not distributed.is_first():
+            return
+        answers['steps'] = np.full(len(batch.inputs), steps)
+        answers, batch = jax.tree.map(lambda x: x[:real], (answers, batch))
+        self.add(set_name, first + np.arange(real), batch, answers)
+
+    def arc_scores(self, log: Callable[[str], None]) -> dict[str, float]:
+        """Votes on ARC answers, once all are written; {} for other tasks."""
+        enough = {'predictions', 'q'} <= set(self.wanted)
+        if self._dataset.metadata.task != 'arc' or not enough or not distributed.is_first():
+            return {}
+        try:
+            return score_arc_folder(self.folder, self._dataset)
+        except PredictionError as error:
+            log(f'no ARC score: {error}')
+            return {}
 
     def add(
         self, set_name: str, example: np.ndarray, batch: Batch, answers: Mapping[str, np.ndarray]
@@ -98,14 +161,15 @@ def score_arc(
       test_puzzles: see ``arc.ArcScorer``.
 
     Raises:
-      ScoringError, PredictionError: the files do not fit, or lack something.
+      PredictionError, PredictionError: the files do not fit, or lack something.
     """
     scorer = arc.ArcScorer(maps, test_puzzles)
     wanted = ['puzzle_identifiers', 'inputs', 'predictions', 'q_halt']
     wanted += [] if test_puzzles else ['labels']
     for file in files:
         for chunk in examples.chunks(file, *wanted, dataset=dataset):
-            scorer.add(**({'labels': None} | {name: chunk[name] for name in wanted}))
+            rows: dict[str, Any] = {'labels': None} | {name: chunk[name] for name in wanted}
+            scorer.add(**rows)
     return scorer.result()
 
 
@@ -116,10 +180,10 @@ def score_arc_folder(folder: pathlib.Path, dataset: PuzzleDataset) -> dict[str, 
         found.setdefault(file.set_name, []).append(file)
     values = {}
     for set_name, files in found.items():
-        result = score_arc(files, arc_names.find(dataset), dataset)
+        maps = arc_names.find(dataset)
+        assert maps is not None  # of a data set there always are
+        result = score_arc(files, maps, dataset)
         values |= {f'eval/{set_name}/{name}': v for name, v in result.metrics().items()}
         path = folder / (SUBMISSION if len(found) == 1 else f'{set_name}-{SUBMISSION}')
-        beside = path.with_name(f'.{path.name}.tmp')
-        beside.write_text(json.dumps(result.submission), encoding='utf-8')
-        os.replace(beside, path)
+        files_lib.write_text(path, json.dumps(result.submission))
     return values

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from hrm_jax.data import puzzles as puzzles_lib
-from hrm_jax.scoring.predictions import PredictionError, PredictionFile
+from hrm_jax.errors import PredictionError
+from hrm_jax.scoring.predictions import PredictionFile
 from hrm_jax.types import IGNORE_LABEL_ID
 
 

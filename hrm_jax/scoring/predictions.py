@@ -30,6 +30,9 @@ import zipfile
 
 import numpy as np
 
+from hrm_jax import files
+from hrm_jax.errors import PredictionError
+
 FIELDS = (
     'predictions', 'q_halt', 'q_continue', 'puzzle_identifiers', 'example', 'steps', 'inputs',
     'labels', 'logits',
@@ -44,10 +47,6 @@ _ALIASES = {
 _ORIGINAL = re.compile(r'(?P<run>.*step_(?P<step>\d+)|.*?)_all_preds\.(?P<rank>\d+)\Z')
 _SHARD = re.compile(r'(?P<set>.+)-p(?P<process>\d+)-(?P<shard>\d+)\.npz\Z')
 _FORMAT = 1
-
-
-class PredictionError(ValueError):
-    """Prediction files are missing, incomplete, or lack what is needed; the text says what."""
 
 
 def smallest_dtype(high: int, low: int = 0) -> np.dtype:
@@ -121,20 +120,16 @@ class Writer:
             'metadata': self._metadata,
         }
         path = self._folder / f'{self._stem}.json'
-        beside = path.with_name(f'.{path.name}.tmp')
-        beside.write_text(json.dumps(record, indent=2), encoding='utf-8')
-        os.replace(beside, path)
+        files.write_text(path, json.dumps(record, indent=2))
 
     def _write(self, rows: int) -> None:
-        joined = {
+        joined: dict[str, Any] = {
             name: np.concatenate([part[name] for part in self._parts])
             for name in (self._parts[0] if self._parts else {})
         }
         path = self._folder / f'{self._stem}-{len(self._shards):05d}.npz'
-        beside = path.with_name(f'.{path.name}.tmp')
-        with open(beside, 'wb') as file:
+        with files.replacing(path) as beside, open(beside, 'wb') as file:
             np.savez(file, **{name: values[:rows] for name, values in joined.items()})
-        os.replace(beside, path)
         self._parts = [{name: values[rows:] for name, values in joined.items()}]
         self._pending -= rows
         self._shards.append(rows)
@@ -252,7 +247,7 @@ def _in_folder(folder: pathlib.Path, step: int | None, all_steps: bool) -> list[
 
 def _check_complete(folder: pathlib.Path, shards: list[pathlib.Path]) -> None:
     names = {path.name for path in shards}
-    for set_name in sorted({_SHARD.match(name)['set'] for name in names}):
+    for set_name in sorted({match['set'] for name in names if (match := _SHARD.match(name))}):
         records = {}
         for path in folder.glob(f'{set_name}-p*.json'):
             records[path.stem] = json.loads(path.read_text(encoding='utf-8'))

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hrm_jax.errors import PredictionError
+
 PAD_TOKEN = '<pad>'
 UNKNOWN = '<unk>'
 _RANGE = (-5, 5)  # values that variables take in the check of equal meaning
@@ -195,7 +197,7 @@ def analyze(
       original_quirks: the numbers of the original's tool (see the module).
 
     Raises:
-      ValueError: there is no example.
+      PredictionError: there is no example.
     """
     rng = random.Random(seed)
     sums, count = np.zeros(4), 0
@@ -220,5 +222,7 @@ def analyze(
             sums += (accuracy, levenshtein_similarity(*texts), exact, same)
             count += 1
     if not count:
-        raise ValueError('there must be an example with scored tokens; the predictions have none.')
+        raise PredictionError(
+            'there must be an example with scored tokens; the predictions have none.'
+        )
     return TextScores(count, *(float(total / count) for total in sums))

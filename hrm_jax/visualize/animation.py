@@ -6,6 +6,8 @@ import pathlib
 
 import numpy as np
 
+from hrm_jax import files
+from hrm_jax.tasks import Task
 from hrm_jax.visualize import figures
 from hrm_jax.visualize.trace import Trace
 
@@ -13,9 +15,8 @@ from hrm_jax.visualize.trace import Trace
 def save_gif(
     seen: Trace,
     row: int,
-    task: str,
+    task: Task,
     path: str | os.PathLike,
-    blank_id: int = 1,
     seconds: float = 0.7,
     dpi: int = 90,
 ) -> pathlib.Path:
@@ -24,15 +25,14 @@ def save_gif(
     Args:
       seen: from ``trace.trace``.
       row: which puzzle of it.
-      task: names the alphabet.
+      task: symbols, colours and boxes.
       path: of the GIF; it appears whole or not at all.
-      blank_id: token of a cell that the question leaves open.
       seconds: how long a frame stands; the last one stands three times as long.
       dpi: pixels per inch of a frame of 3.2 x 3.6 inches.
     """
     from PIL import Image
 
-    given = seen.inputs[row] != blank_id
+    given = seen.inputs[row] != task.blank
     boards = [('question', seen.inputs[row], np.zeros_like(given))]
     for step in range(seen.num_steps):
         share = 1 / (1 + np.exp(-seen.q_halt[step, row]))
@@ -49,10 +49,7 @@ def save_gif(
         frames.append(Image.open(picture).convert('P', palette=Image.Palette.ADAPTIVE))
     durations = [round(1000 * seconds)] * len(frames)
     durations[-1] *= 3
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'{path.stem}.{os.getpid()}.tmp{path.suffix}')
-    try:
+    with files.replacing(path) as beside:
         frames[0].save(
             beside,
             format='GIF',
@@ -61,7 +58,4 @@ def save_gif(
             duration=durations,
             loop=0,
         )
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return pathlib.Path(path)

@@ -1,19 +1,18 @@
 """What a model would answer after every high-level update, within the ACT steps too."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrm_jax import eval_step
-from hrm_jax.config import ConfigError, ExperimentConfig
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.errors import ConfigError
 from hrm_jax.model import hrm
+from hrm_jax.types import Weights
 
 
 def frames(
     config: ExperimentConfig,
-    weights: tuple[Any, Any, Any],
+    weights: Weights,
     inputs_BS: np.ndarray,
     ids_B: np.ndarray,
     steps: int = 0,
@@ -22,7 +21,7 @@ def frames(
 
     Args:
       config: the experiment; its model knows the sizes of the data set.
-      weights: params, constants, puzzle table (or None).
+      weights: the model.
       inputs_BS: int32 token ids.
       ids_B: int32 rows of the puzzle table.
       steps: ACT steps; 0: as many as in an evaluation.
@@ -38,23 +37,21 @@ def frames(
             f'model.block must keep a state per cell to be read after every update; it is '
             f'{config.model.block}. Look at the ACT steps instead (visualize/trace.py).'
         )
-    core = hrm.HRM(config.model)
-    updates = (steps or eval_step.depth(config)) * config.model.H_cycles
+    model = config.model
+    updates = config.with_eval_steps(steps).eval_steps * model.H_cycles
 
     @jax.jit
     def run(weights, inputs, ids):
-        params, constants, table = weights
-        variables = {'params': params, 'constants': constants}
-        rows = hrm.gather_puzzle_rows(table, ids)
+        rows = hrm.puzzle_rows(weights, ids)
 
         def read(latent):
-            return jnp.argmax(core.apply(variables, latent, method='read'), -1).astype(jnp.int32)
+            return jnp.argmax(hrm.read_logits(model, weights, latent), -1).astype(jnp.int32)
 
         def step(latent, _):
-            latent = core.apply(variables, latent, inputs, rows, method='cycle')
+            latent = hrm.run_cycle(model, weights, latent, inputs, rows)
             return latent, read(latent)
 
-        start = eval_step.fresh_latent(config, params, constants, inputs.shape[0])
+        start = hrm.fresh_latent(model, weights, inputs.shape[0])
         later = jax.lax.scan(step, start, length=updates)[1]
         return jnp.concatenate([read(start)[None], later])
 

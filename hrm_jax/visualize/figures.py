@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax.visualize import boards
+from hrm_jax import files
+from hrm_jax.tasks import Task
 from hrm_jax.visualize.trace import Trace
 
 GIVEN, RIGHT, WRONG = '#e4e4e4', '#ffffff', '#f6b2a8'
@@ -26,31 +27,25 @@ def new_figure(width: float, height: float):
 
 def save(figure: Any, path: str | os.PathLike, dpi: int = 130) -> pathlib.Path:
     """Writes a figure; the file appears whole or not at all."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'{path.stem}.{os.getpid()}.tmp{path.suffix}')
-    try:
+    with files.replacing(path) as beside:
         figure.savefig(beside, dpi=dpi)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return pathlib.Path(path)
 
 
 def draw_board(
-    axes: Any, tokens_S: np.ndarray, task: str, given_S: np.ndarray, wrong_S: np.ndarray
+    axes: Any, tokens_S: np.ndarray, task: Task, given_S: np.ndarray, wrong_S: np.ndarray
 ) -> None:
     """Draws one square board: given cells grey, wrong cells red.
 
     Args:
       axes: matplotlib axes.
       tokens_S: token ids to show.
-      task: names the alphabet (boards.SYMBOLS).
+      task: symbols, colours and boxes.
       given_S: bool, cells that the question already states.
       wrong_S: bool, cells to mark.
     """
     side = round(len(tokens_S) ** 0.5)
-    if task in boards.COLOURS:
+    if task.colours:
         _draw_colours(axes, np.reshape(tokens_S, (side, side)), task, wrong_S)
         return
     size = min(16.0, 80.0 / side)
@@ -58,24 +53,25 @@ def draw_board(
         row, column = divmod(cell, side)
         face = WRONG if wrong_S[cell] else GIVEN if given_S[cell] else RIGHT
         axes.add_patch(_square(column, row, face))
-        text = boards.symbol(task, int(token)).strip(' .')
+        text = task.symbol(int(token)).strip(' .')
         ink = BAD if wrong_S[cell] else INK if given_S[cell] else LEARNED
         axes.text(column + 0.5, row + 0.52, text, ha='center', va='center', color=ink,
                   fontsize=size, fontweight='bold' if given_S[cell] else 'normal')  # fmt: skip
-    box = boards.box_side(task, side) or side
-    for line in range(0, side + 1, box):
-        axes.plot([0, side], [line, line], color=INK, linewidth=1.6, solid_capstyle='butt')
-        axes.plot([line, line], [0, side], color=INK, linewidth=1.6, solid_capstyle='butt')
+    rows, columns = task.boxes or (side, side)
+    for y in range(0, side + 1, rows):
+        axes.plot([0, side], [y, y], color=INK, linewidth=1.6, solid_capstyle='butt')
+    for x in range(0, side + 1, columns):
+        axes.plot([x, x], [0, side], color=INK, linewidth=1.6, solid_capstyle='butt')
     axes.set(xlim=(-0.04, side + 0.04), ylim=(side + 0.04, -0.04), aspect='equal')
     axes.set_axis_off()
 
 
-def _draw_colours(axes: Any, tokens_HW: np.ndarray, task: str, wrong_S: np.ndarray) -> None:
+def _draw_colours(axes: Any, tokens_HW: np.ndarray, task: Task, wrong_S: np.ndarray) -> None:
     """Draws a board whose tokens are colours; wrong cells get a red frame."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle
 
-    colours = np.array([to_rgb(colour) for colour in boards.COLOURS[task]])
+    colours = np.array([to_rgb(colour) for colour in task.colours])
     known = np.clip(tokens_HW, 0, len(colours) - 1)
     height, width = tokens_HW.shape
     axes.imshow(colours[known], extent=(0, width, height, 0), interpolation='nearest')
@@ -86,15 +82,12 @@ def _draw_colours(axes: Any, tokens_HW: np.ndarray, task: str, wrong_S: np.ndarr
     axes.set(xticks=[], yticks=[])
 
 
-def draw_puzzles(
-    inputs_BS: np.ndarray, labels_BS: np.ndarray, task: str, blank_id: int = 1, title: str = ''
-) -> Any:
+def draw_puzzles(inputs_BS: np.ndarray, labels_BS: np.ndarray, task: Task, title: str = '') -> Any:
     """Draws square puzzles with their answers below; returns a matplotlib figure.
 
     Args:
       inputs_BS, labels_BS: int token ids; labels below 0 are drawn as padding.
-      task: names the alphabet.
-      blank_id: token of a cell that the question leaves open.
+      task: symbols, colours and boxes.
       title: stands above all.
     """
     figure = new_figure(2.2 * len(inputs_BS), 4.7)
@@ -102,7 +95,7 @@ def draw_puzzles(
     for row, name in enumerate(('question', 'answer')):
         for place, tokens in enumerate((inputs_BS, labels_BS)[row]):
             axes = figure.add_subplot(2, len(inputs_BS), row * len(inputs_BS) + place + 1)
-            draw_board(axes, np.maximum(tokens, 0), task, inputs_BS[place] != blank_id, clean)
+            draw_board(axes, np.maximum(tokens, 0), task, inputs_BS[place] != task.blank, clean)
             axes.set_title(name, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
@@ -115,20 +108,19 @@ def _square(x: float, y: float, face: str):
     return Rectangle((x, y), 1, 1, facecolor=face, edgecolor='#9a9a9a', linewidth=0.6)
 
 
-def draw_reasoning(seen: Trace, row: int, task: str, blank_id: int = 1, title: str = '') -> Any:
+def draw_reasoning(seen: Trace, row: int, task: Task, title: str = '') -> Any:
     """Draws the question, the answer after every ACT step with its wrong cells, the solution.
 
     Args:
       seen: from ``trace.trace``.
       row: which puzzle of it.
-      task: names the alphabet.
-      blank_id: token of a cell that the question leaves open.
+      task: symbols, colours and boxes.
       title: stands above all.
 
     Returns:
       A matplotlib figure.
     """
-    given = seen.inputs[row] != blank_id
+    given = seen.inputs[row] != task.blank
     clean = np.zeros_like(given)
     panels = [('question', seen.inputs[row], clean)]
     for step in range(seen.num_steps):

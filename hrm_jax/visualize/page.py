@@ -17,14 +17,17 @@ import zlib
 
 import numpy as np
 
+from hrm_jax import files
 from hrm_jax.data.puzzles import PuzzleDataset, PuzzleSet
-from hrm_jax.puzzle_text import Alphabet
+from hrm_jax.errors import PredictionError
+from hrm_jax.tasks import TASKS, Task
 from hrm_jax.visualize.trace import Trace
 
 _STATIC = pathlib.Path(__file__).parent / 'static'
 _SCRIPTS = ('boards.js', 'arrays.js', 'page.js')
 # A page is read as a whole by the browser; more than this makes it slow.
 MAX_BYTES = 96 << 20
+_MAX_SIDE = 25  # of boards with boxes
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -68,7 +71,7 @@ def write(
       arrays: by name.
       facts: JSON-able: title, task, vocabulary, ...
     """
-    facts = dict(facts) | {'kind': kind, 'arrays': sorted(arrays)}
+    facts = dict(facts) | {'kind': kind, 'arrays': sorted(arrays), 'tasks': _tasks()}
     text = _TEMPLATE.format(
         title=html.escape(facts.get('title', 'hrm_jax')),
         style=(_STATIC / 'page.css').read_text('utf-8'),
@@ -77,15 +80,22 @@ def write(
         arrays='\n'.join(_embed(name, arrays[name]) for name in sorted(arrays)),
         script='\n'.join((_STATIC / name).read_text('utf-8') for name in _SCRIPTS),
     )
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        beside.write_text(text, encoding='utf-8')
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    files.write_text(path, text)
+    return pathlib.Path(path)
+
+
+def _tasks() -> dict[str, dict[str, Any]]:
+    """What boards.js needs to know of the tasks."""
+    return {
+        name: {
+            'symbols': kind.symbols,
+            'colours': kind.colours,
+            'blank': kind.blank,
+            'boxes': {side: kind(side * side, side + 2).boxes for side in range(2, _MAX_SIDE + 1)},
+            'ends': [getattr(kind, 'START', -1), getattr(kind, 'END', -1)],
+        }
+        for name, kind in TASKS.items()
+    }
 
 
 def _embed(name: str, array: np.ndarray) -> str:
@@ -198,16 +208,14 @@ def write_predictions(
         if cut:
             break
     if not rows:
-        raise ValueError('there must be at least one prediction to show.')
+        raise PredictionError('there must be at least one prediction to show.')
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     note = f'This page holds the first {rows} predictions.' if cut else ''
     facts = {'title': title, 'task': task, 'vocabulary': list(vocabulary), 'note': note}
     return write(path, 'predictions', arrays, facts)
 
 
-def write_trace(
-    path: str | os.PathLike, seen: Trace, alphabet: Alphabet, title: str = ''
-) -> pathlib.Path:
+def write_trace(path: str | os.PathLike, seen: Trace, task: Task, title: str = '') -> pathlib.Path:
     """Writes a page that plays the reasoning step by step."""
     arrays = {
         'inputs': seen.inputs, 'labels': seen.labels, 'predictions': seen.predictions,
@@ -215,12 +223,12 @@ def write_trace(
     }  # fmt: skip
     if seen.confidence is not None:
         arrays['confidence'] = seen.confidence
-    names = {token: word for word, token in alphabet.vocabulary.items()}
+    names = {token: word for word, token in task.vocabulary.items()}
     words = [names.get(token, '?') for token in range(max(names, default=-1) + 1)]
     facts = {
         'title': title or 'Reasoning, step by step',
-        'task': alphabet.task,
-        'pad_id': alphabet.pad_id,
+        'task': task.name,
+        'pad_id': task.pad_id,
         'vocabulary': words,
     }
     return write(path, 'trace', arrays, facts)

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-SYMBOLS = '.#SE*'  # floor, wall, start, end, path
+from hrm_jax.tasks import PathFinding
+
 _CELL_WIDTH, _CELL_HEIGHT = 28.8, 24
 _PADDING, _HEADER = 20, 67
 _WHITE, _PATH_COLOR = (255, 255, 255), (0, 255, 0)
@@ -25,10 +26,10 @@ def side_of(tokens_S: np.ndarray) -> int:
 
 
 def board_text(tokens_S: np.ndarray) -> str:
-    """One line per row, cells parted by blanks."""
+    """One line per row, cells separated by blanks."""
     side = side_of(tokens_S)
     rows = np.asarray(tokens_S).reshape(side, side)
-    return '\n'.join(' '.join(SYMBOLS[token] for token in row) for row in rows)
+    return '\n'.join(' '.join(PathFinding.symbols[token] for token in row) for row in rows)
 
 
 def _font():
@@ -54,8 +55,8 @@ def _draw(tokens_S: np.ndarray, header: str):
             _PADDING + _CELL_WIDTH * column + 0.15 * _CELL_WIDTH,
             _HEADER + _CELL_HEIGHT * row,
         )
-        color = _PATH_COLOR if SYMBOLS[token] == '*' else _WHITE
-        draw.text(place, SYMBOLS[token], fill=color, font=font)
+        color = _PATH_COLOR if token == PathFinding.PATH else _WHITE
+        draw.text(place, PathFinding.symbols[token], fill=color, font=font)
     return image
 
 

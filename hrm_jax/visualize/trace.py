@@ -1,16 +1,14 @@
 """What the model would answer after every ACT step: the raw material of every picture."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hrm_jax import eval_step
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import hrm
-
-Weights = tuple[Any, Any, Any]
+from hrm_jax.types import Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Trace:
     @property
     def solved(self) -> np.ndarray:
         """Bool [K, B], boards without a wrong cell."""
-        return ~self.wrong.any(axis=-1)
+        return ~np.asarray(self.wrong.any(axis=-1))
 
 
 def trace(
@@ -55,39 +53,32 @@ def trace(
     labels_BS: np.ndarray,
     ids_B: np.ndarray,
     steps: int = 0,
+    key: jax.Array | None = None,
 ) -> Trace:
     """Answers puzzles from a fresh state and keeps what stands after every ACT step.
 
     Args:
       config: the experiment; its model knows the sizes of the data set.
-      weights: params, constants, puzzle table (or None).
+      weights: the model.
       inputs_BS: int32 token ids.
       labels_BS: int32, only carried along; the model does not see them.
       ids_B: int32 rows of the puzzle table.
       steps: ACT steps; 0: as many as in an evaluation.
+      key: of what is drawn; None: nothing is.
     """
-    steps = steps or config.eval.halt_max_steps or config.act.halt_max_steps
-    core = hrm.HRM(config.model)
+    config = config.with_eval_steps(steps)
 
-    def run(weights, inputs, ids):
-        params, constants, table = weights
-        rows = hrm.gather_puzzle_rows(table, ids)
-        empty = hrm.empty_latent(config.model, inputs.shape[0])
-        start = hrm.initial_latent(constants, params)
-        start = jax.tree.map(lambda x, like: jnp.broadcast_to(x, like.shape), start, empty)
-        start = jax.tree.map(lambda x, like: x.astype(like.dtype), start, empty)
+    def read(outputs, _number):
+        answer = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+        confidence = jax.nn.softmax(outputs.logits.astype(jnp.float32), axis=-1).max(-1)
+        return answer, outputs.q_halt, outputs.q_continue, confidence
 
-        def step(latent, _):
-            variables = {'params': params, 'constants': constants}
-            latent, outputs = core.apply(variables, latent, inputs, rows)
-            answer = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
-            confidence = jax.nn.softmax(outputs.logits.astype(jnp.float32), axis=-1).max(-1)
-            return latent, (answer, outputs.q_halt, outputs.q_continue, confidence)
-
-        return jax.lax.scan(step, start, length=steps)[1]
+    @jax.jit
+    def run(weights, inputs, ids, key):
+        return eval_step.read_every_step(config, weights, inputs, ids, config.eval_steps, read, key)
 
     answers, *rest = jax.device_get(
-        jax.jit(run)(weights, np.asarray(inputs_BS, np.int32), np.asarray(ids_B, np.int32))
+        run(weights, np.asarray(inputs_BS, np.int32), np.asarray(ids_B, np.int32), key)
     )
     return Trace(np.asarray(inputs_BS), np.asarray(labels_BS), answers, *rest)
 

@@ -10,7 +10,7 @@ async function inflate(bytes, format) {
 
 function typed(bytes, kind, shape) {
   const Type = TYPES[kind];
-  if (!Type) throw new Error(`arrays of type ${kind} can not be shown`);
+  if (!Type) throw new Error(`arrays of type ${kind} cannot be shown`);
   const count = shape.reduce((a, b) => a * b, 1), need = count * Type.BYTES_PER_ELEMENT;
   if (bytes.length < need) throw new Error('an array is cut short');
   let data = new Type(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + need));
@@ -33,7 +33,7 @@ function parseNpy(bytes) {
   const length = long ? view.getUint32(8, true) : view.getUint16(8, true), start = (long ? 12 : 10) + length;
   const header = new TextDecoder().decode(bytes.slice(long ? 12 : 10, start));
   const kind = /'descr':\s*'[<|=]?(\w+)'/.exec(header), shape = /'shape':\s*\(([^)]*)\)/.exec(header);
-  if (!kind || !shape || /'fortran_order':\s*True/.test(header)) throw new Error('an .npy header that can not be read');
+  if (!kind || !shape || /'fortran_order':\s*True/.test(header)) throw new Error('an .npy header that cannot be read');
   return typed(bytes.slice(start), kind[1], shape[1].split(',').filter(s => s.trim()).map(Number));
 }
 
@@ -49,7 +49,7 @@ async function parseNpz(buffer) {
     let size = view.getUint32(at + 20, true);
     const extra = view.getUint16(at + 30, true), comment = view.getUint16(at + 32, true);
     const local = view.getUint32(at + 42, true), label = new TextDecoder().decode(bytes.slice(at + 46, at + 46 + name));
-    if (size === 0xffffffff) throw new Error('an .npz file with entries over 4 GB can not be shown');
+    if (size === 0xffffffff) throw new Error('an .npz file with entries over 4 GB cannot be shown');
     const start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
     let data = bytes.slice(start, start + size);
     if (method === 8) data = await inflate(data, 'deflate-raw');

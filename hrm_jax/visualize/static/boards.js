@@ -1,11 +1,9 @@
 'use strict';
 // Tokens to pictures. Nothing here knows where tokens come from.
 
-const ARC = ['#000000', '#0074d9', '#ff4136', '#2ecc40', '#ffdc00', '#aaaaaa', '#f012be', '#ff851b', '#7fdbff', '#870c25'];
-const CELLS = {  // task -> token -> [background, text]
-  maze: [['#ddd', '?'], ['#2b2f38', ''], ['#fff', ''], ['#2ecc40', 'S'], ['#e0483d', 'G'], ['#8fb4ff', '']],
-  pathfinding: [['#fff', ''], ['#2b2f38', ''], ['#2ecc40', 'S'], ['#e0483d', 'E'], ['#8fb4ff', '']],
-};
+// What tasks.py defines: task -> {symbols, colours, blank, boxes, ends}.
+const TASKS = JSON.parse(document.getElementById('facts').textContent).tasks;
+const ARC_FRAME = '#555';
 
 // Where cell (r, c) of a turned h x w grid comes from; ids as in hrm_jax/data/augment.py.
 const SOURCE = [
@@ -58,8 +56,6 @@ function crop(tokens, h, w) {
   return {w, h, cells};
 }
 
-function boxSide(n) { const root = Math.round(Math.sqrt(n)); return root * root === n ? root : 0; }
-
 function drawBoard(task, grid, {given = null, wrong = null, confidence = null} = {}) {
   const size = task === 'sudoku' ? Math.min(34, 300 / grid.w) : Math.max(6, Math.min(26, Math.floor(300 / Math.max(grid.w, grid.h))));
   const scale = window.devicePixelRatio || 1, canvas = document.createElement('canvas');
@@ -70,12 +66,18 @@ function drawBoard(task, grid, {given = null, wrong = null, confidence = null} =
   ctx.textAlign = 'center'; ctx.textBaseline = 'middle';
   grid.cells.forEach((token, k) => {
     const x = (k % grid.w) * size, y = Math.floor(k / grid.w) * size, bad = wrong && wrong[k];
+    const known = TASKS[task];
     let face = '#fff', text = '', ink = '#1d2430';
-    if (task === 'arc') face = token >= 2 && token < 12 ? ARC[token - 2] : token === 1 ? '#f3f3f3' : '#fff';
-    else if (task === 'sudoku') text = token > 1 ? String(token - 1) : token === 1 ? '' : '?';
-    else if (CELLS[task]) [face, text] = CELLS[task][token] || ['#f6c', '?'];
-    else text = String(token);
-    if (task === 'sudoku') { face = given && given[k] ? '#eceff4' : '#fff'; if (!(given && given[k])) ink = '#2f5fd0'; }
+    if (!known) text = String(token);
+    else if (known.colours.length) {
+      face = known.colours[token] || '#f6c';
+      // Letters say where a path begins and ends; the other colours speak for themselves.
+      if (known.symbols && /[A-Z?]/.test(known.symbols[token] || '?')) text = known.symbols[token] || '?';
+    } else if (known.symbols) {
+      text = token === known.blank ? '' : known.symbols[token] || '?';
+      face = given && given[k] ? '#eceff4' : '#fff';
+      if (!(given && given[k])) ink = '#2f5fd0';
+    } else text = String(token);
     ctx.fillStyle = face; ctx.fillRect(x, y, size, size);
     if (confidence && !(given && given[k])) {
       ctx.fillStyle = `rgba(255, 170, 0, ${(1 - confidence[k]).toFixed(3)})`; ctx.fillRect(x, y, size, size);
@@ -91,13 +93,12 @@ function drawBoard(task, grid, {given = null, wrong = null, confidence = null} =
       ctx.fillText(text, x + size / 2, y + size / 2 + 1);
     }
   });
-  if (task === 'sudoku') {
-    const box = boxSide(grid.w) || grid.w;
-    ctx.strokeStyle = '#1d2430'; ctx.lineWidth = 1.6;
-    for (let k = 0; k <= grid.w; k += box) {
-      ctx.beginPath(); ctx.moveTo(k * size, 0); ctx.lineTo(k * size, grid.h * size);
-      ctx.moveTo(0, k * size); ctx.lineTo(grid.w * size, k * size); ctx.stroke();
-    }
+  const boxes = TASKS[task] && TASKS[task].boxes[grid.w];
+  if (boxes) {  // [rows, columns] of a box
+    ctx.strokeStyle = '#1d2430'; ctx.lineWidth = 1.6; ctx.beginPath();
+    for (let y = 0; y <= grid.h; y += boxes[0]) { ctx.moveTo(0, y * size); ctx.lineTo(grid.w * size, y * size); }
+    for (let x = 0; x <= grid.w; x += boxes[1]) { ctx.moveTo(x * size, 0); ctx.lineTo(x * size, grid.h * size); }
+    ctx.stroke();
   }
   return canvas;
 }

@@ -16,7 +16,7 @@ function element(tag, className, text) {
 function picture(source, grid, options, caption) {
   const figure = element('figure');
   figure.append(element('figcaption', '', caption));
-  const isBoard = ['arc', 'sudoku', 'maze', 'pathfinding'].includes(source.task) || (grid.h > 1 && !source.vocabulary.length);
+  const isBoard = (TASKS[source.task] && (TASKS[source.task].symbols || TASKS[source.task].colours.length)) || (grid.h > 1 && !source.vocabulary.length);
   figure.append(isBoard ? drawBoard(source.task, grid, options) : drawText(grid, source.vocabulary, source.padId, options));
   return figure;
 }
@@ -31,7 +31,7 @@ function gridOf(source, tokens, size) {
   return size[0] === 1 && size[1] === tokens.length ? {w: tokens.length, h: 1, cells: tokens} : crop(tokens, ...size);
 }
 
-const blankOf = task => ({sudoku: 1, maze: 2, pathfinding: 0})[task];
+const blankOf = task => TASKS[task] && TASKS[task].blank !== null ? TASKS[task].blank : undefined;
 const sigmoid = x => 1 / (1 + Math.exp(-x));
 
 // A built data set: groups of puzzles; a puzzle is a map over stored examples.
@@ -194,7 +194,17 @@ function show(source) {
 const sources = {dataset: DatasetSource, predictions: PredictionSource, trace: TraceSource};
 const ALIASES = {q_halt_logits: 'q_halt', q_continue_logits: 'q_continue', preds: 'predictions', pred_ids: 'predictions'};
 
-function guessTask(vocab, cells) { return vocab === 12 && cells === 900 ? 'arc' : vocab === 11 && cells === 81 ? 'sudoku' : vocab === 6 ? 'maze' : vocab === 5 ? 'pathfinding' : ''; }
+// As in hrm_jax/tasks.py: from sizes and content. `highest`: largest token, or the vocabulary less one.
+function guessTask(highest, question, answer) {
+  const side = Math.round(Math.sqrt(question.length)), times = (tokens, t) => tokens.filter(x => x === t).length;
+  if (side * side !== question.length) return '';
+  for (const [name, task] of Object.entries(TASKS)) {
+    if (task.ends[0] >= 0 && highest < task.symbols.length && task.ends.every(t => times(question, t) === 1)) return name;
+  }
+  if (side === 30 && highest < TASKS.arc.colours.length) return 'arc';
+  const digits = [...Array(side).keys()].every(d => !answer || times(answer, d + 2) === side);
+  return highest <= side + 1 && digits ? 'sudoku' : '';
+}
 
 async function openFolder(files) {  // a folder of the originals' format, picked by the user
   const by = path => files.find(f => (f.webkitRelativePath || f.name).endsWith(path));
@@ -206,7 +216,7 @@ async function openFolder(files) {  // a folder of the originals' format, picked
   }
   a.puzzle_first = {data: a.puzzle_indices.data.slice(0, -1), shape: [a.puzzle_indices.data.length - 1]};
   const names = by('identifiers.json') ? JSON.parse(await by('identifiers.json').text()) : [], isLisp = Boolean(by('vocab.json'));
-  show(new DatasetSource(a, {task: isLisp ? 'lisp' : guessTask(about.vocab_size, about.seq_len), pad_id: about.pad_id, title: `picked folder, ${split}`, vocabulary: isLisp ? names : [], puzzle_names: isLisp || names.length < 2 ? [] : names}));
+  show(new DatasetSource(a, {task: isLisp ? 'lisp' : about.task || guessTask(about.vocab_size - 1, row(a.inputs, 0), row(a.labels, 0)), pad_id: about.pad_id, title: `picked folder, ${split}`, vocabulary: isLisp ? names : [], puzzle_names: isLisp || names.length < 2 ? [] : names}));
 }
 
 async function openFile(file) {
@@ -214,14 +224,16 @@ async function openFile(file) {
   for (const name in found) a[ALIASES[name] || name] = found[name];
   if (!a.predictions) throw new Error('the file holds no predictions');
   const flat = a.predictions, cells = flat.shape[flat.shape.length - 1], known = state.source;
+  const questions = a.inputs || flat;
   let highest = 0;
-  for (const t of (a.inputs || flat).data) if (t > highest) highest = t;
-  const task = known && row(known.a.inputs || known.a.predictions, 0).length === cells ? known.task : guessTask(highest <= 5 ? (cells === 900 ? 6 : 5) : highest + 1 <= 11 && cells === 81 ? 11 : 12, cells);
+  for (const token of questions.data) if (token > highest) highest = token;
+  const task = known && row(known.a.inputs || known.a.predictions, 0).length === cells ? known.task
+    : guessTask(highest, row(questions, 0), a.labels ? row(a.labels, 0) : null);
   const about = {task, title: file.name, vocabulary: known ? known.vocabulary : [], pad_id: 0};
   show(flat.shape.length === 3 ? new TraceSource(a, about) : new PredictionSource(a, about));
 }
 
-function guarded(open) { return async event => { try { await open([...event.target.files]); } catch (error) { $('error').textContent = `This can not be shown: ${error.message}`; } }; }
+function guarded(open) { return async event => { try { await open([...event.target.files]); } catch (error) { $('error').textContent = `This cannot be shown: ${error.message}`; } }; }
 
 async function start() {
   $('pick-folder').onchange = guarded(openFolder);

@@ -1,0 +1,1 @@
+"""``python -m experiments.pathfinding``: the path finding study, and one board step by step."""

@@ -1,0 +1,111 @@
+"""Early exit with slot refill against fixed numbers of steps, on a trained model.
+
+    python -m experiments.speed.early_exit --checkpoint=runs/quickstart-seed0 [--repeat=10]
+
+Answers the test set over and over and prints for every way the accuracy, the mean ACT steps and
+the puzzles per second, by the clock and by the processor's time (which other programs on the
+machine disturb less). Fixed steps run through the same loop, in which no puzzle leaves early.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import json
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from hrm_jax import files
+from hrm_jax.cli import common
+from hrm_jax.data import puzzles as puzzles_lib
+from hrm_jax.data import records
+from hrm_jax.errors import UserError
+from hrm_jax.inference import early_exit
+from hrm_jax.inference.solver import Solver
+from hrm_jax.types import IGNORE_LABEL_ID, Batch
+
+
+def batches(solver: Solver, data: str, repeat: int, size: int) -> list[Batch]:
+    """Returns the test set, ``repeat`` times, as batches of ``size`` rows."""
+    dataset = records.load(data or solver.config.data.path, 'test')
+    one = next(iter(dataset.sets.values()))
+    chosen = np.arange(one.num_examples)
+    inputs, labels = puzzles_lib.stored_examples(one, dataset.metadata, chosen)
+    ignored = labels == dataset.metadata.ignore_label_id
+    labels = np.where(ignored, IGNORE_LABEL_ID, labels.astype(np.int32))
+    ids = one.puzzle_identifiers[one.owners(chosen)[0]]
+    whole = [np.concatenate([part] * repeat).astype(np.int32) for part in (inputs, labels, ids)]
+    return [
+        Batch(*(part[start : start + size] for part in whole))
+        for start in range(0, len(whole[0]), size)
+    ]
+
+
+def measure(
+    solver: Solver, work: list[Batch], halting: str, steps: int, flags: argparse.Namespace
+) -> dict[str, Any]:
+    """Answers everything ``flags.rounds`` times; the fastest round counts."""
+    rule = dataclasses.replace(solver.config.act, halting=halting)
+    config = dataclasses.replace(solver.config, act=rule).with_eval_steps(steps)
+    worker = early_exit.Worker(config, solver.mesh, flags.slots, flags.queue)
+    rows, clock, processor = sum(len(batch.inputs) for batch in work), [], []
+    for _ in range(flags.rounds + 1):  # the first one compiles
+        began, used = time.perf_counter(), time.process_time()
+        sums = [part for _, part in worker.answer(solver.weights, work)]
+        clock.append(time.perf_counter() - began)
+        processor.append(time.process_time() - used)
+    total = jax.tree.map(lambda *parts: float(sum(parts)), *sums)
+    return {
+        'halting': halting,
+        'longest': steps,
+        'exact_accuracy': total.exact_accuracy / total.count,
+        'mean_steps': total.steps / total.count,
+        'puzzles_per_second': rows / min(clock[1:]),
+        'puzzles_per_processor_second': rows / min(processor[1:]),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures every way; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog='python -m experiments.speed.early_exit', description=__doc__
+    )
+    parser.add_argument('--checkpoint', required=True, help='folder of a run or checkpoint')
+    parser.add_argument('--data', default='', help='data set (default: the one trained on)')
+    parser.add_argument('--repeat', type=int, default=10, help='times the test set is answered')
+    parser.add_argument('--rounds', type=int, default=3, help='measurements; the best counts')
+    parser.add_argument('--slots', type=int, default=256)
+    parser.add_argument('--queue', type=int, default=2048)
+    parser.add_argument('--output', help='writes the table as JSON')
+    flags = parser.parse_args(argv)
+    common.quiet_orbax()
+    try:
+        solver = Solver.from_checkpoint(flags.checkpoint)
+        work = batches(solver, flags.data, flags.repeat, flags.queue)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    trained = solver.config.act.halt_max_steps
+    ways = [('fixed', steps) for steps in (*range(1, trained + 1), 2 * trained, 4 * trained)]
+    ways += [(solver.config.act.halting, trained * factor) for factor in (1, 2, 4)]
+    table = []
+    print('halting     longest  exact    steps    puzzles/s  puzzles/processor s')
+    for halting, steps in ways:
+        row = measure(solver, work, halting, steps, flags)
+        table.append(row)
+        print(
+            f'{halting:11} {steps:7}  {row["exact_accuracy"]:.4f}  {row["mean_steps"]:7.3f}  '
+            f'{row["puzzles_per_second"]:9.0f}  {row["puzzles_per_processor_second"]:9.0f}',
+            flush=True,
+        )
+    if flags.output:
+        content = {'device': jax.devices()[0].device_kind, 'rows': table}
+        files.write_text(flags.output, json.dumps(content, indent=2) + '\n')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""What a checkpoint is on disk: folders, steps, selectors, metadata. No array is read here.
+
+A checkpoint is a folder ``checkpoints/STEP`` of independent orbax items: ``params``,
+``constants``, ``puzzle_table``, ``ema``, ``opt_state``, ``carry``, ``rng``, ``data`` (position
+of the data iterator, JSON) and ``meta`` (step, configuration, dataset metadata, metrics and
+log state, JSON). Inference reads params, ema, constants, puzzle_table and meta only, on any
+number of devices. A folder appears under its name when it is complete, so a process that is
+killed while it saves leaves the earlier checkpoints as they were.
+"""
+
+from collections.abc import Mapping
+import json
+import math
+import os
+from pathlib import Path
+import re
+from typing import Any, cast
+
+from etils import epath
+
+from hrm_jax import files
+from hrm_jax.config import CheckpointConfig, ExperimentConfig
+from hrm_jax.errors import CheckpointError, DamagedCheckpoint
+
+FOLDER = 'checkpoints'
+POINTER = 'checkpoints_at.txt'  # in a workdir whose checkpoints lie elsewhere
+SET_ASIDE = 'set_aside'  # folder of those that a rewind took out of the way, as STEP.NUMBER
+# Written by orbax as the last act before the folder gets its name.
+_COMPLETE_MARK = '_CHECKPOINT_METADATA'
+
+
+def as_path(text: str | os.PathLike) -> Path:
+    """Returns a path; of etils, with the same methods, for gs:// and other storage."""
+    return cast(Path, epath.Path(text)) if '://' in str(text) else Path(text)
+
+
+def absolute(path: Path) -> Any:
+    """What orbax asks for; other storage has no relative paths."""
+    return path if '://' in str(path) else path.absolute()
+
+
+def root(workdir: str | os.PathLike) -> Path:
+    """Folder in which ``checkpoints/`` of a run lies: the workdir, or ``checkpoint.directory``."""
+    pointer = as_path(workdir) / POINTER
+    return as_path(pointer.read_text().strip()) if pointer.exists() else as_path(workdir)
+
+
+def record_location(workdir: Path, directory: str) -> None:
+    """Records in the workdir that its checkpoints are stored in ``checkpoint.directory``.
+
+    Raises:
+      CheckpointError: the run has checkpoints at another place.
+    """
+    known, now = root(workdir), as_path(directory or workdir)
+    try:
+        now.exists()
+    except ImportError as error:
+        raise CheckpointError(
+            f'checkpoint.directory={directory} needs a package for that storage: {error}.'
+        ) from error
+    if str(known) != str(now) and (steps(workdir) or known != workdir):
+        raise CheckpointError(
+            f'the checkpoints of {workdir} lie in {known}, and checkpoint.directory now is '
+            f'{directory!r}. Keep it as it was, or use another --workdir.'
+        )
+    if directory:
+        files.write_text(workdir / POINTER, f'{now}\n')
+
+
+def steps(workdir: Path) -> list[int]:
+    """Returns the steps with a complete checkpoint, ascending."""
+    folder = root(workdir) / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(
+        int(path.name)
+        for path in folder.iterdir()
+        if path.name.isdigit() and (path / _COMPLETE_MARK).exists()
+    )
+
+
+def resolve(selector: str, workdir: Path) -> Path:
+    """Finds a checkpoint's folder.
+
+    Args:
+      selector: a step, ``latest``, ``best``, the folder of a checkpoint, a working directory
+        (its latest one), or ``set_aside/STEP.NUMBER``.
+      workdir: where steps, ``latest`` and ``best`` are looked up.
+
+    Raises:
+      CheckpointError: there is no such checkpoint; what there is gets listed.
+    """
+    if selector in ('latest', 'best') or selector.isdigit():
+        known = steps(workdir)
+        if not known:
+            raise CheckpointError(f'{root(workdir) / FOLDER} holds no checkpoint yet.')
+        step = {'latest': lambda: known[-1], 'best': lambda: _best(workdir, known)}.get(
+            selector, lambda: int(selector)
+        )()
+        if step not in known:
+            raise CheckpointError(
+                f'{root(workdir) / FOLDER} has no checkpoint of step {step}. '
+                f'It has: {", ".join(map(str, known))}.'
+            )
+        return root(workdir) / FOLDER / str(step)
+    path = as_path(selector)
+    if path.parts[:1] == (SET_ASIDE,) and not path.exists():
+        path = root(workdir) / path
+    if (path / _COMPLETE_MARK).exists() and re.fullmatch(r'\d+(\.\d+)?', path.name):
+        return path
+    for base in (path, path.parent):
+        if base == path or path.name == FOLDER:
+            known = steps(base)
+            if known:
+                return root(base) / FOLDER / str(known[-1])
+    raise CheckpointError(
+        f'--checkpoint must be a step, best, latest, or the folder of a checkpoint or of a run; '
+        f'{selector!r} is none of these.'
+    )
+
+
+def score(metrics: Mapping[str, float] | None, config: CheckpointConfig) -> float:
+    """Returns a value that grows with quality; -inf where the metric was not measured."""
+    value = (metrics or {}).get(config.best_metric)
+    if value is None or not math.isfinite(value):
+        return -math.inf
+    return value if config.best_mode == 'max' else -value
+
+
+def _best(workdir: Path, known: list[int]) -> int:
+    """Step of the best checkpoint, by the metric that its own configuration names."""
+    scores = {}
+    for step in known:
+        meta = read_meta(root(workdir) / FOLDER / str(step))
+        config = ExperimentConfig.from_dict(meta['config']).checkpoint
+        scores[step] = score(meta['metrics'], config)
+    best = max(known, key=lambda step: (scores[step], step))
+    if scores[best] == -math.inf:
+        raise CheckpointError(
+            f'no checkpoint in {root(workdir) / FOLDER} was evaluated with '
+            f'{config.best_metric}, so none is the best. Name a step: {known}.'
+        )
+    return best
+
+
+def damaged(path: Path, error: Exception) -> DamagedCheckpoint:
+    """Says which checkpoint can not be read and which earlier one can be tried."""
+    text = f'{type(error).__name__}: {error}'.strip().splitlines()[0][:200]
+    others = [step for step in steps(path.parent.parent) if str(step) != path.name]
+    earlier = [step for step in others if step < int(float(path.name))] or others
+    advice = (
+        f'Other checkpoints there: {", ".join(map(str, others))}. Go on from one of them with '
+        f'--checkpoint={earlier[-1]}.'
+        if others
+        else 'There is no other checkpoint in that folder.'
+    )
+    return DamagedCheckpoint(
+        f'the checkpoint of step {path.name} can not be read, it is damaged or incomplete: '
+        f'{path} ({text})',
+        advice,
+    )
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Returns step, config, dataset, metrics and log state of a checkpoint.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    try:
+        meta = json.loads((path / 'meta' / 'metadata').read_text(encoding='utf-8'))
+        if meta['step'] != int(float(path.name)):
+            raise ValueError(f'its metadata is of step {meta["step"]}')
+        return meta
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from error
+
+
+def as_json(values: Any) -> Any:
+    return json.loads(json.dumps(values))
+
+
+def add_evaluation(path: Path, meta: Mapping[str, Any]) -> None:
+    """Adds an evaluation that a stop signal had cut off to an existing checkpoint.
+
+    Args:
+      path: folder of the checkpoint.
+      meta: its metadata, with the new 'metrics'.
+    """
+    (path / 'metrics').mkdir(exist_ok=True)
+    for file, values in ((path / 'metrics' / 'metrics', meta['metrics']),
+                         (path / 'meta' / 'metadata', meta)):  # fmt: skip
+        if isinstance(file, Path):
+            files.write_text(file, json.dumps(values))
+        else:
+            file.write_text(json.dumps(values))  # object storage shows whole files only
+
+
+def set_aside_after(step: int, workdir: Path) -> list[int]:
+    """Moves checkpoints later than ``step`` to ``set_aside/``; returns their steps.
+
+    They would be in the way of the run that takes another course from ``step``, and are
+    kept because only their owner can tell whether they are still wanted.
+    """
+    later = [known for known in steps(workdir) if known > step]
+    for known in later:
+        folder = root(workdir) / SET_ASIDE
+        folder.mkdir(exist_ok=True)
+        number = 0
+        while (target := folder / f'{known}.{number}').exists():
+            number += 1
+        (root(workdir) / FOLDER / str(known)).rename(target)
+    return later

@@ -1,0 +1,109 @@
+"""Scores saved predictions.
+
+``hrm-jax score arc PREDICTIONS...`` votes and counts pass@K; ``hrm-jax score text PREDICTIONS...``
+compares texts of tokens (Lisp). PREDICTIONS are folders or files written with
+``eval.save_outputs``, or an original's ``step_N_all_preds.R``. Several are merged: processes, and
+for ARC checkpoints, whose votes add up. Prints JSON.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import json
+import pathlib
+import sys
+
+from hrm_jax import files
+from hrm_jax.cli import common
+from hrm_jax.errors import PredictionError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the flags of ``hrm-jax score``."""
+    parser = common.parser('score', __doc__)
+    tasks = parser.add_subparsers(dest='task', required=True)
+    for name, title in (('arc', 'voting and pass@K'), ('text', 'texts of tokens')):
+        task = tasks.add_parser(name, help=title, formatter_class=common.HelpFormatter)
+        task.add_argument('predictions', nargs='+', help='folders or files')
+        task.add_argument('--data', help='data set they were made on (default: as recorded)')
+        task.add_argument('--split', default='test', help='its split')
+        task.add_argument('--step', type=int, help="of an original's folder (default: the last)")
+    arc_task, text_task = tasks.choices['arc'], tasks.choices['text']
+    arc_task.add_argument('--identifiers', help="identifiers.json of an original's data set")
+    arc_task.add_argument('--test-puzzles', help='test_puzzles.json: every puzzle that counts')
+    arc_task.add_argument('--submission', help='writes submission.json for the competition')
+    arc_task.add_argument('--per-puzzle', help='writes the rank of the truth for every test')
+    text_task.add_argument('--vocab', help='vocab.json (default: of the data set)')
+    text_task.add_argument('--pad-token', default='<pad>', help='token that fills up a text')
+    text_task.add_argument('--max-files', type=int, default=0, help='only the first; 0: all')
+    text_task.add_argument('--seed', type=int, default=0, help='seed of the check of equal meaning')
+    text_task.add_argument('--trials', type=int, default=100, help='trials of the same check')
+    text_task.add_argument(
+        '--original-quirks', action='store_true', help="numbers of HRM-Lisp's analyze_predictions"
+    )
+    return parser
+
+
+def _write_json(path: str | None, value: object) -> None:
+    if path:
+        files.write_text(path, json.dumps(value))
+
+
+def _score_arc(flags, found, dataset) -> dict:
+    from hrm_jax.scoring import arc_names, collect
+
+    maps = arc_names.find(dataset, flags.identifiers)
+    if maps is None:
+        raise PredictionError('give --data or --identifiers, so that augmentations are known.')
+    tests = flags.test_puzzles and files.read_json(flags.test_puzzles, PredictionError)
+    result = collect.score_arc(found, maps, dataset, tests or None)
+    _write_json(flags.submission, result.submission)
+    _write_json(flags.per_puzzle, {k: dataclasses.asdict(v) for k, v in result.puzzles.items()})
+    if result.missing:
+        print(f'without predictions: {", ".join(result.missing)}', file=sys.stderr)
+    return {'rows': result.rows} | result.metrics()
+
+
+def _score_text(flags, found, dataset) -> dict:
+    from hrm_jax.scoring import examples, text
+
+    vocab = flags.vocab or (dataset and pathlib.Path(dataset.path) / 'vocab.json')
+    if not vocab:
+        raise PredictionError('give --vocab or --data, so that tokens have names.')
+    ids = files.read_json(vocab, PredictionError)
+    tokens = {0: flags.pad_token} | {i: token for token, i in ids.items()}
+    read = (
+        chunk
+        for file in found[: flags.max_files or None]
+        for chunk in examples.chunks(file, 'labels', 'predictions', dataset=dataset)
+    )
+    scores = text.analyze(
+        read, tokens, flags.seed, flags.trials, flags.pad_token, flags.original_quirks
+    )
+    return dataclasses.asdict(scores)
+
+
+def score(flags: argparse.Namespace) -> None:
+    """Scores what the flags name and prints the result."""
+    from hrm_jax.data import records
+    from hrm_jax.interop import torch_reader
+    from hrm_jax.scoring import predictions
+
+    found = predictions.find(
+        flags.predictions,
+        torch_reader.read_torch,
+        flags.step,
+        all_steps=getattr(flags, 'original_quirks', False),
+    )
+    folders = [p for p in flags.predictions if pathlib.Path(p).is_dir()]
+    recorded = predictions.folder_metadata(folders[0]).get('data', '') if folders else ''
+    data = flags.data or recorded
+    dataset = records.load(data, flags.split) if data else None
+    score_task = {'arc': _score_arc, 'text': _score_text}[flags.task]
+    print(json.dumps(score_task(flags, found, dataset), indent=2))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command and exits."""
+    flags = parser().parse_args(common.hyphenated(sys.argv[1:] if argv is None else argv))
+    common.run(lambda: score(flags))

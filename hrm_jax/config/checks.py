@@ -1,0 +1,57 @@
+"""The checks that the configuration dataclasses are made of."""
+
+import dataclasses
+import difflib
+import typing
+from typing import Any
+
+from hrm_jax.errors import ConfigError
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """Values that a type allows: those of a ``Literal``, alone or in a tuple; else empty."""
+    if typing.get_origin(hint) is tuple:
+        hint = typing.get_args(hint)[0]
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+
+
+def check_choices(section: Any, prefix: str) -> None:
+    """Checks the fields of a section whose type is a ``Literal``.
+
+    Args:
+      section: dataclass instance.
+      prefix: of the fields' names in messages, with its dot.
+
+    Raises:
+      ConfigError: a value is none of the choices; the nearest one is named.
+    """
+    hints = typing.get_type_hints(type(section))
+    for field in dataclasses.fields(section):
+        allowed = choices(hints[field.name])
+        if not allowed:
+            continue
+        value = getattr(section, field.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            require_choice(f'{prefix}{field.name}', one, allowed)
+
+
+def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ConfigError unless ``value`` is allowed; the nearest choice is named."""
+    hint = difflib.get_close_matches(str(value), allowed, n=1)
+    suggestion = f' Did you mean {hint[0]!r}?' if hint else ''
+    ConfigError.require(
+        value in allowed,
+        f'{name} must be one of {", ".join(allowed)}; got {value!r}.{suggestion}',
+    )
+
+
+def require_positive(**values: float) -> None:
+    """Raises ConfigError unless all values are above 0; ``**{'section.field': value}``."""
+    for name, value in values.items():
+        ConfigError.require(value > 0, f'{name} must be greater than 0; got {value}.')
+
+
+def require_not_negative(**values: float) -> None:
+    """Raises ConfigError unless all values are 0 or above; ``**{'section.field': value}``."""
+    for name, value in values.items():
+        ConfigError.require(value >= 0, f'{name} must not be negative; got {value}.')

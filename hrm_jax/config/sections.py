@@ -1,0 +1,346 @@
+"""The one definition of every setting: frozen dataclasses with their cross-field checks.
+
+People edit an ``ml_collections.ConfigDict`` (files in ``configs/``, flags such as
+``--config.optimizer.lr=1e-4``). ``main`` turns it once into an ``ExperimentConfig``; the
+rest of the program sees typed attributes only. The defaults below are the only list of
+defaults and follow the original's ``config/cfg_pretrain.yaml`` and ``config/arch/hrm_v1.yaml``
+(sapientinc/HRM), save where a comment says otherwise.
+"""
+
+import dataclasses
+import itertools
+import json
+import typing
+from typing import Any, Literal
+
+from hrm_jax.config import parsing
+from hrm_jax.config.checks import check_choices, require_not_negative, require_positive
+from hrm_jax.config.mesh import MeshConfig
+from hrm_jax.config.model import ModelConfig
+from hrm_jax.errors import ConfigError
+
+OptimizerName = Literal['adam_atan2', 'adam_atan2_pytorch', 'adamw']
+Halting = Literal['q_learning', 'halt_only', 'fixed']
+EvalHalting = Literal['max', 'adaptive']
+Output = Literal['predictions', 'q', 'inputs', 'labels', 'logits']
+TokenLoss = Literal['stablemax_cross_entropy', 'softmax_cross_entropy']
+PuzzleTableChoice = Literal['error', 'mean', 'zeros', 'overlap']
+DataFormat = Literal['auto', 'records', 'npy_folder']
+Augmentation = Literal['stored', 'on_the_fly', 'translation']
+Direction = Literal['max', 'min']
+
+
+@dataclasses.dataclass(frozen=True)
+class ActConfig:
+    """Adaptive computation time (paper section 2; spec of the halting rules in act.py)."""
+
+    halting: Halting = 'q_learning'
+    halt_max_steps: int = 16
+    halt_exploration_prob: float = 0.1
+    train_q_continue: bool = True  # q_learning: one more pass per step for q_continue's target
+
+    def __post_init__(self):
+        check_choices(self, 'act.')
+        require_positive(**{'act.halt_max_steps': self.halt_max_steps})
+        ConfigError.require(
+            0 <= self.halt_exploration_prob <= 1,
+            f'act.halt_exploration_prob must lie in [0, 1]; got {self.halt_exploration_prob}.',
+        )
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Train steps that a batch takes where all rows halt together."""
+        return self.halt_max_steps if self.halting == 'fixed' else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Loss of one ACT step: token loss + ``q_weight`` * (halt loss + continue loss)."""
+
+    loss_type: TokenLoss = 'stablemax_cross_entropy'
+    q_weight: float = 0.5
+    # The original counts rows without any scored cell (padding of the last evaluation batch)
+    # as solved puzzles in the Q losses; True gives its numbers.
+    count_empty_rows: bool = False
+
+    def __post_init__(self):
+        check_choices(self, 'loss.')
+        require_not_negative(**{'loss.q_weight': self.q_weight})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the puzzles lie.
+
+    ``format`` is found from the folder's content by default: ``records`` (made by
+    ``python -m data_builders``) or ``npy_folder`` (made by the original's scripts).
+
+    ``source`` takes the place of ``path``: a CSV or JSON-lines file of one's own (or a folder with
+    train and test), from which the set is built into ``<workdir>/dataset`` when a run begins.
+    """
+
+    path: str = ''
+    source: str = ''
+    source_flags: str = ''  # more flags of python -m data_builders custom, e.g. '--words'
+    format: DataFormat = 'auto'
+    # In place of the task that the metadata name (or that is guessed, for folders of the originals,
+    # which name none): sudoku, maze, arc, lisp, pathfinding, or another name.
+    task: str = ''
+    # The builder's maps | drawn anew at every visit | ARC: only the place.
+    augmentation: Augmentation = 'stored'
+
+    def __post_init__(self):
+        check_choices(self, 'data.')
+        ConfigError.require(
+            bool(self.source) or not self.source_flags,
+            f'data.source_flags says how data.source is read, and that is empty; got '
+            f'{self.source_flags!r}. Set data.source, or leave the flags out.',
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer of the weights, and row-sparse sign-SGD for the puzzle table (optim.py).
+
+    ``adam_atan2`` is HRM's and TRM's (the CUDA package), ``adam_atan2_pytorch`` the SRU fork's
+    (another formula), ``adamw`` krychu/hrm's.
+    """
+
+    name: OptimizerName = 'adam_atan2'
+    lr: float = 1e-4
+    lr_min_ratio: float = 1.0
+    lr_warmup_steps: int = 2000
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8  # adamw only
+    weight_decay: float = 0.1
+    puzzle_emb_lr: float = 1e-2
+    puzzle_emb_weight_decay: float = 0.1
+    grad_clip_norm: float = 0.0  # 0: off, as in the original
+    ema_decay: float = 0.0  # 0: off; evaluation and export use the average when it is on
+    freeze_weights: bool = False  # trains the puzzle table only, as fine-tuning may want
+
+    def __post_init__(self):
+        check_choices(self, 'optimizer.')
+        require_positive(**{'optimizer.lr': self.lr, 'optimizer.eps': self.eps})
+        require_not_negative(**{
+            f'optimizer.{name}': getattr(self, name)
+            for name in ('lr_warmup_steps', 'weight_decay', 'puzzle_emb_lr',
+                         'puzzle_emb_weight_decay', 'grad_clip_norm')
+        })  # fmt: skip
+        for name in ('beta1', 'beta2', 'ema_decay'):
+            value = getattr(self, name)
+            ConfigError.require(
+                0 <= value < 1, f'optimizer.{name} must lie in [0, 1); got {value}.'
+            )
+        ConfigError.require(
+            0 <= self.lr_min_ratio <= 1,
+            f'optimizer.lr_min_ratio must lie in [0, 1]; got {self.lr_min_ratio}.',
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStoppingConfig:
+    """Stops when ``metric`` has not improved for ``patience`` evaluations (or log lines).
+
+    ``metric`` is a name as it stands in metrics.jsonl, e.g. ``eval/all/exact_accuracy`` or
+    ``train/lm_loss``; empty: never.
+    """
+
+    metric: str = ''
+    mode: Direction = 'max'
+    patience: int = 5
+    min_delta: float = 0.0
+
+    def __post_init__(self):
+        check_choices(self, 'train.early_stopping.')
+        require_positive(**{'train.early_stopping.patience': self.patience})
+        require_not_negative(**{'train.early_stopping.min_delta': self.min_delta})
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length of the run and what happens when.
+
+    An epoch visits every group of puzzles once, as the original counts it. The number of
+    steps is ``epochs * groups * mean examples of a puzzle / global_batch_size``, with fixed
+    halting times ``act.halt_max_steps``.
+    """
+
+    global_batch_size: int = 768
+    epochs: int = 100000
+    eval_interval: int = 10000  # epochs between evaluations; 0: only at the end
+    # Goes on from a checkpoint of another global_batch_size: the rest of the examples in batches
+    # of the new size; puzzles at work are begun again.
+    change_batch_size: bool = False
+    max_steps: int = 0  # stops earlier, with the schedule of the whole run; 0: off
+    log_every_steps: int = 10
+    micro_batches: int = 1  # parts of a batch that are computed one after the other
+    # Train steps that the devices do in one call; the log and a stop signal then wait for all of
+    # them. For models so small that the host is what takes the time.
+    steps_per_dispatch: int = 1
+    # When a run begins with the weights of another one: what to do with a puzzle table of
+    # another size (puzzle_table.py).
+    puzzle_table: PuzzleTableChoice = 'error'
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+
+    def __post_init__(self):
+        check_choices(self, 'train.')
+        require_positive(**{
+            f'train.{name}': getattr(self, name)
+            for name in ('global_batch_size', 'epochs', 'log_every_steps', 'micro_batches',
+                         'steps_per_dispatch')
+        })  # fmt: skip
+        require_not_negative(**{
+            'train.eval_interval': self.eval_interval, 'train.max_steps': self.max_steps
+        })  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation: every puzzle runs ``halt_max_steps`` ACT steps, as in the original.
+
+    With ``halting=adaptive`` each leaves as soon as ``act.halting`` says so, and the next takes
+    its slot; the batch size is then the number of slots, best far below that of the puzzles.
+    """
+
+    split: str = 'test'
+    halting: EvalHalting = 'max'
+    # What --mode=eval keeps under <workdir>/predictions: of OUTPUTS; (): nothing.
+    save_outputs: tuple[Output, ...] = ('predictions', 'q')
+    global_batch_size: int = 0  # 0: the training batch size
+    halt_max_steps: int = 0  # 0: as trained
+    # Also evaluates at these multiples of that depth, rising; 4 gives the metric acc4x.
+    depth_multiples: tuple[int, ...] = ()
+    max_examples: int = 0  # 0: the whole split; otherwise the first ones of each set
+    use_ema: bool = True  # evaluates the moving average where the run keeps one
+
+    def __post_init__(self):
+        require_not_negative(**{
+            f'eval.{name}': getattr(self, name)
+            for name in ('global_batch_size', 'halt_max_steps', 'max_examples')
+        })  # fmt: skip
+        check_choices(self, 'eval.')
+        ConfigError.require(
+            self.halting == 'max' or not (self.depth_multiples or 'logits' in self.save_outputs),
+            'eval.halting=adaptive knows each puzzle at its own last step only; it can neither go '
+            'deeper nor keep logits. Use eval.halting=max, or leave eval.depth_multiples and '
+            "'logits' out.",
+        )
+        rising = (1, *self.depth_multiples)
+        ConfigError.require(
+            all(a < b for a, b in itertools.pairwise(rising)),
+            f'eval.depth_multiples must be above 1 and rise; got {self.depth_multiples}.',
+        )
+
+    @property
+    def depth_metrics(self) -> tuple[str, ...]:
+        """Names of the exact accuracies at the multiples of the usual depth: acc4x."""
+        return tuple(f'acc{multiple}x' for multiple in self.depth_multiples)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """Which checkpoints are written and kept."""
+
+    every_steps: int = 0  # besides those at every evaluation and at the end; 0: only those
+    keep_latest: int = 2
+    keep_best: int = 1
+    best_metric: str = 'eval/all/exact_accuracy'
+    best_mode: Direction = 'max'
+    directory: str = ''  # holds checkpoints/ in place of the workdir; gs:// and the like too
+
+    def __post_init__(self):
+        check_choices(self, 'checkpoint.')
+        require_positive(**{'checkpoint.keep_latest': self.keep_latest})
+        require_not_negative(**{
+            'checkpoint.every_steps': self.every_steps, 'checkpoint.keep_best': self.keep_best
+        })  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingConfig:
+    """Where metrics go besides the console and metrics.jsonl."""
+
+    tensorboard: bool = True
+    wandb: bool = False
+    wandb_project: str = 'hrm_jax'
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment, whole."""
+
+    name: str = 'experiment'
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    act: ActConfig = ActConfig()
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+    mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self):
+        require_not_negative(seed=self.seed)
+        ConfigError.require(
+            self.train.eval_interval == 0 or self.train.epochs % self.train.eval_interval == 0,
+            f'train.epochs must be a multiple of train.eval_interval; got {self.train.epochs} '
+            f'and {self.train.eval_interval}.',
+        )
+        ConfigError.require(
+            not self.optimizer.freeze_weights or self.model.prefix_len > 0,
+            'optimizer.freeze_weights trains the puzzle table only, and model.puzzle_emb_ndim=0 '
+            'means that there is none. Leave it out, or give puzzles an embedding.',
+        )
+        ConfigError.require(
+            self.model.q_head or (self.act.halting == 'fixed' and self.loss.q_weight == 0),
+            f'model.q_head=False needs act.halting=fixed and loss.q_weight=0, as nothing predicts '
+            f'when to halt; got {self.act.halting} and {self.loss.q_weight}.',
+        )
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Rows of an evaluation batch."""
+        return self.eval.global_batch_size or self.train.global_batch_size
+
+    @property
+    def eval_steps(self) -> int:
+        """ACT steps of an evaluation: the one place that says how deep it is."""
+        return self.eval.halt_max_steps or self.act.halt_max_steps
+
+    def with_eval_steps(self, steps: int) -> 'ExperimentConfig':
+        """Returns this experiment with another depth of evaluations; 0: as it is."""
+        if not steps:
+            return self
+        return dataclasses.replace(self, eval=dataclasses.replace(self.eval, halt_max_steps=steps))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_dict(cls, values: typing.Mapping[str, Any]) -> 'ExperimentConfig':
+        """Builds the configuration from nested mappings (a ConfigDict, or parsed JSON).
+
+        Raises:
+          ConfigError: an unknown key (the nearest known one is named), a value of another
+            type than the field's, or settings that contradict each other.
+        """
+        return parsing.build(cls, values, path='')
+
+    @classmethod
+    def from_json(cls, text: str) -> 'ExperimentConfig':
+        return cls.from_dict(json.loads(text))
+
+
+def default_config_dict():
+    """Returns the defaults as a locked ``ml_collections.ConfigDict``, for files in configs/."""
+    from ml_collections import config_dict  # human side only: the core runs without it
+
+    return config_dict.ConfigDict(ExperimentConfig().to_dict())

@@ -1,0 +1,255 @@
+"""Real early exit: every puzzle leaves when its halting rule says so, and the next moves in.
+
+The original always runs all steps at evaluation. Here a fixed number of slots works through a
+queue inside one compiled loop: a slot whose puzzle halts (``act.halt``, as in training but
+without exploration) takes the next puzzle from the queue at the following step. Rows do not
+see each other, so an answer is what the puzzle alone would get; the work follows the need.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+import dataclasses
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from hrm_jax import act, losses, partitioning
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.model import draws, hrm
+from hrm_jax.types import IGNORE_LABEL_ID, Batch, LatentState, Sums, Weights
+
+
+class Slots(struct.PyTreeNode):
+    """Puzzles at work.
+
+    Attributes:
+      latent: state of every slot.
+      batch: the puzzle in every slot.
+      number: int32 [B], its number in the whole stream; -1: the slot is idle.
+      steps: int32 [B], ACT steps spent on it.
+    """
+
+    latent: LatentState
+    batch: Batch
+    number: jax.Array
+    steps: jax.Array
+
+
+class Finished(struct.PyTreeNode):
+    """Answers in the order in which they were ready; the first ``count`` rows are real.
+
+    Attributes:
+      count: int32 [].
+      number: int32 [M], number of the puzzle in the stream.
+      predictions: int32 [M, S].
+      q_halt, q_continue: float32 [M], logits at the last step.
+      steps: int32 [M], ACT steps spent.
+    """
+
+    count: jax.Array
+    number: jax.Array
+    predictions: jax.Array
+    q_halt: jax.Array
+    q_continue: jax.Array
+    steps: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Some answers on the host, as numpy; the arrays are those of ``Finished``."""
+
+    number: np.ndarray
+    predictions: np.ndarray
+    q_halt: np.ndarray
+    q_continue: np.ndarray
+    steps: np.ndarray
+
+
+def empty_slots(config: ExperimentConfig, count: int) -> Slots:
+    """Returns idle slots."""
+    shape = (count, config.model.seq_len)
+    return Slots(
+        latent=hrm.empty_latent(config.model, count),
+        batch=Batch(
+            inputs=jnp.zeros(shape, jnp.int32),
+            labels=jnp.full(shape, IGNORE_LABEL_ID, jnp.int32),
+            puzzle_identifiers=jnp.zeros(count, jnp.int32),
+        ),
+        number=jnp.full(count, -1, jnp.int32),
+        steps=jnp.zeros(count, jnp.int32),
+    )
+
+
+def _rows(mask_B: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(
+        lambda n, o: jnp.where(mask_B.reshape(-1, *[1] * (o.ndim - 1)), n, o), new, old
+    )
+
+
+def work(
+    config: ExperimentConfig,
+    weights: Weights,
+    slots: Slots,
+    queue: Batch,
+    length: jax.Array,
+    first: jax.Array,
+    drain: jax.Array,
+    key: jax.Array | None = None,
+) -> tuple[Slots, Finished, Sums]:
+    """Runs ACT steps until the queue is empty and a slot idle, or until nothing is left to do.
+
+    Args:
+      config: ``act`` sets the halting rule; ``eval.halt_max_steps`` (or ``act``'s) the longest.
+      weights: the model.
+      slots: puzzles in progress.
+      queue: [N, ...] waiting puzzles; labels are for the sums only, the model never sees them.
+      length: int32 [], how many rows of the queue are real.
+      first: int32 [], number of the first one in the whole stream.
+      drain: bool [], finish what is in the slots although the queue is empty.
+      key: of what is drawn: each puzzle takes the fold of its number, each of its steps that of its
+        own. None: nothing is drawn.
+
+    Returns:
+      The slots, what has finished (room for N + B), and the sums of the metrics over it.
+    """
+    rule = dataclasses.replace(config.act, halt_max_steps=config.eval_steps)
+    # Losses are summed over finished rows; those without a scored cell are padding.
+    loss = dataclasses.replace(config.loss, count_empty_rows=False)
+    count, room = slots.number.shape[0], queue.inputs.shape[0] + slots.number.shape[0]
+    fresh = hrm.fresh_latent(config.model, weights, count)
+
+    def is_busy(loop):
+        head, slots, _, _ = loop
+        idle_B = slots.number < 0
+        return (head < length) | jnp.where(drain, ~idle_B.all(), ~idle_B.any())
+
+    def step(loop):
+        head, slots, done, sums = loop
+        idle_B = slots.number < 0
+        place_B = head + jnp.cumsum(idle_B, dtype=jnp.int32) - 1
+        taken_B = idle_B & (place_B < length)
+        source_B = jnp.clip(place_B, 0, queue.inputs.shape[0] - 1)
+        batch = _rows(taken_B, jax.tree.map(lambda x: x[source_B], queue), slots.batch)
+        number_B = jnp.where(taken_B, first + place_B, slots.number)
+        latent = _rows(taken_B, fresh, slots.latent)
+        steps_B = jnp.where(taken_B, 0, slots.steps) + 1
+
+        rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
+        keys = draws.fold(draws.per_row(key, number_B), steps_B)
+        latent, outputs = hrm.act_step(config.model, weights, latent, batch.inputs, rows, keys)
+
+        ready_B = (number_B >= 0) & act.halt(outputs, steps_B, jnp.zeros_like(steps_B), rule)
+        labels = jnp.where(ready_B[:, None], batch.labels, IGNORE_LABEL_ID)
+        _, new = losses.act_loss(outputs, labels, steps_B, ready_B, None, loss)
+        # Rows that go on write beyond the end, where nothing is kept.
+        target_B = jnp.where(ready_B, done.count + jnp.cumsum(ready_B) - 1, room)
+
+        def put(to, rows):
+            return to.at[target_B].set(rows, mode='drop')
+
+        done = Finished(
+            count=done.count + ready_B.sum(dtype=jnp.int32),
+            number=put(done.number, number_B),
+            predictions=put(
+                done.predictions, jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+            ),
+            q_halt=put(done.q_halt, outputs.q_halt),
+            q_continue=put(done.q_continue, outputs.q_continue),
+            steps=put(done.steps, steps_B),
+        )
+        slots = Slots(latent, batch, jnp.where(ready_B, -1, number_B), steps_B)
+        head = head + taken_B.sum(dtype=jnp.int32)
+        return head, slots, done, sums + new
+
+    done = Finished(
+        count=jnp.int32(0),
+        number=jnp.full(room, -1, jnp.int32),
+        predictions=jnp.zeros((room, config.model.seq_len), jnp.int32),
+        q_halt=jnp.zeros(room, jnp.float32),
+        q_continue=jnp.zeros(room, jnp.float32),
+        steps=jnp.zeros(room, jnp.int32),
+    )
+    loop = (jnp.int32(0), slots, done, Sums.zeros())
+    *_, slots, done, sums = jax.lax.while_loop(is_busy, step, loop)
+    return slots, done, sums
+
+
+class Worker:
+    """A compiled ``work`` and the host's side of it.
+
+    Args:
+      config: see ``work``.
+      mesh: the slots spread over it.
+      slots: puzzles at work at a time; a multiple of the devices.
+      queue: puzzles handed to the device at a time.
+    """
+
+    def __init__(self, config: ExperimentConfig, mesh: Mesh, slots: int, queue: int):
+        partitioning.check_batch_size('the number of slots', slots, mesh)
+        self.config = config
+        self.slots = slots
+        self.queue = queue
+        self._mesh = mesh
+
+        def run(weights, slots, queue, length, first, drain, seed):
+            with partitioning.activate(mesh):
+                key = jax.random.key(seed)
+                return work(config, weights, slots, queue, length, first, drain, key)
+
+        rows, whole = partitioning.batch_sharding(mesh), partitioning.replicated(mesh)
+        self._run: Callable[..., Any] = jax.jit(
+            run,
+            in_shardings=(None, rows, whole, None, None, None, None),
+            out_shardings=(rows, whole, whole),
+            donate_argnums=(1,),
+        )
+        self._empty = jax.jit(lambda: empty_slots(config, slots), out_shardings=rows)
+
+    def answer(
+        self, weights: Weights, batches: Iterable[Batch], seed: int = 0
+    ) -> Iterator[tuple[Answers, Sums]]:
+        """Answers a stream of puzzles; what is ready comes out while the rest is in progress.
+
+        Args:
+          weights: on the mesh.
+          batches: numpy, of at most ``queue`` rows each; rows are numbered through all of them.
+          seed: of what is drawn.
+
+        Yields:
+          Some answers, in the order of their readiness, and the sums over them.
+        """
+        slots, first, seed32 = self._empty(), 0, draws.seed_of(seed)
+        for batch in batches:
+            length = len(batch.inputs)
+            slots, *rest = self._run(
+                weights, slots, self._padded(batch), length, first, False, seed32
+            )
+            first += length
+            yield self._on_host(*rest)
+        nothing = self._padded(None)
+        *_, done, sums = self._run(weights, slots, nothing, 0, first, True, seed32)
+        yield self._on_host(done, sums)
+
+    def _padded(self, batch: Batch | None) -> Batch:
+        cells = self.config.model.seq_len
+        filled = Batch(
+            inputs=np.zeros((self.queue, cells), np.int32),
+            labels=np.full((self.queue, cells), IGNORE_LABEL_ID, np.int32),
+            puzzle_identifiers=np.zeros(self.queue, np.int32),
+        )
+        if batch is not None:
+            length = len(batch.inputs)
+            if length > self.queue:
+                raise ValueError(f'a batch must have at most {self.queue} rows; got {length}.')
+            jax.tree.map(lambda to, rows: to.__setitem__(slice(0, length), rows), filled, batch)
+        return filled
+
+    @staticmethod
+    def _on_host(done: Finished, sums: Sums) -> tuple[Answers, Sums]:
+        done, sums = jax.device_get((done, sums))
+        rows = slice(0, int(done.count))
+        names = [field.name for field in dataclasses.fields(Answers)]
+        return Answers(**{name: getattr(done, name)[rows] for name in names}), sums

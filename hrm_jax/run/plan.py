@@ -1,0 +1,130 @@
+"""What is settled before a run begins: configuration, data, devices, and what happens when."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from hrm_jax import metrics, partitioning
+from hrm_jax.config import ExperimentConfig
+from hrm_jax.data import puzzles, records, sampling
+from hrm_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What stays the same during a run: configuration, data, devices, length."""
+
+    config: ExperimentConfig
+    train_data: records.PuzzleDataset
+    eval_data: records.PuzzleDataset
+    mesh: Mesh
+    total_steps: int  # of the learning-rate schedule
+    last_step: int  # where this run ends; earlier with train.max_steps
+
+    def _due(self, step: int) -> int:
+        """Evaluations that the schedule has up to a step, evenly spread over all of it."""
+        every = self.config.train.eval_interval
+        whole = self.config.train.epochs // every if every else 1
+        return step * whole // self.total_steps
+
+    def lasting(self, total_steps: int) -> 'Plan':
+        """This plan with another length of the schedule."""
+        last = min(total_steps, self.config.train.max_steps or total_steps)
+        return dataclasses.replace(self, total_steps=total_steps, last_step=last)
+
+    @property
+    def number_of_evaluations(self) -> int:
+        """Evaluations of this run."""
+        before = self.last_step - 1
+        return min(self._due(before), before) + 1
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether an evaluation is due; one always is after the last step."""
+        return step == self.last_step or self._due(step) > self._due(step - 1)
+
+    def saves_after(self, step: int) -> bool:
+        every = self.config.checkpoint.every_steps
+        return self.evaluates_after(step) or (every > 0 and step % every == 0)
+
+    def steps_at_once(self, step: int) -> int:
+        """How many of the steps after this one go to the devices in one call.
+
+        ``train.steps_per_dispatch``, but single ones up to the next save where it is nearer, as
+        every number of steps is a program to compile.
+        """
+        count = self.config.train.steps_per_dispatch
+        alone = range(step + 1, step + count)
+        return 1 if any(self.saves_after(between) for between in alone) else count
+
+
+def make_plan(config: ExperimentConfig) -> Plan:
+    """Reads the data and fills what depends on it into the configuration.
+
+    Raises:
+      ConfigError: settings that do not fit the data or the devices.
+      DatasetError: the data set is missing or damaged.
+    """
+    mesh = partitioning.make_mesh(config=config.mesh)
+    partitioning.check_fits(config, mesh)
+    train_data, eval_data = (
+        records.load(config.data.path, split, config.data.format, config.data.task)
+        for split in ('train', config.eval.split)
+    )
+    metadata = train_data.metadata
+    if (metadata.vocab_size, metadata.seq_len) != (
+        eval_data.metadata.vocab_size, eval_data.metadata.seq_len
+    ):  # fmt: skip
+        raise records.DatasetError(
+            f'the splits of {config.data.path} must agree on vocab_size and seq_len. Build the '
+            f'data set again as a whole.'
+        )
+    model = config.model.for_dataset(
+        vocab_size=metadata.vocab_size,
+        seq_len=metadata.seq_len,
+        num_puzzle_identifiers=metadata.num_puzzle_identifiers,
+    )
+    config = dataclasses.replace(config, model=model)
+    if model.prefix_len:
+        puzzles.check_identifiers(eval_data, model.num_puzzle_identifiers)
+    train = config.train
+    total = sampling.total_steps(metadata, train.epochs, train.global_batch_size)
+    total *= config.act.steps_per_batch
+    last = min(total, train.max_steps or total)
+    _check_metric_names(config, eval_data.metadata.sets)
+    return Plan(config, train_data, eval_data, mesh, total, last)
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """What must be the same in every process of a run, JSON-able."""
+    config = plan.config.to_dict()
+    for key in ('path', 'source'):  # the same data may lie elsewhere
+        del config['data'][key]
+    data = {split: dataset.fingerprint() for split, dataset in
+            (('train', plan.train_data), (plan.config.eval.split, plan.eval_data))}  # fmt: skip
+    return {'config': config, 'data set': data, 'jax': jax.__version__}
+
+
+def _check_metric_names(config: ExperimentConfig, sets: tuple[str, ...]) -> None:
+    """Raises ConfigError now, not after hours, where a watched metric will never come."""
+    train_names, eval_names = metric_names(sets)
+    eval_names += [f'eval/{one}/{name}' for one in sets for name in config.eval.depth_metrics]
+    watched = [('train.early_stopping.metric', config.train.early_stopping.metric,
+                train_names + eval_names)]  # fmt: skip
+    if config.checkpoint.keep_best:
+        watched.append(('checkpoint.best_metric', config.checkpoint.best_metric, eval_names))
+    for key, name, known in watched:
+        if name and name not in known:
+            raise ConfigError(f'{key} must be one of {", ".join(known)}; got {name!r}.')
+
+
+def metric_names(sets: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Names of the training metrics and of the evaluation metrics of these sets."""
+
+    def names(collection: type, prefix: str) -> list[str]:
+        fields = (field.name for field in dataclasses.fields(collection))
+        return [f'{prefix}/{name}' for name in fields if not name.startswith('_')]
+
+    evaluation = [n for one in sets for n in names(metrics.EvalMetrics, f'eval/{one}')]
+    return names(metrics.TrainMetrics, 'train'), evaluation
