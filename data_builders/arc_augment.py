@@ -17,7 +17,7 @@ import hashlib
 
 import numpy as np
 
-from data_builders.arc_sources import Pair
+from data_builders.arc_puzzles import Pair
 from hrm_jax.data.augment import ARC_COLOURS, ARC_SIDE, SWAPS_SIDES, identity_map
 
 TRIES_PER_AUGMENTATION = 5
@@ -45,7 +45,7 @@ def puzzle_hash(pairs: Sequence[Pair]) -> str:
     """Returns the original's identity of a puzzle: sha256 over its sorted pairs' hashes."""
     parts = []
     for pair in pairs:
-        sides = (bytes(g.shape) + g.astype(np.uint8).tobytes() for g in (pair.input, pair.output))
+        sides = (bytes(g.shape) + g.astype(np.uint8).tobytes() for g in pair.grids())
         parts.append('|'.join(hashlib.sha256(side).hexdigest() for side in sides))
     return hashlib.sha256('|'.join(sorted(parts)).encode()).hexdigest()
 
@@ -58,7 +58,7 @@ class Hasher:
         self._weights = np.zeros((8, len(pairs), ARC_COLOURS), np.uint64)
         self._shapes = np.zeros((8, len(pairs)), np.uint64)
         for k, pair in enumerate(pairs):
-            for which, grid in enumerate((pair.input, pair.output)):
+            for which, grid in enumerate(pair.grids()):
                 for t in range(8):
                     turned = turn(grid, t)
                     h, w = turned.shape
@@ -114,7 +114,7 @@ def draw_maps(pairs: Sequence[Pair], num_aug: int, draw: Draw) -> np.ndarray:
 
 def rooms(pairs: Sequence[Pair]) -> np.ndarray:
     """Returns int [pairs, 2]: how many rows and columns each untransformed pair can move."""
-    sides = np.array([np.maximum(p.input.shape, p.output.shape) for p in pairs])
+    sides = np.array([np.max([grid.shape for grid in p.grids()], axis=0) for p in pairs])
     return ARC_SIDE - sides.reshape(-1, 2)
 
 

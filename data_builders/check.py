@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from data_builders import arc_sources, folder_format, leaks, maze, pathfinding, sources, sudoku
+from data_builders import arc_puzzles, folder_format, leaks, maze, pathfinding, sources, sudoku
 from data_builders.options import option, settings, with_settings
 from hrm_jax.data import augment, records
-from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet, stored_examples
+from hrm_jax.data.puzzles import (
+    DatasetMetadata,
+    PuzzleDataset,
+    PuzzleSet,
+    content_digest,
+    stored_examples,
+)
 from hrm_jax.errors import BuildError
 
 EXAMPLES = """examples:
@@ -52,7 +58,7 @@ def build(path: str, options: Options) -> int:
 def report(path: str, max_examples: int, check_unique: bool = False) -> tuple[list[str], list[str]]:
     """Returns the lines of the report and the faults."""
     lines, faults, splits = [path], [], {}
-    for split in folder_format.SPLITS:
+    for split in folder_format.splits_of(path):
         splits[split] = data = folder_format.load(path, split)
         m = data.metadata
         lines.append(
@@ -70,8 +76,11 @@ def report(path: str, max_examples: int, check_unique: bool = False) -> tuple[li
             lines += [f'  {name}: {line}' for line in more]
             faults += [f'{split}/{name}: {fault}' for fault in wrong]
         faults += [f'{split}: {fault}' for fault in _metadata_faults(data)]
-    if splits['train'].metadata.vocab_size != splits['test'].metadata.vocab_size:
-        faults.append('train and test must have the same vocabulary')
+        more, wrong = _answers(split, data)
+        lines += [f'  {line}' for line in more]
+        faults += [f'{split}: {fault}' for fault in wrong]
+    if len({data.metadata.vocab_size for data in splits.values()}) > 1:
+        faults.append(f'{", ".join(splits)} must have the same vocabulary')
     leak = _leaks(splits)
     lines.append(leaks.describe(leak))
     if leak['refused']:
@@ -95,7 +104,28 @@ def _metadata_faults(data: PuzzleDataset) -> list[str]:
             f'mean_puzzle_examples is {metadata.mean_puzzle_examples}, but it is '
             f'{examples / puzzles}'
         )
+    if data.stored_digest and data.stored_digest != content_digest(metadata, data.sets):
+        faults.append('the puzzles are not those whose digest dataset.json states')
     return faults
+
+
+def _answers(split: str, data: PuzzleDataset) -> tuple[list[str], list[str]]:
+    """Counts the examples without a label that counts."""
+    ignored = data.metadata.ignore_label_id
+    if split == folder_format.PREDICT:
+        if data.has_answers:
+            return [], ['the labels must all be ignored: these are questions to predict']
+        return ['questions to predict: no answers, so nothing is trained on or scored'], []
+    if ignored is None:
+        return [], []
+    missing = 0
+    for puzzles in data.sets.values():
+        answered = (puzzles.labels != ignored).any(axis=1)
+        starts = np.concatenate([[0], np.cumsum(answered)])
+        counts = np.diff(puzzles.puzzle_indices)
+        first = puzzles.puzzle_first
+        missing += int(counts.sum() - (starts[first + counts] - starts[first]).sum())
+    return [], [f'{missing} examples have no answer: no label of theirs counts'] if missing else []
 
 
 def _content(
@@ -157,9 +187,15 @@ def _arc(inputs, labels, metadata, unique: bool) -> tuple[list[str], list[str]]:
     if bad := int((bad_in | bad_out).sum()):
         faults.append(f'{bad} examples have holes or misplaced end markers')
     known = labels.max(axis=1) > 1
+    placeholders = int(((boxes_out[:, 2:] == 1).all(axis=1) & (labels == 2).any(axis=1)).sum())
     if apart := int((boxes_in[known, :2] != boxes_out[known, :2]).any(axis=1).sum()):
         faults.append(f'{apart} examples have input and answer at different places')
-    return ([] if faults else ['grids, end markers and places agree']), faults
+    lines = [] if faults else ['grids, end markers and places agree']
+    if placeholders:
+        lines.append(
+            f'{placeholders} have the answer [[0]], which stands for an unknown one in sets of TRM'
+        )
+    return lines, faults
 
 
 def arc_boxes(cells_BS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +248,7 @@ def first_examples(puzzles: PuzzleSet) -> np.ndarray:
     return np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
 
 
-def arc_pairs(data: PuzzleDataset) -> list[tuple[str, arc_sources.Pair]]:
+def arc_pairs(data: PuzzleDataset) -> list[tuple[str, arc_puzzles.Pair]]:
     """Returns the un-augmented pairs of an ARC split with the names of their puzzles."""
     names = records.identifier_names([data])
     pairs = []
@@ -228,7 +264,7 @@ def arc_pairs(data: PuzzleDataset) -> list[tuple[str, arc_sources.Pair]]:
                 canvas = side[k].reshape(augment.ARC_SIDE, augment.ARC_SIDE)
                 grid = canvas[top : top + height, left : left + width]
                 grids.append(grid - np.uint8(augment.FIRST_COLOUR))
-            pairs.append((names[owner], arc_sources.Pair(*grids, is_test=False)))
+            pairs.append((names[owner], arc_puzzles.Pair(*grids, is_test=False)))
     return pairs
 
 

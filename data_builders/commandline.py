@@ -8,11 +8,13 @@ import argparse
 from collections.abc import Callable, Sequence
 import dataclasses
 import importlib
+import os
 import sys
 from typing import Any
 
 from data_builders.options import add_flags
 from hrm_jax.errors import UserError
+from hrm_jax.tasks import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +35,7 @@ class Command:
 
 
 COMMANDS = {
-    'sudoku': Command('data_builders.sudoku', 'Sudoku boards and solutions'),
-    'maze': Command('data_builders.maze', 'mazes and shortest paths'),
-    'arc': Command('data_builders.arc', 'ARC-AGI-1, ARC-AGI-2, ConceptARC'),
-    'lisp': Command('data_builders.lisp', 'simplification of Lisp expressions'),
-    'pathfinding': Command('data_builders.pathfinding', 'paths on random boards'),
+    **{name: Command(f'data_builders.{name}', task.summary) for name, task in TASKS.items()},
     'custom': Command('data_builders.custom', 'a task of your own, from CSV or JSON lines'),
     'export': Command(
         'data_builders.export', 'records to a folder of .npy files', reads='folder of a data set'
@@ -95,8 +93,15 @@ def main(argv: Sequence[str]) -> int:
     run: Callable[..., Any] = module.build
     try:
         status = run(**flags)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (UserError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f'error: the memory of this machine is too small; {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('interrupted; nothing was written', file=sys.stderr)

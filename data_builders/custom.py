@@ -1,50 +1,48 @@
 """Builder of custom data sets: questions and answers from CSV or JSON lines, no Python needed.
 
-CSV: a header with ``question`` and ``answer`` and, optionally, ``puzzle``. A cell is one
-character; rows of a grid are separated by ``/`` (``..#/S.G``). With --words a cell is a word,
-and words are separated by spaces (``3 14 15/9 2 6``).
+CSV: a header with ``question`` and ``answer`` and, optionally, ``puzzle``. Every character of a
+cell is a symbol, ``/``, ``*`` and blanks included. Line breaks within a quoted cell separate the
+rows of a grid; without them a puzzle is a text. --rows=/ names other characters that separate rows
+(``..#/S.G``), --blank=0._* characters that all mean an empty cell. With --words a cell is a word,
+and words are separated by blanks (``3 14 15``).
 
 JSON lines: one object per line with ``question``, ``answer`` and, optionally, ``puzzle``; the
-values are strings as above, lists, or lists of rows.
+values are texts as above, lists, or lists of rows.
 
-Every different character, word or number becomes a token; smaller grids are padded. Records
-with the same ``puzzle`` (a rule, a theme) share a learned vector; without it all records do.
+Every different character, word or number becomes a token; smaller puzzles are padded. Records with
+the same ``puzzle`` (a rule, a theme) share a learned vector; without it all records do. The build
+ends with how the records were read, and one of them drawn from the stored tokens.
 """
 
-import csv
 import dataclasses
-import gzip
 import json
 import pathlib
+import sys
 import time
 from typing import Any, Literal
 
 import numpy as np
 
-from data_builders import leaks, sources, writing
+from data_builders import custom_records, holdout, leaks, sources, tables, writing
+from data_builders.custom_records import Record
 from data_builders.options import WriterOptions, option, settings, with_settings
-from hrm_jax.data.puzzles import BLANK_NAME, PuzzleSet
-from hrm_jax.errors import BuildError
+from hrm_jax.data import text
+from hrm_jax.data.names import BLANK_NAME, IDENTIFIERS, VOCABULARY, check_file_name
+from hrm_jax.data.puzzles import PuzzleSet
+from hrm_jax.errors import BuildError, PuzzleError
+from hrm_jax.tasks import TASKS
 
-SUFFIXES = ('.csv', '.csv.gz', '.jsonl', '.jsonl.gz')
 EXAMPLES = """examples:
   python -m data_builders custom --output-dir data/mine --source FOLDER
   python -m data_builders custom --output-dir data/mine --source puzzles.jsonl \\
       --test-fraction 0.1 --transform dihedral --aug
+  python -m data_builders custom --output-dir data/mine --source boards.csv --rows=/ --blank=0._*
 
-FOLDER holds train.csv and test.csv (or .csv.gz, .jsonl, .jsonl.gz).
+FOLDER has train.csv and test.csv (or .csv.gz, .jsonl, .jsonl.gz), or a single file.
 Then: python -m hrm_jax.main --config=configs/custom.py --config.data.path=data/mine --workdir=DIR
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """One example as text: grids are tuples of rows, rows tuples of tokens."""
-
-    question: tuple[tuple[str, ...], ...]
-    answer: tuple[tuple[str, ...], ...]
-    puzzle: str
-    where: str
+_MOST_CELLS = 1 << 20  # of a puzzle, as of every data set
+_DRAWN = (12, 72)  # rows and columns of the example that is shown
 
 
 @settings
@@ -53,8 +51,14 @@ class Options(WriterOptions):
 
     seed: int = option(0, help='seed of the split of a single file')
     source: str = option(help='folder with train and test files, or a single file')
-    test_fraction: float = option(0.1, help='share of a single file that is held out for testing')
-    words: bool = option(False, help='cells are words separated by spaces, not characters')
+    test_fraction: float = option(0.1, help=holdout.FRACTION_HELP)
+    words: bool = option(False, help='cells are words separated by blanks, not characters')
+    rows: str = option(
+        '', help="characters that separate rows, beside line breaks, e.g. '/'", unset='none'
+    )
+    blank: str = option(
+        '', help="characters of an empty cell, e.g. '0._*'; the first is stored", unset='none'
+    )
     transform: Literal['none', 'dihedral'] = option(
         'none', help="'dihedral': a rotated or mirrored puzzle is a puzzle of the same task"
     )
@@ -72,50 +76,150 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
       options: keyword arguments, the fields of ``Options``.
 
     Raises:
-      BuildError: a malformed record (file and number are named), leaks, or an output in use.
+      BuildError: a malformed record (file and number are named), puzzles in several notations,
+        leaks, or an output in use.
     """
     started = time.monotonic()
     output = writing.check_output(output_dir, options.overwrite)
-    records, origin = _read_splits(
-        options.source, options.test_fraction, options.words, options.seed
-    )
-    every = [record for part in records.values() for record in part]
-    height, width = _canvas(every)
-    vocabulary = _vocabulary(every)
     turns = options.transform == 'dihedral'
-    BuildError.require(
-        not turns or height == width,
-        f'--transform dihedral needs square grids; the largest is {height} x {width}.',
-    )
     BuildError.require(not options.aug or turns, '--aug needs --transform dihedral.')
+    check_file_name(options.name, '--name', BuildError)
+    BuildError.require(
+        options.name not in TASKS,
+        f'--name must not be {", ".join(TASKS)}: their tokens have another meaning. Use the '
+        f'builder of that name, or another --name.',
+    )
+    files = tables.files_of(options.source, custom_records.SUFFIXES)
+    form = _form(options)
+    parts = {split: custom_records.read(file, form) for split, file in files.items()}
+    every = [record for part in parts.values() for record in part]
+    custom_records.check_shapes(every)
+    reading = make_reading(every, custom_records.written_form(every, form))
+    BuildError.require(
+        not turns or reading.height == reading.width,
+        f'--transform dihedral needs square grids; the largest is {reading.height} x '
+        f'{reading.width}.',
+    )
+    cells = {split: _encoded(part, reading) for split, part in parts.items()}
+    if '' in parts:
+        keys = cells[''][0]
+        keys = holdout.without_turns(keys, reading.width) if turns else holdout.as_bytes(keys)
+        chosen = holdout.split(
+            holdout.numbers_of(keys), options.test_fraction, options.seed, options.source
+        )
+        parts = {split: [every[k] for k in rows] for split, rows in chosen.items()}
+        cells = {split: tuple(side[rows] for side in cells['']) for split, rows in chosen.items()}
+    report = leaks.exact_report(cells['train'], cells['test'])
+    leaks.refuse(report, options.allow_leaks)
     names = [BLANK_NAME, *sorted({record.puzzle for record in every} - {''})]
     number = {'': 0, **{puzzle: k for k, puzzle in enumerate(names[1:], start=1)}}
-    splits, rows = {}, {}
-    for split, part in records.items():
-        dtype = np.uint8 if len(vocabulary) < 256 else np.uint16
-        inputs, labels = np.zeros((2, len(part), height, width), dtype)
-        for k, record in enumerate(part):
-            for cells, grid in ((inputs, record.question), (labels, record.answer)):
-                ids = [[vocabulary[token] for token in row] for row in grid]
-                cells[k, : len(ids), : len(ids[0])] = ids
-        rows[split] = inputs.reshape(len(part), -1), labels.reshape(len(part), -1)
+    # Where answers have the size of their questions, nobody has to learn it.
+    sized = any(_size(record.question) != _size(record.answer) for record in every)
+    splits = {}
+    for split, part in parts.items():
         ids = np.array([number[record.puzzle] for record in part], np.int32)
-        puzzles = _puzzles(*rows[split], ids, options.aug and split == 'train')
+        puzzles = _puzzles(*cells[split], ids, options.aug and split == 'train')
         splits[split] = writing.one_set(
-            puzzles, num_puzzle_identifiers=len(names), vocab_size=len(vocabulary) + 1,
-            task=options.name, transform=options.transform,
+            puzzles, num_puzzle_identifiers=len(names), vocab_size=len(reading.vocabulary) + 1,
+            task=options.name, transform=options.transform, ignore_label_id=None if sized else 0,
         )  # fmt: skip
-    report = leaks.exact_report(rows['train'], rows['test'])
-    leaks.refuse(report, options.allow_leaks)
 
     def write_names(folder: pathlib.Path) -> None:
-        (folder / 'vocab.json').write_text(json.dumps({'<pad>': 0, **vocabulary}))
-        (folder / 'identifiers.json').write_text(json.dumps(names))
+        (folder / VOCABULARY).write_text(json.dumps({text.PAD: 0, **reading.vocabulary}))
+        (folder / IDENTIFIERS).write_text(json.dumps(names))
+        (folder / text.READING).write_text(reading.to_json())
 
-    return writing.write_dataset(
-        output, options.name, splits, options, sources=origin, started=started,
-        notes={'leaks': report, 'grid': [height, width]}, also=write_names,
+    manifest = writing.write_dataset(
+        output, options.name, splits, options, started=started, also=write_names,
+        sources=[sources.fingerprint(file) for file in files.values()],
+        notes={'leaks': report, 'grid': [reading.height, reading.width]},
     )  # fmt: skip
+    if options.show:
+        print(describe(reading, every, parts['train'][0].where, cells['train']), file=sys.stderr)
+    return manifest
+
+
+def _form(options: Options) -> text.Form:
+    try:
+        return text.Form(options.words, options.rows, options.blank)
+    except PuzzleError as error:
+        raise BuildError(f'--rows, --blank, --words: {error}') from None
+
+
+def make_reading(records: list[Record], form: text.Form) -> text.Reading:
+    """Returns the canvas that all puzzles fit on, with their vocabulary.
+
+    Raises:
+      BuildError: the memory is too small for it, or there are too many tokens.
+    """
+    sizes = [
+        (len(grid), len(grid[0]), record.where) for record in records for _, grid in record.sides()
+    ]
+    tallest, widest = (max(sizes, key=lambda one, k=k: one[k]) for k in (0, 1))
+    height, width = tallest[0], widest[1]
+    what = (
+        f'{tallest[2]} has {height:,} rows and {widest[2]} has {width:,} columns, which makes a '
+        f'canvas of {height * width:,} cells for each of {len(records):,} records. Leave such '
+        f'records out. It'
+    )
+    BuildError.require(
+        height * width <= _MOST_CELLS,
+        f'{what} must have at most {_MOST_CELLS:,} cells.',
+    )
+    # Two arrays of at most 2 bytes a cell, checked before they are made.
+    writing.require_memory(4 * len(records) * height * width, what)
+    return text.Reading(form, height, width, custom_records.vocabulary(records))
+
+
+def _size(grid: text.Grid) -> tuple[int, int]:
+    return len(grid), len(grid[0])
+
+
+def _encoded(records: list[Record], reading: text.Reading) -> tuple[np.ndarray, np.ndarray]:
+    dtype = np.uint8 if len(reading.vocabulary) < 256 else np.uint16
+    inputs, labels = np.zeros((2, len(records), reading.height * reading.width), dtype)
+    for k, record in enumerate(records):
+        inputs[k], labels[k] = reading.encode(record.question), reading.encode(record.answer)
+    return inputs, labels
+
+
+def describe(
+    reading: text.Reading,
+    records: list[Record],
+    first: str,
+    cells: tuple[np.ndarray, np.ndarray],
+) -> str:
+    """Returns how the records were read, with the first of ``cells`` drawn from its tokens."""
+    lengths = [len(grid[0]) for record in records for _, grid in record.sides()]
+    unit = 'words' if reading.form.words else 'characters'
+    if reading.kind == 'text':
+        what = f'texts of {min(lengths)} to {max(lengths)} {unit}'
+    else:
+        what = f'grids of up to {reading.height} rows and {reading.width} columns of {unit}'
+    lines = [
+        f'read as {what}; {len(reading.vocabulary)} tokens: {reading.symbols()}',
+        f'  {first}:',
+    ]
+    for name, side in zip(('question', 'answer'), cells, strict=True):
+        rows = reading.decode(side[0]).split('\n')
+        shown = [row[: _DRAWN[1]] + ' ...' * (len(row) > _DRAWN[1]) for row in rows[: _DRAWN[0]]]
+        shown += ['...'] * (len(rows) > _DRAWN[0])
+        lines += [f'  {name if k == 0 else "":8}  |{row}' for k, row in enumerate(shown)]
+    if reading.kind == 'text' and all(map(_looks_like_rows, records)):
+        lines.append(
+            'Between the / of every puzzle stand rows of one length. If they are rows, build with '
+            '--rows=/.'
+        )
+    return '\n'.join(lines)
+
+
+def _looks_like_rows(record: Record) -> bool:
+    """Whether ``/`` divides both sides of a record into rows of one length."""
+    for _, grid in record.sides():
+        rows = ''.join(grid[0]).split('/')
+        if len(rows) == 1 or len({len(row) for row in rows}) > 1:
+            return False
+    return True
 
 
 def _puzzles(inputs, labels, ids: np.ndarray, aug: bool) -> PuzzleSet:
@@ -149,143 +253,3 @@ def _turned(puzzles: PuzzleSet, bounds: np.ndarray) -> PuzzleSet:
         puzzle_identifiers=np.repeat(puzzles.puzzle_identifiers, 8),
         maps=np.tile(np.arange(8, dtype=np.uint8), groups)[:, None],
     )
-
-
-def source_files(source: str) -> dict[str, pathlib.Path]:
-    """Returns the files of a source: 'train' and 'test' of a folder, or '' for a single file.
-
-    Raises:
-      BuildError: it does not exist, or the folder does not have one file for each split.
-    """
-    path = pathlib.Path(source).expanduser()
-    files = {}
-    if path.is_dir():
-        for split in ('train', 'test'):
-            found = [path / f'{split}{s}' for s in SUFFIXES if (path / f'{split}{s}').is_file()]
-            BuildError.require(
-                len(found) == 1,
-                f'{path} must have one file {split} with one of the endings '
-                f'{", ".join(SUFFIXES)}; it has {len(found)}.',
-            )
-            files[split] = found[0]
-        return files
-    BuildError.require(
-        path.is_file(), f'--source {source} does not exist. Give a folder or a file.'
-    )
-    return {'': path}
-
-
-def _read_splits(source: str, test_fraction: float, words: bool, seed: int) -> tuple[dict, list]:
-    files = source_files(source)
-    origin = [sources.fingerprint(file) for file in files.values()]
-    if '' not in files:
-        return {split: read_records(file, words) for split, file in files.items()}, origin
-    every = read_records(files[''], words)
-    count = round(len(every) * test_fraction)
-    BuildError.require(
-        0 < count < len(every),
-        f'--test-fraction {test_fraction} of {len(every)} records must leave records on both '
-        f'sides.',
-    )
-    order = np.random.default_rng(seed).permutation(len(every))
-    parts = {'train': np.sort(order[count:]), 'test': np.sort(order[:count])}
-    return {split: [every[k] for k in chosen] for split, chosen in parts.items()}, origin
-
-
-def read_records(path: pathlib.Path, words: bool = False) -> list[Record]:
-    """Reads a CSV or JSON-lines file; ``words``: strings are words separated by spaces.
-
-    Raises:
-      BuildError: an unknown ending, missing fields, ragged grids; names file and record.
-    """
-    BuildError.require(
-        path.name.endswith(SUFFIXES),
-        f'{path} must have one of the endings {", ".join(SUFFIXES)}.',
-    )
-    opener = gzip.open if path.name.endswith('.gz') else open
-    records = []
-    try:
-        with opener(path, 'rt', newline='', encoding='utf-8-sig') as file:
-            parse = _csv_objects if '.csv' in path.suffixes else _json_objects
-            for number, values in enumerate(parse(file, path), start=1):
-                where = f'{path}, record {number}'
-                grids = []
-                for field in ('question', 'answer'):
-                    BuildError.require(
-                        values.get(field) not in (None, '', []),
-                        f'{where} must have {"an answer" if field == "answer" else "a question"}.',
-                    )
-                    grids.append(_grid(values[field], words, f'{where}, {field}'))
-                puzzle = values.get('puzzle')
-                puzzle = '' if puzzle is None else str(puzzle)
-                records.append(Record(*grids, puzzle, where))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise BuildError(f'{path} cannot be read: {error}') from None
-    BuildError.require(bool(records), f'{path} has no records.')
-    return records
-
-
-def _csv_objects(file, path: pathlib.Path):
-    reader = csv.DictReader(file)
-    header = reader.fieldnames or []
-    BuildError.require(
-        {'question', 'answer'} <= set(header),
-        f'{path} must have the columns question and answer in its first line; got '
-        f'{",".join(header)[:120] or "nothing"}.',
-    )
-    for number, row in enumerate(reader, start=1):
-        BuildError.require(
-            None not in row and None not in row.values(),
-            f'{path}, record {number}: {len(header)} columns are needed.',
-        )
-        yield row
-
-
-def _json_objects(file, path: pathlib.Path):
-    for number, line in enumerate(filter(str.strip, file), start=1):
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise BuildError(f'{path}, record {number} is not JSON: {error}') from None
-        BuildError.require(
-            isinstance(values, dict), f'{path}, record {number} must be a JSON object.'
-        )
-        yield values
-
-
-def _grid(value: Any, words: bool, where: str) -> tuple[tuple[str, ...], ...]:
-    if isinstance(value, str):
-        rows = value.split('/')
-        grid = [tuple(row.split()) if words else tuple(row) for row in rows]
-    elif isinstance(value, list) and all(isinstance(row, list) for row in value):
-        grid = [tuple(map(str, row)) for row in value]
-    elif isinstance(value, list):
-        grid = [tuple(map(str, value))]
-    else:
-        raise BuildError(f'{where} must be a string, a list, or a list of rows.')
-    BuildError.require(bool(grid[0]), f'{where} must not be empty.')
-    BuildError.require(
-        len({len(row) for row in grid}) == 1,
-        f'{where}: all rows of a grid must have one length; got '
-        f'{sorted({len(row) for row in grid})}.',
-    )
-    return tuple(grid)
-
-
-def _canvas(records: list[Record]) -> tuple[int, int]:
-    grids = [grid for record in records for grid in (record.question, record.answer)]
-    return max(len(grid) for grid in grids), max(len(grid[0]) for grid in grids)
-
-
-def _vocabulary(records: list[Record]) -> dict[str, int]:
-    words = {
-        token
-        for record in records
-        for grid in (record.question, record.answer)
-        for row in grid
-        for token in row
-    }
-    BuildError.require(
-        len(words) < 65536, f'there are {len(words)} different tokens; at most 65535 fit.'
-    )
-    return {token: k for k, token in enumerate(sorted(words), start=1)}

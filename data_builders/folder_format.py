@@ -16,17 +16,25 @@ import numpy as np
 from data_builders import sources, writing
 from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data import npy_folder, records
+from hrm_jax.data.names import IDENTIFIERS, VOCABULARY, read_vocabulary
 from hrm_jax.data.puzzles import METADATA, PuzzleSet, stored_examples
+from hrm_jax.data.text import READING
 from hrm_jax.errors import BuildError, DatasetError
 
-SPLITS = ('train', 'test')
-_ALONG = ('vocab.json', 'test_puzzles.json', 'identifiers.json')
+SPLITS = ('train', 'test')  # that every set has
+PREDICT = 'predict'  # questions without answers, in some
+_ALONG = (VOCABULARY, READING, 'test_puzzles.json', IDENTIFIERS)
 _ORIGINAL_KEYS = (
     'pad_id', 'ignore_label_id', 'blank_identifier_id', 'vocab_size', 'seq_len',
     'num_puzzle_identifiers', 'total_groups', 'mean_puzzle_examples', 'sets',
 )  # fmt: skip
-_OWN_KEYS = ('task', 'transform', 'held_out')
+_OWN_KEYS = ('task', 'transform', 'held_out', 'grid')
 _CHUNK = 4096
+
+
+def splits_of(path: str) -> tuple[str, ...]:
+    """Returns ``SPLITS``, which every data set must have, and ``PREDICT`` where it is there."""
+    return (*SPLITS, PREDICT) if PREDICT in records.splits_of(path) else SPLITS
 
 
 def load(path: str, split: str, task: str = '') -> records.PuzzleDataset:
@@ -70,17 +78,18 @@ def export_folder(path: str, output_dir: str, options: ExportOptions) -> None:
     """
     form, show = options.form, options.show
     output = writing.check_output(output_dir, options.overwrite)
-    splits = {split: load(path, split) for split in SPLITS}
+    root = pathlib.Path(path).expanduser()
+    splits = {split: load(path, split) for split in splits_of(path)}
     separator = '|||' if form == 'trm' else '_'
     with writing.replacing(output) as folder:
         for name in _ALONG:
-            if (pathlib.Path(path) / name).is_file():
-                shutil.copy(pathlib.Path(path) / name, folder / name)
+            if (root / name).is_file():
+                shutil.copy(root / name, folder / name)
         names = records.identifier_names(splits.values(), separator)
         if any(data.metadata.task == 'lisp' for data in splits.values()):
             names = _tokens(folder)
-        if not (folder / 'identifiers.json').is_file():
-            (folder / 'identifiers.json').write_text(json.dumps(names))
+        if not (folder / IDENTIFIERS).is_file():
+            (folder / IDENTIFIERS).write_text(json.dumps(names))
         for split, data in splits.items():
             (folder / split).mkdir()
             metadata = {key: getattr(data.metadata, key) for key in _ORIGINAL_KEYS}
@@ -97,7 +106,10 @@ def export_folder(path: str, output_dir: str, options: ExportOptions) -> None:
 
 def _tokens(folder: pathlib.Path) -> list[str]:
     """Returns the names of a Lisp folder's identifiers.json: tokens, as the fork writes them."""
-    vocabulary = json.loads((folder / 'vocab.json').read_text())
+    try:
+        vocabulary = read_vocabulary(folder / VOCABULARY)
+    except (DatasetError, OSError) as error:
+        raise BuildError(f'a Lisp set must have a {VOCABULARY}: {error}') from None
     return [token for token, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
 
 
@@ -138,19 +150,19 @@ def import_folder(path: str, output_dir: str, options: ImportOptions) -> dict[st
       BuildError: no such folder, a damaged one, or an output in use.
     """
     started = time.monotonic()
-    root = pathlib.Path(path)
+    root = pathlib.Path(path).expanduser()
     BuildError.require(
         npy_folder.looks_like_one(root), f'{path} is not a folder with <split>/<set>__*.npy.'
     )
     output = writing.check_output(output_dir, options.overwrite)
     splits = {}
-    for split in SPLITS:
+    for split in splits_of(path):
         data = load(path, split, options.task)
         splits[split] = writing.Split(data.metadata, data.sets)
     origin = [
-        sources.fingerprint(file)
-        for split in SPLITS
-        for file in sorted((root / split).glob('*__inputs.npy'))
+        sources.fingerprint(root / split / f'{name}__inputs.npy')
+        for split, data in splits.items()
+        for name in data.metadata.sets
     ]
 
     def copy(folder: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_builders.arc_augment import turn
-from data_builders.arc_sources import Pair, grid_text
+from data_builders.arc_puzzles import Pair, grid_text
 from hrm_jax.errors import BuildError
 
 # sha256 of pairs that ARC-1 itself has in both splits; they are reported, not refused.

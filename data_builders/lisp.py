@@ -19,6 +19,7 @@ from hrm_jax.data.puzzles import PuzzleSet
 from hrm_jax.errors import BuildError
 
 PAD = '<pad>'
+_DEEPEST = 16
 OPERATORS = ('+', '*', '-', '/')
 VARIABLES = ('x', 'y', 'z')
 EXAMPLES = """examples:
@@ -59,6 +60,15 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     output = writing.check_output(output_dir, options.overwrite)
     count, seq_len = options.num_samples, options.seq_len
     BuildError.require(count >= 10, f'--num-samples must be at least 10; got {count}.')
+    BuildError.require(
+        options.max_depth <= _DEEPEST,
+        f'--max-depth must be at most {_DEEPEST}: every level doubles an expression; got '
+        f'{options.max_depth}.',
+    )
+    writing.require_memory(
+        4 * count * seq_len,
+        f'{count:,} expressions (--num-samples) of {seq_len:,} tokens (--seq-len)',
+    )
     pairs = draw(count, options.max_depth, random.Random(options.seed), options.show)
     longest = max(len(tokens(side)) for pair in pairs for side in pair)
     BuildError.require(

@@ -1,7 +1,9 @@
 """Builder of maze data sets: Maze-Hard, CSV files, the original's folders, generated mazes.
 
 The rules are those of dataset/build_maze_dataset.py of sapientinc/HRM: one character per cell,
-``#`` wall, space, ``S`` start, ``G`` goal, and ``o`` for the path in answers.
+``#`` wall, space, ``S`` start, ``G`` goal, and ``o`` for the path in answers. Rows may be separated
+by / or line breaks. A CSV file has the columns question and answer; of a single file
+--test-fraction is held out.
 """
 
 import dataclasses
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_builders import grid_paths, leaks, sources, writing
+from data_builders import board_text, grid_paths, holdout, leaks, sources, writing
 from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data.puzzles import PuzzleSet
 from hrm_jax.errors import BuildError
@@ -20,9 +22,10 @@ HUB = 'sapientinc/maze-30x30-hard-1k'
 GENERATED = 'generated'
 CHARACTERS = Maze.symbols[1:]  # of the tokens 1..5; 0 is padding
 WALL, SPACE, START, GOAL, PATH = Maze.WALL, Maze.FLOOR, Maze.START, Maze.END, Maze.PATH
+_LARGEST = 1024  # rows of a generated maze: a million cells
 EXAMPLES = """examples:
   python -m data_builders maze --output-dir data/maze-30x30-hard-1k
-  python -m data_builders maze --output-dir data/mazes --source FOLDER_WITH_CSV_FILES --aug
+  python -m data_builders maze --output-dir data/mazes --source mazes.csv --aug
   python -m data_builders maze --output-dir data/maze9 --source generated --size 9
 """
 
@@ -33,6 +36,7 @@ class Options(WriterOptions):
 
     seed: int = option(0, help='seed of subsampling and generation')
     source: str = option(HUB, help=sources.SOURCE_HELP)
+    test_fraction: float = option(0.1, help=holdout.FRACTION_HELP)
     subsample_size: int | None = option(None, help='training mazes to draw', unset='all')
     aug: bool = option(
         False, help='store the 8 dihedral versions of each training maze, in the order of their ids'
@@ -62,7 +66,7 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         tables = generate(options.size, options.train_count, options.test_count, rng, options.show)
         origin = [{'path': GENERATED}]
     else:
-        tables, origin = _read(options.source)
+        tables, origin = _read(options)
         for table in tables.values():
             check_answers(table)
         tables['train'] = sources.subsample(tables['train'], options.subsample_size, rng)
@@ -121,10 +125,11 @@ def check_answers(table: sources.Table) -> None:
     table.refuse(~same.all(axis=1), 'the answer must equal the question except for the path')
 
 
-def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
-    tables, origin = {}, []
-    for split in ('train', 'test'):
-        if sources.is_array_folder(source):
+def _read(options: Options) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
+    """Returns the mazes of each split, as tokens, and the manifest's sources."""
+    source, tables, origin = options.source, {}, []
+    if sources.is_array_folder(source):
+        for split in ('train', 'test'):
             _, questions, answers = sources.read_folder(source, split)
             path = f'{source}/{split}'
             BuildError.require(
@@ -134,11 +139,21 @@ def _read(source: str) -> tuple[dict[str, sources.Table], list[dict[str, Any]]]:
             )
             tables[split] = sources.Table.unrated(questions, answers, path)
             origin.append({'path': path})
-        else:
-            path = sources.find_csv(source, split)
-            tables[split] = encode(sources.read_csv(path))
-            origin.append(sources.fingerprint(path))
+        return tables, origin
+    for split, path in sources.csv_files(source).items():
+        tables[split] = encode(sources.read_csv(path, flat=board_text.flat_maze))
+        origin.append(sources.fingerprint(path))
+    if '' in tables:
+        tables = hold_out(tables[''], options.test_fraction, options.seed)
     return tables, origin
+
+
+def hold_out(mazes: sources.Table, fraction: float, seed: int) -> dict[str, sources.Table]:
+    """Splits mazes so that no maze, turned or not, is on both sides."""
+    side = round(mazes.questions.shape[1] ** 0.5)
+    groups = holdout.numbers_of(holdout.without_turns(mazes.questions, side))
+    parts = holdout.split(groups, fraction, seed, mazes.path)
+    return {split: mazes.take(chosen) for split, chosen in parts.items()}
 
 
 def make_split(table: sources.Table, aug: bool) -> writing.Split:
@@ -166,7 +181,7 @@ def generate(
     Raises:
       BuildError: a size below 5, or more mazes than there are.
     """
-    BuildError.require(size >= 5, f'--size must be at least 5; got {size}.')
+    BuildError.require(5 <= size <= _LARGEST, f'--size must be in 5..{_LARGEST}; got {size}.')
     BuildError.require(
         train_count > 0 and test_count > 0, '--train-count and --test-count must be at least 1.'
     )

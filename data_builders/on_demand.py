@@ -6,13 +6,12 @@ on it already.
 """
 
 from collections.abc import Callable
-import contextlib
-import fcntl
 import pathlib
 import shlex
 from typing import Any
 
-from data_builders import commandline, custom, sources
+from data_builders import commandline, custom, custom_records, sources, tables
+from hrm_jax import locks
 from hrm_jax.data import records
 from hrm_jax.errors import BuildError, DatasetError
 
@@ -52,14 +51,16 @@ def ensure(
     wanted = commandline.parse(arguments)
     del wanted['command']
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(output):
+    turn = output.parent / f'.{output.name}.turn'
+    with locks.exclusive(turn, 'file', wait=True, log=log):
         if not output.exists():
             custom.build(**wanted)
             return
         manifest = records.check_manifest(output)
         # A run whose file was deleted can still resume: the set has all of it.
         gone = not pathlib.Path(source).expanduser().exists()
-        if gone and manifest['options'].get('source') == source:
+        before = pathlib.Path(manifest['options'].get('source') or '')
+        if gone and before.name == pathlib.Path(source).name:
             log(f'{source} does not exist any more; using the set built from it, {output}')
             return
         changed = _changes(manifest, wanted)
@@ -76,24 +77,16 @@ def ensure(
         custom.build(**wanted | {'overwrite': True})
 
 
-@contextlib.contextmanager
-def _turn(output: pathlib.Path):
-    """Holds a lock beside the output, after waiting for it."""
-    with (output.parent / f'.{output.name}.turn').open('w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _changes(manifest: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Returns the differences between a built set and a wanted one, as text."""
-    built = {**manifest['options'], 'seed': manifest['seed']}
+    built = {**manifest['options'], 'seed': manifest.get('seed')}
     changed = [
         f'--{name.replace("_", "-")} was {value}, is {wanted[name]}'
         for name, value in built.items()
         if name != 'source' and name in wanted and wanted[name] != value
     ]
-    before = [one['sha256'] for one in manifest['sources']]
-    files = custom.source_files(wanted['source']).values()
+    before = [one.get('sha256') for one in manifest['sources'] if isinstance(one, dict)]
+    files = tables.files_of(wanted['source'], custom_records.SUFFIXES).values()
     now = [sources.fingerprint(file)['sha256'] for file in files]
     if now != before:
         changed.append(f'the content of {wanted["source"]} has changed')

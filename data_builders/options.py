@@ -25,14 +25,14 @@ def option(default: Any = dataclasses.MISSING, *, help: str, unset: str = '', of
     Args:
       default: its default; without one the setting is required.
       help: its meaning, in words that fit the command line and Python.
-      unset: meaning of the default None.
+      unset: meaning of the default None, or of an empty one.
       off: flag that turns the setting off, for a setting that is on by default.
 
     Raises:
       ValueError: ``unset`` or ``off`` is missing for a default that needs it.
     """
-    if default is None and not unset:
-        raise ValueError('an option that is None by default must have `unset`, the meaning of None')
+    if default in (None, '', ()) and not unset:
+        raise ValueError('an option without a value by default must have `unset`, its meaning')
     if default is True and not off:
         raise ValueError('an option that is on by default must have `off`, the flag against it')
     return dataclasses.field(default=default, metadata={'help': help, 'unset': unset, 'off': off})
@@ -42,7 +42,8 @@ def _described(cls: type) -> list[str]:
     """Returns the lines of a docstring for the fields of a class of settings."""
     lines = []
     for field in dataclasses.fields(cls):
-        unset = f'; None: {field.metadata["unset"]}' if field.metadata['unset'] else ''
+        nothing = 'None' if field.default is None else 'empty'
+        unset = f'; {nothing}: {field.metadata["unset"]}' if field.metadata['unset'] else ''
         text = f'{field.name}: {field.metadata["help"]}{unset}.'
         lines += textwrap.wrap(text, _WIDTH, initial_indent='  ', subsequent_indent='    ')
     return lines
@@ -134,7 +135,7 @@ def _default(field: dataclasses.Field) -> str:
     """Returns the note on the value without the flag."""
     if field.default is dataclasses.MISSING:
         return 'required'
-    if field.default is None:
+    if field.default in (None, '', ()):
         return f'default: {field.metadata["unset"]}'
     if isinstance(field.default, bool):
         return 'default: off'

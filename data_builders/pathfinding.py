@@ -20,6 +20,7 @@ from hrm_jax.tasks import PathFinding
 FLOOR, WALL, START, END, PATH = (
     PathFinding.FLOOR, PathFinding.WALL, PathFinding.START, PathFinding.END, PathFinding.PATH,
 )  # fmt: skip
+_LARGEST = 1024  # rows of a board: a million cells
 EXAMPLES = """examples:
   python -m data_builders pathfinding --output-dir data/pathfinding-10
   python -m data_builders pathfinding --output-dir data/pathfinding-20 --board-size 20 \\
@@ -52,7 +53,7 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     started = time.monotonic()
     output = writing.check_output(output_dir, options.overwrite)
     size, wall_prob = options.board_size, options.wall_prob
-    BuildError.require(size >= 2, f'--board-size must be at least 2; got {size}.')
+    BuildError.require(2 <= size <= _LARGEST, f'--board-size must be in 2..{_LARGEST}; got {size}.')
     BuildError.require(0 <= wall_prob < 1, f'--wall-prob must be in [0, 1); got {wall_prob}.')
     BuildError.require(
         options.train_count > 0 and options.val_count > 0,

@@ -1,25 +1,35 @@
 """Readers of puzzle sources: CSV files, folders of the original, the Hugging Face hub."""
 
-from collections.abc import Iterator
-import csv
+from collections.abc import Callable
 import dataclasses
-import gzip
 import hashlib
+import math
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 
+from data_builders import tables, writing
 from hrm_jax.data import npy_folder, records
 from hrm_jax.data.puzzles import PuzzleDataset, stored_examples
 from hrm_jax.errors import BuildError, DatasetError
 
-COLUMNS = ('source', 'question', 'answer', 'rating')
+# What a column has -> its accepted names, the preferred one first; the others are Kaggle's.
+COLUMNS = {
+    'question': ('question', 'quizzes', 'quiz', 'puzzle'),
+    'answer': ('answer', 'solutions', 'solution'),
+    'rating': ('rating', 'difficulty'),
+}
 # Help text of the setting ``source`` of the builders that take all of these.
 SOURCE_HELP = (
-    "folder with train.csv and test.csv (or .csv.gz), folder of the original's .npy files or of "
-    "a built set, data set on the Hugging Face hub, or 'generated'"
+    'CSV file (.csv or .csv.gz), or folder with train.csv and test.csv, with the columns '
+    f'{", ".join(" or ".join(names) for names in list(COLUMNS.values())[:2])} and, where '
+    f'ratings are asked for, {" or ".join(COLUMNS["rating"])}; '
+    "folder of the original's .npy files or of a built set; data set on the Hugging Face hub; or "
+    "'generated'"
 )
+_ONE_LINE = re.compile(r'[^/\r\n]*\Z')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Table:
     Attributes:
       questions: uint8 [N, S], the characters of each question.
       answers: uint8 [N, S].
-      ratings: int64 [N]; zeros where the source has none.
+      ratings: float64 [N]; zeros where they are not asked for.
       numbers: int64 [N], the number of each row's record in the file, from 1.
       path: the file, for messages.
     """
@@ -43,7 +53,7 @@ class Table:
     @classmethod
     def unrated(cls, questions: np.ndarray, answers: np.ndarray, path: str) -> 'Table':
         """Returns a table without ratings, numbered by position."""
-        zeros = np.zeros(len(questions), np.int64)
+        zeros = np.zeros(len(questions))
         return cls(questions, answers, zeros, np.arange(1, len(questions) + 1), path)
 
     def take(self, chosen: np.ndarray) -> 'Table':
@@ -67,33 +77,25 @@ def fingerprint(path: pathlib.Path) -> dict[str, Any]:
     return {'path': str(path), 'bytes': path.stat().st_size, 'sha256': digest.hexdigest()}
 
 
-def find_csv(source: str, split: str) -> pathlib.Path:
-    """Returns ``train.csv`` or ``test.csv`` (or .csv.gz) of a folder or a hub data set.
+def csv_files(source: str) -> dict[str, pathlib.Path]:
+    """Returns the CSV files of a source: 'train' and 'test', or '' for a single file.
+
+    Args:
+      source: a folder, a file, or the name of a data set on the hub.
 
     Raises:
-      BuildError: there is neither.
+      BuildError: there are none.
     """
-    folder = pathlib.Path(source).expanduser()
-    if folder.is_dir():
-        for name in (f'{split}.csv', f'{split}.csv.gz'):
-            if (folder / name).is_file():
-                return folder / name
-        there = ', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'nothing'
-        raise BuildError(
-            f'{folder} must have {split}.csv or {split}.csv.gz; it has {there}. Give another '
-            f'--source.'
-        )
-    BuildError.require(
-        not folder.exists(), f'--source {source} is a file; give the folder with train and test.'
-    )
-    return _download(source, f'{split}.csv')
+    if pathlib.Path(source).expanduser().exists():
+        return tables.files_of(source)
+    return {split: _download(source, f'{split}.csv') for split in ('train', 'test')}
 
 
 def _download(repo: str, name: str) -> pathlib.Path:
-    local = 'Or give a folder with train.csv and test.csv: --source DIR.'
+    local = 'Or give a CSV file, or a folder with train.csv and test.csv: --source PATH.'
     BuildError.require(
         repo.count('/') == 1 and not repo.startswith(('.', '/', '~')),
-        f'--source {repo} is neither a folder here nor the name of a data set on the hub '
+        f'--source {repo} is neither a file or folder here nor the name of a data set on the hub '
         f'(OWNER/NAME). Check the spelling.',
     )
     try:
@@ -117,78 +119,91 @@ def _download(repo: str, name: str) -> pathlib.Path:
         ) from None
 
 
-def read_csv(path: pathlib.Path, length: int | None = None, chunk_rows: int = 50_000) -> Table:
-    """Reads ``source,question,answer,rating``; only question and answer are required.
+def read_csv(
+    path: pathlib.Path,
+    length: int | None = None,
+    chunk_rows: int = 50_000,
+    ratings: bool = False,
+    flat: Callable[[str], str] = str,
+) -> Table:
+    """Reads questions and answers of one length.
 
     Args:
-      path: a .csv or .csv.gz file with a header row.
-      length: characters of every question and answer; None: as the first record's.
+      path: a .csv or .csv.gz file with a header row; ``COLUMNS`` has the names of the columns.
+      length: cells of every question and answer; None: as the first record's answer.
       chunk_rows: rows that are held as Python strings at a time.
+      ratings: the column of the ratings is needed.
+      flat: turns other notations into one character per cell; not called for texts of ``length``
+        characters in one line.
 
     Raises:
       BuildError: wrong columns, a record of another length, or a rating that is not a number;
         names the file and the record.
     """
-    questions, answers, ratings = [], [], []
-    for start, rows in _csv_chunks(path, chunk_rows):
-        if length is None:
-            length = len(rows[0][0])
-        for offset, (question, answer, _) in enumerate(rows):
-            for what, text in (('question', question), ('answer', answer)):
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    rated: list[float] = []
+    chunk: list[tuple[str, str]] = []
+
+    def flush(count: int) -> None:
+        # A compressed file of a few bytes may hold more than the memory.
+        writing.require_memory(2 * count * length, f'{path} with {count:,} records and more')
+        texts = (''.join(column).encode('ascii') for column in zip(*chunk, strict=True))
+        parts.append(tuple(np.frombuffer(text, np.uint8).reshape(-1, length) for text in texts))
+        chunk.clear()
+
+    with tables.open_csv(path) as (header, records):
+        places = [
+            tables.column(header, COLUMNS[name], path, name if name != 'rating' or ratings else '')
+            for name in COLUMNS
+        ]
+        q, a, r = places
+        for number, row in records:
+            pair = []
+            for what, text in (('answer', row[a]), ('question', row[q])):
+                if len(text) != length or not _ONE_LINE.match(text):
+                    text = flat(text)
+                length = length or max(1, len(text))
                 BuildError.require(
                     len(text) == length and text.isascii(),
-                    f'{path}, record {start + offset}: the {what} must have {length} '
-                    f'characters; got {len(text)}.',
+                    f'{path}, record {number}: the {what} must have {length} cells, one character '
+                    f'each; got {len(text)}.{_lost_zeros(text, length)}',
                 )
-        for k, into in enumerate((questions, answers)):
-            text = ''.join(row[k] for row in rows).encode('ascii')
-            into.append(np.frombuffer(text, np.uint8).reshape(-1, length))
-        try:
-            ratings.append(np.array([int(row[2] or 0) for row in rows], np.int64))
-        except ValueError as error:
-            raise BuildError(
-                f'{path}, records {start}..{start + len(rows) - 1}: a rating must be a whole '
-                f'number; {error}.'
-            ) from None
+                pair.append(text)
+            chunk.append((pair[1], pair[0]))
+            if ratings:
+                rated.append(_rating(row[r], f'{path}, record {number}'))
+            if len(chunk) == chunk_rows:
+                flush(number)
     BuildError.require(
-        bool(questions), f'{path} has a header but no records. Give another --source.'
+        bool(parts or chunk), f'{path} has a header but no records. Give another --source.'
     )
-    count = sum(map(len, ratings))
-    parts = (np.concatenate(column) for column in (questions, answers, ratings))
-    return Table(*parts, np.arange(1, count + 1), str(path))
+    if chunk:
+        flush(number)
+    questions, answers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    count = len(questions)
+    every = np.array(rated) if ratings else np.zeros(count)
+    return Table(questions, answers, every, np.arange(1, count + 1), str(path))
 
 
-def _csv_chunks(
-    path: pathlib.Path, chunk_rows: int
-) -> Iterator[tuple[int, list[tuple[str, str, str]]]]:
-    """Yields the number of the first record (from 1) and up to ``chunk_rows`` records."""
-    opener = gzip.open if path.name.endswith('.gz') else open
+def _rating(text: str, where: str) -> float:
     try:
-        with opener(path, 'rt', newline='', encoding='utf-8-sig') as file:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            missing = [name for name in ('question', 'answer') if name not in header]
-            BuildError.require(
-                not missing,
-                f'{path} must have the columns {",".join(COLUMNS)} in its first line; got '
-                f'{",".join(header)[:120] or "nothing"}.',
-            )
-            q, a = header.index('question'), header.index('answer')
-            r = header.index('rating') if 'rating' in header else None
-            rows, start = [], 1
-            for number, row in enumerate(reader, start=1):
-                BuildError.require(
-                    len(row) == len(header),
-                    f'{path}, record {number}: {len(header)} columns are needed; got {len(row)}.',
-                )
-                rows.append((row[q], row[a], row[r] if r is not None else ''))
-                if len(rows) == chunk_rows:
-                    yield start, rows
-                    rows, start = [], number + 1
-            if rows:
-                yield start, rows
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise BuildError(f'{path} cannot be read as CSV: {error}') from None
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    BuildError.require(
+        math.isfinite(value),
+        f'{where}: --min-difficulty needs a rating, a number; got {text[:40]!r}.',
+    )
+    return value
+
+
+def _lost_zeros(text: str, length: int) -> str:
+    if not text.isdecimal() or len(text) >= length:
+        return ''
+    return (
+        ' Spreadsheets drop the zeros at the left of a number: store the column as text, or write '
+        'empty cells as dots.'
+    )
 
 
 def is_array_folder(source: str) -> bool:

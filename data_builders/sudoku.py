@@ -1,5 +1,10 @@
 """Builder of Sudoku data sets: Sudoku-Extreme, CSV files, the original's folders, generated boards.
 
+A CSV file names its columns in the first line: question (or quizzes, quiz, puzzle), answer (or
+solutions, solution) and, for --min-difficulty alone, rating (or difficulty). A board is one
+character per cell, in one line or with its rows separated by / or line breaks; empty cells are . 0
+_ * or a blank. One file is enough: --test-fraction of it is held out.
+
 The original (dataset/build_sudoku_dataset.py of sapientinc/HRM) reads the Hugging Face hub only
 and has no seed. The augmentation draws the same maps: a permutation of the digits, a
 transposition, a permutation of the bands and of the rows within each, and of the stacks and
@@ -7,29 +12,28 @@ columns.
 """
 
 import dataclasses
+import math
 import time
 from typing import Any, Literal
 
 import numpy as np
 
-from data_builders import leaks, sources, sudoku_rules, writing
+from data_builders import board_text, holdout, leaks, sources, sudoku_rules, writing
 from data_builders.options import WriterOptions, option, settings, with_settings
 from data_builders.sources import Table
+from data_builders.sudoku_boards import CLUES, GENERATED, generate
 from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleSet
 from hrm_jax.errors import BuildError
 
 HUB = 'sapientinc/sudoku-extreme'
-GENERATED = 'generated'
 EXAMPLES = """examples:
   python -m data_builders sudoku --output-dir data/sudoku-extreme-1k-aug-1000 \\
       --subsample-size 1000 --num-aug 1000
-  python -m data_builders sudoku --output-dir data/my-sudoku --source FOLDER_WITH_CSV_FILES
+  python -m data_builders sudoku --output-dir data/my-sudoku --source puzzles.csv
   python -m data_builders sudoku --output-dir data/sudoku4 --source generated --size 4 \\
       --train-count 20000 --test-count 1000
 """
-# Digits left on generated boards: (fewest, most).
-CLUES = {4: (5, 8), 6: (10, 16), 9: (28, 36)}
 
 
 @settings
@@ -38,13 +42,14 @@ class Options(WriterOptions):
 
     seed: int = option(0, help='seed of subsampling, augmentation and generation')
     source: str = option(HUB, help=sources.SOURCE_HELP)
+    test_fraction: float = option(0.1, help=holdout.FRACTION_HELP)
     subsample_size: int | None = option(
         None, help='training boards to draw, after the difficulty filter', unset='all'
     )
     test_subsample_size: int | None = option(
         None, help='test boards to draw, after the difficulty filter', unset='all'
     )
-    min_difficulty: int | None = option(
+    min_difficulty: float | None = option(
         None, help='smallest rating of the boards that are kept, in both splits', unset='all boards'
     )
     num_aug: int = option(0, help='augmentations of each training board, beside the board itself')
@@ -77,6 +82,10 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     BuildError.require(
         options.num_aug >= 0, f'--num-aug must not be negative; got {options.num_aug}.'
     )
+    lowest = options.min_difficulty
+    BuildError.require(
+        lowest is None or math.isfinite(lowest), f'--min-difficulty must be a number; got {lowest}.'
+    )
     rng = np.random.default_rng(options.seed)
     sizes = {'train': options.subsample_size, 'test': options.test_subsample_size}
     if options.source == GENERATED:
@@ -88,7 +97,10 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         boards = generate(options.size, options.train_count, options.test_count, rng, options.show)
         size, origin = options.size, [{'path': GENERATED, 'size': options.size}]
     else:
-        boards, origin = _read(options.source, options.min_difficulty, sizes, rng)
+        boards, origin = _read(options)
+        boards = {
+            split: sources.subsample(part, sizes[split], rng) for split, part in boards.items()
+        }
         size = side_of(boards['train'])
     for part in boards.values():
         check(part, options.check_unique, options.show)
@@ -99,7 +111,7 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     maps, rejected = draw_maps(
         boards['train'], boards['test'].answers, options.num_aug, rng, options.show
     )
-    # Small boards have few solutions; of large ones only augmentations that were drawn can tell.
+    # Small boards have few solutions; for large ones only drawn augmentations show it.
     held_out = size < 9 or (rejected > 0 if options.num_aug else None)
     splits = {
         'train': make_split(boards['train'], maps, held_out),
@@ -139,52 +151,67 @@ def make_split(boards: Table, maps: np.ndarray | None, held_out: bool | None) ->
     )
 
 
-def _read(
-    source: str, min_difficulty: int | None, sizes: dict[str, int | None], rng
-) -> tuple[dict[str, Table], list[dict[str, Any]]]:
+def _read(options: Options) -> tuple[dict[str, Table], list[dict[str, Any]]]:
+    """Returns the boards of each split that are difficult enough, and the manifest's sources."""
+    source, lowest = options.source, options.min_difficulty
+    if sources.is_array_folder(source):
+        BuildError.require(lowest is None, f'{source} has no ratings for --min-difficulty.')
+        boards = {split: _from_folder(source, split) for split in ('train', 'test')}
+        return boards, [{'path': f'{source}/{split}'} for split in boards]
+    found = sources.csv_files(source)
     boards, origin = {}, []
-    for split in ('train', 'test'):
-        if sources.is_array_folder(source):
-            dataset, questions, answers = sources.read_folder(source, split)
-            side = dataset.metadata.side
+    for split, path in found.items():
+        table = encode(
+            sources.read_csv(path, ratings=lowest is not None, flat=board_text.flat_sudoku)
+        )
+        if lowest is not None:
+            table = table.take(table.ratings >= lowest)
             BuildError.require(
-                dataset.metadata.vocab_size == side + 2 and min(questions.min(), answers.min()) > 0,
-                f'{source} has no Sudokus: tokens must be 1 for a blank and 2..n+1 for digits.',
+                len(table.ratings) > 0, f'{table.path}: no board has a rating of {lowest:g}.'
             )
-            BuildError.require(
-                min_difficulty is None, f'{source} has no ratings for --min-difficulty.'
-            )
-            table = Table.unrated(questions - 1, answers - 1, f'{source}/{split}')
-            origin.append({'path': f'{source}/{split}'})
-        else:
-            path = sources.find_csv(source, split)
-            table = encode(sources.read_csv(path))
-            origin.append(sources.fingerprint(path))
-        if min_difficulty is not None:
-            table = table.take(table.ratings >= min_difficulty)
-            BuildError.require(
-                len(table.ratings) > 0, f'{table.path}: no board has a rating of {min_difficulty}.'
-            )
-        boards[split] = sources.subsample(table, sizes[split], rng)
+        boards[split] = table
+        origin.append(sources.fingerprint(path))
+    if '' in boards:
+        boards = hold_out(boards[''], options.test_fraction, options.seed)
     return boards, origin
 
 
-def encode(table: Table) -> Table:
-    """Turns characters into digits; '.' and '0' are blanks."""
-    side = round(table.questions.shape[1] ** 0.5)
+def _from_folder(source: str, split: str) -> Table:
+    dataset, questions, answers = sources.read_folder(source, split)
+    side = dataset.metadata.side
     BuildError.require(
-        side * side == table.questions.shape[1] and side in CLUES,
-        f'{table.path}, record 1: a board must have 16, 36 or 81 cells; got '
-        f'{table.questions.shape[1]}.',
+        dataset.metadata.vocab_size == side + 2 and min(questions.min(), answers.min()) > 0,
+        f'{source} has no Sudokus: tokens must be 1 for a blank and 2..n+1 for digits.',
+    )
+    return Table.unrated(questions - 1, answers - 1, f'{source}/{split}')
+
+
+def hold_out(boards: Table, fraction: float, seed: int) -> dict[str, Table]:
+    """Splits boards so that no question and no solution is on both sides."""
+    keys = (
+        holdout.numbers_of(holdout.as_bytes(side)) for side in (boards.questions, boards.answers)
+    )
+    parts = holdout.split(holdout.joined(*keys), fraction, seed, boards.path)
+    return {split: boards.take(chosen) for split, chosen in parts.items()}
+
+
+def encode(table: Table) -> Table:
+    """Turns characters into digits; any of ``board_text.EMPTY`` is an empty cell."""
+    cells = table.questions.shape[1]
+    side = round(cells**0.5)
+    BuildError.require(
+        side * side == cells and side in CLUES,
+        f'{table.path}, record 1: a board must have 16, 36 or 81 cells; got {cells}.',
     )
     codes = np.full(256, 255, np.uint8)
-    codes[[ord('.'), ord('0')]] = 0
+    codes[[ord(char) for char in board_text.EMPTY]] = 0
     codes[ord('1') : ord('1') + side] = np.arange(1, side + 1)
     questions, answers = codes[table.questions], codes[table.answers]
-    for what, cells in (('question', questions), ('answer', answers)):
+    for what, digits in (('question', questions), ('answer', answers)):
         table.refuse(
-            (cells == 255).any(axis=1),
-            f'a {what} must be made of the digits 1..{side} and . or 0 for a blank',
+            (digits == 255).any(axis=1),
+            f'a {what} must be made of the digits 1..{side} and one of {board_text.EMPTY!r} for an '
+            f'empty cell',
         )
     return dataclasses.replace(table, questions=questions, answers=answers)
 
@@ -230,6 +257,10 @@ def draw_maps(
         return None, 0
     size = side_of(train)
     identity = augment.identity_map('sudoku', size)
+    writing.require_memory(
+        len(train.answers) * (1 + num_aug) * len(identity),
+        f'{len(train.answers):,} boards with {num_aug:,} augmentations each (--num-aug)',
+    )
     maps = np.tile(identity, (len(train.answers), 1 + num_aug, 1))
     # A random 64-bit sum identifies a board; equal sums of different boards are no concern.
     weights = np.random.default_rng(0).integers(0, 1 << 63, size * size).astype(np.uint64)
@@ -255,71 +286,3 @@ def draw_maps(
                 f'by nearly every augmentation. Use fewer test boards, or --num-aug 0.'
             )
     return maps, rejected
-
-
-def generate(
-    size: int, train_count: int, test_count: int, rng: np.random.Generator, show: bool = False
-) -> dict[str, Table]:
-    """Generates boards with exactly one solution; test solutions never occur in training.
-
-    Raises:
-      BuildError: more boards are wanted than there are.
-    """
-    BuildError.require(size in CLUES, f'--size must be one of {sorted(CLUES)}; got {size}.')
-    BuildError.require(
-        train_count > 0 and test_count > 0, '--train-count and --test-count must be at least 1.'
-    )
-    counts = {'test': test_count, 'train': train_count}
-    make = _generate_4 if size == 4 else _generate_by_solver
-    return make(size, counts, rng, show)
-
-
-def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
-    """Picks clues of the 288 solutions at random and keeps those that determine it."""
-    solutions = sudoku_rules.all_solutions_4()
-    order = rng.permutation(len(solutions))
-    # One solution in seven is for testing.
-    pools = {'test': order[: len(order) // 7], 'train': order[len(order) // 7 :]}
-    low, high = CLUES[4]
-    boards = {}
-    for split, count in counts.items():
-        seen: dict[bytes, np.ndarray] = {}
-        for _ in range(400):
-            chosen = rng.choice(pools[split], 2048)
-            clues = rng.integers(low, high + 1, len(chosen))
-            kept = np.argsort(np.argsort(rng.random((len(chosen), 16)), axis=1)) < clues[:, None]
-            # [boards, solutions]: how many clues a solution contradicts
-            differs = (solutions[chosen][:, None] != solutions[None]) & kept[:, None]
-            unique = (~differs.any(axis=2)).sum(axis=1) == 1
-            for solution, mask in zip(solutions[chosen[unique]], kept[unique], strict=True):
-                board = solution * mask
-                seen.setdefault(board.tobytes(), np.stack([board, solution]))
-            if len(seen) >= count:
-                break
-        else:
-            raise BuildError(
-                f'there are not {count} different 4x4 boards for the split {split}; got '
-                f'{len(seen)}. Ask for fewer.'
-            )
-        pairs = np.stack(list(seen.values())[:count])
-        sides = (np.ascontiguousarray(pairs[:, k]) for k in (0, 1))
-        boards[split] = Table.unrated(*sides, GENERATED)
-    return boards
-
-
-def _generate_by_solver(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
-    solver = sudoku_rules.Solver(size)
-    low, high = CLUES[size]
-    boards, held_out = {}, set()
-    for split, count in counts.items():
-        questions, answers = [], []
-        for _ in writing.progress(range(count), f'generating {split}', show=show):
-            solution = solver.random_solution(rng)
-            while split == 'train' and solution.tobytes() in held_out:
-                solution = solver.random_solution(rng)
-            questions.append(solver.dig(solution, int(rng.integers(low, high + 1)), rng))
-            answers.append(solution)
-        if split == 'test':
-            held_out = {answer.tobytes() for answer in answers}
-        boards[split] = Table.unrated(np.array(questions), np.array(answers), GENERATED)
-    return boards

@@ -1,6 +1,6 @@
 """TFDS builders, one per task, that write array_record files without TensorFlow.
 
-They differ in name only: the fields of a record are defined once, in hrm_jax/data/records.py.
+They differ in name only: the fields of a record are defined once, in hrm_jax/data/blocks.py.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,6 +12,7 @@ import shutil
 import numpy as np
 import tensorflow_datasets as tfds
 
+from hrm_jax.data import blocks as blocks_lib
 from hrm_jax.data import records
 from hrm_jax.errors import BuildError
 
@@ -32,8 +33,8 @@ class _PuzzleRecords(tfds.core.GeneratorBasedBuilder):
         )
         return tfds.core.DatasetInfo(
             builder=self,
-            description='Puzzles for hierarchical reasoning models; see hrm_jax/data/records.py.',
-            features=tfds.features.FeaturesDict(dict.fromkeys(records.FIELDS, vector)),
+            description='Puzzles for hierarchical reasoning models; see hrm_jax/data/blocks.py.',
+            features=tfds.features.FeaturesDict(dict.fromkeys(blocks_lib.FIELDS, vector)),
             disable_shuffling=True,
         )
 

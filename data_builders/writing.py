@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from data_builders.options import WriterOptions
-from hrm_jax import files
-from hrm_jax.data import npy_folder, records
-from hrm_jax.data.puzzles import METADATA, DatasetMetadata, PuzzleSet
+from hrm_jax import files, locks
+from hrm_jax.data import blocks, npy_folder, records
+from hrm_jax.data.metadata import DIGEST, METADATA, DatasetMetadata
+from hrm_jax.data.puzzles import PuzzleSet, content_digest
 from hrm_jax.errors import BuildError
 
 
@@ -61,6 +62,20 @@ def progress(items: Iterable, what: str, total: int | None = None, show: bool = 
     from tqdm import tqdm
 
     return tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True, mininterval=0.5)
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Raises BuildError where arrays would not fit in the memory of this machine.
+
+    Args:
+      needed: bytes.
+      what: the arrays, their sizes, and how to make them smaller.
+    """
+    there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    BuildError.require(
+        needed <= there,
+        f'{what} needs {needed / 1e9:,.1f} GB of memory; this machine has {there / 1e9:,.1f} GB.',
+    )
 
 
 def check_output(output_dir: str | pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -104,9 +119,10 @@ def replacing(output: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         with files.new_folder(output, existing='replace') as folder:
             yield folder
-    except BlockingIOError:
+    except locks.Held as error:
         raise BuildError(
-            f'another build is writing {output}. Wait for it, or choose another --output-dir.'
+            f'another build is writing {output} ({error.owner}). Wait for it, or choose another '
+            f'--output-dir.'
         ) from None
     except OSError as error:
         raise BuildError(f'{output} could not be written: {error}') from error
@@ -129,7 +145,7 @@ def write_dataset(
     Args:
       output: final folder, from ``check_output``.
       task: name of the task and of the record files.
-      splits: 'train' and 'test'.
+      splits: 'train', 'test' and, where there are questions without answers, 'predict'.
       options: the builder's settings; their seed goes into the manifest.
       sources: origin of the data: path or name, sha256, bytes.
       started: ``time.monotonic()`` at the start of the build.
@@ -141,11 +157,12 @@ def write_dataset(
 
     total = sum(split.counts()['groups'] for split in splits.values())
     with replacing(output) as folder, _bar(total, options.show) as advance:
-        blocks = {name: _advancing(split, advance) for name, split in splits.items()}
-        tfds_builder.write(folder, task, blocks)
+        found = {name: _advancing(split, advance) for name, split in splits.items()}
+        tfds_builder.write(folder, task, found)
         for name, split in splits.items():
             (folder / name).mkdir()
-            (folder / name / METADATA).write_text(split.metadata.to_json())
+            digest = {DIGEST: content_digest(split.metadata, split.sets)}
+            (folder / name / METADATA).write_text(split.metadata.to_json(**digest))
         if also is not None:
             also(folder)
         manifest = {
@@ -198,7 +215,7 @@ def _advancing(split: Split, advance: Callable[[int], Any]) -> Iterator[dict[str
     # ARC: one record per puzzle, so that a reader of single records sees whole puzzles.
     block = 1 if split.metadata.transform == 'arc' else 4096
     for name, puzzles in split.sets.items():
-        for encoded in records.encode_blocks(name, puzzles, split.metadata, block):
+        for encoded in blocks.encode(name, puzzles, split.metadata, block):
             yield encoded
             advance(len(encoded['group_puzzles']) // 4)
 

@@ -1,1 +1,1 @@
-"""Scripts around the project: parity, benchmarks, ablations, launch recipes. Imported by nobody."""
+"""Scripts around the project: parity, benchmarks, ablations, launches. No module imports it."""

@@ -68,7 +68,7 @@ def _shapes(dtype: str) -> list[tuple[int, int]]:
 def _cases() -> Iterator[tuple[str, int, int, str]]:
     """What can run here."""
     for name, dtype in itertools.product(IMPLEMENTATIONS, TOLERANCES):
-        # GPUs and TPUs round the operands of XLA's float32 products unless told otherwise.
+        # GPUs and TPUs round the operands of XLA's float32 products unless set otherwise.
         if name == 'xla' and dtype == 'float32':
             continue
         for length, head_dim in _shapes(dtype):

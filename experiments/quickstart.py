@@ -1,4 +1,4 @@
-"""From nothing to a small HRM that solves Sudokus it has never seen, with pictures.
+"""Trains a small HRM, solves held-out Sudokus with it, and draws pictures.
 
     python -m experiments.quickstart --seed=0        (make quickstart sets everything up first)
 

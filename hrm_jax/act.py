@@ -1,4 +1,4 @@
-"""Adaptive computation time: who takes a new puzzle, who halts, what Q should have said.
+"""Adaptive computation time: refill of rows, halting, and targets of Q.
 
 Source: arXiv 2506.21734, section 2 "Adaptive computational time"; sapientinc/HRM
 models/hrm/hrm_act_v1.py, HierarchicalReasoningModel_ACTV1. Everything is a ``jnp.where``
@@ -36,7 +36,7 @@ def _where_rows(mask_B: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
 def refill(carry: Carry, batch: Batch, initial: LatentState) -> Carry:
     """Gives halted rows a new puzzle, step 0 and the initial state; others keep theirs.
 
-    The incoming puzzle of a row that goes on is dropped, as in the original.
+    The incoming puzzle of a row that continues is dropped, as in the original.
 
     Args:
       carry: state after the previous step.

@@ -3,7 +3,12 @@
 A command prints one of them as ``error: <message>`` and exits with its ``exit_code``. Any other
 exception is a fault of the program and keeps its traceback. A message states what must hold, what
 came, and how to fix it.
+
+Exit codes: 1 where a person must change something, 2 for a wrong command line, ``RESTART`` where
+the same command can succeed later (a process was lost, storage or a device failed).
 """
+
+RESTART = 75  # EX_TEMPFAIL of sysexits.h; every launch recipe restarts a run that ends with it
 
 
 class UserError(ValueError):
@@ -36,6 +41,12 @@ class ClusterError(ConfigError):
     """The processes of a run cannot work together."""
 
 
+class LostProcess(ClusterError):
+    """A process of the run is missing or did not answer in time; a restart can bring it back."""
+
+    exit_code = RESTART
+
+
 class DatasetError(UserError):
     """A data set is missing, incomplete or contradicts itself."""
 
@@ -58,6 +69,16 @@ class DamagedCheckpoint(CheckpointError):
     def __init__(self, what: str, advice: str = ''):
         super().__init__(f'{what}. {advice}' if advice else what)
         self.what = what
+
+
+class StorageError(CheckpointError):
+    """The storage of the checkpoints does not answer; nothing that a person must change."""
+
+    exit_code = RESTART
+
+
+class DeviceMemoryError(UserError):
+    """A program needs more memory than a device has."""
 
 
 class WorkdirError(UserError):

@@ -1,7 +1,7 @@
 """Evaluation of a split.
 
 By default every puzzle gets the same number of ACT steps, as in the original; with
-``eval.halting=adaptive`` each stops when its halting rule says so (inference/early_exit.py).
+``eval.halting=adaptive`` each stops when its halting rule halts it (inference/early_exit.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,13 @@ from jax.sharding import Mesh
 import numpy as np
 
 from hrm_jax import eval_step, metrics, partitioning, train_state
-from hrm_jax.checkpoint import compatible, layout, store
+from hrm_jax.checkpoint import compatible, data_facts
+from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, puzzles, records
 from hrm_jax.inference import early_exit
-from hrm_jax.run import distributed, summary
+from hrm_jax.interop import formats
+from hrm_jax.run import device_memory, distributed, summary
 from hrm_jax.run.progress import Progress
 from hrm_jax.scoring.collect import Collector
 from hrm_jax.types import Batch, Sums, Weights
@@ -76,9 +78,10 @@ def evaluate(
     with Progress('evaluate', pipeline.num_eval_batches(dataset, size, limit), unit='batch') as bar:
         for set_name, batch, real in batches:
             batch = partitioning.put_global(batch, mesh)
+            asked = _asked(config, batch)
             first = answered.get(set_name, 0)
             answered[set_name] = first + real
-            result = step(weights, batch, config.seed, first)
+            result = step(weights, asked, config.seed, first)
             deeper = zip(config.eval.depth_metrics, result.deeper, strict=True)
             scored = {set_name: result.sums} | {f'{set_name}/{name}': sums for name, sums in deeper}
             _add(totals, pending)  # one batch late: the device always has work
@@ -96,6 +99,16 @@ def evaluate(
         else:
             values[f'eval/{name}'] = float(total.compute()['exact_accuracy'])
     return values
+
+
+def _asked(config: ExperimentConfig, batch: Batch) -> Batch:
+    """What the model gets of a batch; answers are kept under its own identifiers."""
+    match config.eval.identifiers:
+        case 'own':
+            return batch
+        case 'blank':
+            return batch.replace(puzzle_identifiers=batch.puzzle_identifiers * 0)
+    raise ValueError(f'no identifiers called {config.eval.identifiers!r}')
 
 
 def _add(totals: dict[str, metrics.EvalMetrics], scored: dict[str, Sums]) -> None:
@@ -122,7 +135,8 @@ def _evaluate_adaptive(
             seen: list[Batch] = []
             total = metrics.eval_metrics(Sums.zeros())
             batches = _real_rows(one_set, worker.queue, limit, seen, bar)
-            for answers, sums in worker.answer(weights, batches, config.seed):
+            asked = (_asked(config, batch) for batch in batches)
+            for answers, sums in worker.answer(weights, asked, config.seed):
                 total = total.merge(metrics.eval_metrics(sums))
                 if collector is not None and distributed.is_first():
                     rows = _rows_by_number(seen, answers.number, worker.queue)
@@ -164,42 +178,49 @@ def evaluate_checkpoint(
     Args:
       config: names the data and the model, which must be the checkpoint's.
       workdir: where a step, 'latest' or 'best' is looked up.
-      selector: step, 'latest', 'best', or the folder of a checkpoint or of a run.
+      selector: step, 'latest', 'best', or a checkpoint of any format.
       log: prints a message.
 
     Returns:
       ``eval/<set>/<metric>`` -> value.
 
     Raises:
-      CheckpointError: there is none, it is damaged, or it is of another model.
+      CheckpointError: there is none, it is damaged, it is of another model, or the data set has
+        another alphabet or other puzzle identifiers.
       DatasetError: the data set is missing or damaged.
     """
     log = log if distributed.is_first() else lambda _message: None
-    path = layout.resolve(selector, workdir)
+    saved, path = formats.open_model(selector, workdir)
     dataset = records.load(
         config.data.path, config.eval.split, config.data.format, config.data.task
     )
-    config = _with_sizes(config, dataset, path)
+    config = _with_sizes(config, dataset, saved, path, log)
     mesh = partitioning.make_mesh(config=config.mesh)
     partitioning.check_fits(config, mesh, training=False)
-    saved = store.read_model(path)
     averaged = saved.ema is not None and config.eval.use_ema
     weights = train_state.put_weights(config, mesh, saved.inference_weights(averaged))
     kind = 'moving average of the weights' if averaged else 'weights'
-    log(f'evaluating step {saved.step} of {path.parent.parent} ({kind})')
+    log(f'evaluating step {saved.step} of {path} ({kind}) on {dataset.path}, {config.eval.split}')
     step = make_step(config, mesh, 'logits' in config.eval.save_outputs)
     folder = Path(workdir) / PREDICTIONS / f'step_{saved.step}_{config.eval.split}'
-    collector = Collector.for_evaluation(config, dataset, folder, path, log)
+    facts = _facts_of(config, dataset, saved)
+    collector = Collector.for_evaluation(config, dataset, folder, path, log, facts)
     began = time.perf_counter()
-    with collector or contextlib.nullcontext():
+    with collector or contextlib.nullcontext(), device_memory.explained(config, 'an evaluation'):
         values = evaluate(config, step, weights, dataset, mesh, collector=collector)
     assert values is not None  # nothing asks it to stop
+    if not dataset.has_answers:
+        values = {}
+        kept = 'its predictions are kept' if collector else 'set eval.save_outputs to keep them'
+        log(f'the split {config.eval.split!r} has no answers, so nothing is scored; {kept}')
     seconds = time.perf_counter() - began
     count = sum(
         min(one.num_examples, config.eval.max_examples or one.num_examples)
         for one in dataset.sets.values()
     )
     log(f'{count} puzzles in {seconds:.1f} s, {count / seconds:.0f} per second with compiling')
+    if note := limit_note(config, dataset):
+        log(note)
     if collector is not None:
         log(f'predictions: {folder}')
         values |= collector.arc_scores(log)
@@ -207,18 +228,53 @@ def evaluate_checkpoint(
     return values
 
 
+def limit_note(config: ExperimentConfig, dataset: records.PuzzleDataset) -> str:
+    """A sentence where ``eval.max_examples`` leaves puzzles out of an evaluation; '' elsewhere."""
+    limit, counts = config.eval.max_examples, [one.num_examples for one in dataset.sets.values()]
+    if not limit or max(counts) <= limit:
+        return ''
+    answered, asked = sum(min(limit, count) for count in counts), sum(counts)
+    return (
+        f'note: only the first {answered:,} of {asked:,} puzzles are evaluated and counted '
+        f'(eval.max_examples={limit})'
+    )
+
+
+def _facts_of(
+    config: ExperimentConfig, dataset: records.PuzzleDataset, saved: SavedModel
+) -> dict[str, Any]:
+    """What the result of an evaluation records about its data."""
+    split = config.eval.split
+    return {
+        'digest': dataset.digest,
+        'training_digest': (saved.meta.get('data_facts') or {}).get('digest', ''),
+        'vocabulary': data_facts.vocabulary_digest(dataset),
+        'identifiers': data_facts.identifier_digests({split: dataset}).get(split, ''),
+        'answered_with': config.eval.identifiers,
+    }
+
+
 def _with_sizes(
-    config: ExperimentConfig, dataset: records.PuzzleDataset, path: Path
+    config: ExperimentConfig,
+    dataset: records.PuzzleDataset,
+    saved: SavedModel,
+    path: Any,
+    log: Callable[[str], None],
 ) -> ExperimentConfig:
-    """Fills in the sizes of the data set and checks the model against the checkpoint's."""
-    meta = layout.read_meta(path)
-    sizes = {name: getattr(dataset.metadata, name) for name in ('vocab_size', 'seq_len')}
-    rows = meta['config']['model']['num_puzzle_identifiers']
-    model = config.model
-    if all(getattr(model, name) in (0, size) for name, size in sizes.items()):
-        model = model.for_dataset(**sizes, num_puzzle_identifiers=rows)
-    config = dataclasses.replace(config, model=model)
-    compatible.check_same_model(meta, config, path)
-    if config.model.prefix_len:
+    """Fills in the sizes of the model and checks that it may answer the data set."""
+    blank = config.eval.identifiers == 'blank'
+    own = compatible.check_data(
+        saved.config.model,
+        saved.meta,
+        dataset, path, blank=blank, split=config.eval.split, log=log,
+    )  # fmt: skip
+    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+    model = config.model.for_dataset(**{name: getattr(saved.config.model, name) for name in sizes})
+    identifiers = 'own' if own else 'blank'
+    config = dataclasses.replace(
+        config, model=model, eval=dataclasses.replace(config.eval, identifiers=identifiers)
+    )
+    compatible.check_same_model(saved.meta | {'config': saved.config.to_dict()}, config, path)
+    if config.model.prefix_len and own:
         puzzles.check_identifiers(dataset, config.model.num_puzzle_identifiers)
     return config

@@ -1,16 +1,17 @@
 """Trains, resumes and evaluates.
 
   python -m hrm_jax.main --config=configs/quickstart.py --workdir=runs/first
-  python -m hrm_jax.main --config=... --workdir=runs/first --mode=eval --checkpoint=best
-  python -m hrm_jax.main --config=... --workdir=runs/first --config.optimizer.lr=3e-4 --dry-run
+  python -m hrm_jax.main --workdir=runs/first --mode=eval --checkpoint=best
+  python -m hrm_jax.main --config=... --workdir=runs/other --config.optimizer.lr=3e-4 --dry-run
   python -m hrm_jax.main --config=configs/custom.py --workdir=runs/mine --config.data.source=my.csv
 
 ``hrm-jax train`` and ``hrm-jax eval`` do the same. The same command again resumes from the last
-checkpoint in the workdir. SIGTERM or Ctrl-C saves after the current step and exits (code 143 or
-130); a second Ctrl-C exits at once.
+checkpoint in the workdir; so does --workdir alone, with the configuration in its config.json.
+SIGTERM, Ctrl-C or a closed terminal save after the current step and exit (code 143, 130 or 129); a
+second Ctrl-C exits at once.
 
 Several processes (hosts of a TPU pod, tasks of SLURM or Open MPI): start the same command in
-each. --distributed tells whether; experiments/launch has recipes.
+each. --distributed selects it; experiments/launch has recipes.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 import sys
 import tempfile
 
-from absl import flags, logging
+from absl import flags
 
 from hrm_jax.cli import common
 
@@ -39,10 +40,15 @@ def define_flags() -> None:
         'checkpoint',
         '',
         'A step, best, latest, or the folder of a checkpoint or of a run. With --mode=eval: what '
-        'to evaluate (default: latest). With --mode=train: a checkpoint of this workdir to rewind '
-        'to (later ones move to set_aside/), or one of another run whose weights a new run starts '
-        'with. Without it training resumes from the latest checkpoint of the workdir.',
+        'to evaluate, of any format (default: latest). With --mode=train: a checkpoint of this '
+        'workdir to rewind to (later ones move to set_aside/), or one of another run whose weights '
+        'a new run starts with. Without it training resumes from the latest checkpoint of the '
+        'workdir.',
     )
+    flags.DEFINE_bool(
+        'accept_data_change', False,
+        'Resume although the training set is another one than the checkpoint was trained on.',
+    )  # fmt: skip
     flags.DEFINE_bool(
         'dry_run', False, 'Print parameters, memory, steps and checkpoint size; write nothing.'
     )
@@ -68,7 +74,7 @@ def command() -> int:
     """Does what the flags ask for; returns the exit code."""
     config = common.read_config()
     if not FLAGS['verbosity'].present:
-        logging.set_verbosity(logging.FATAL)  # orbax logs what becomes an error here anyway
+        common.quiet_orbax()
     # After the flags: --help should not wait for JAX.
     from hrm_jax.run import backend, build_data, distributed
 
@@ -99,7 +105,11 @@ def command() -> int:
     from hrm_jax import train
 
     outcome = train.train(
-        config, common.workdir(), FLAGS.checkpoint, start_timeout=FLAGS.start_timeout
+        config,
+        common.workdir(),
+        FLAGS.checkpoint,
+        start_timeout=FLAGS.start_timeout,
+        accept_data_change=FLAGS.accept_data_change,
     )
     return common.EXIT_CODES.get(outcome.signal, 0)
 

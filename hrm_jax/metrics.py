@@ -1,4 +1,4 @@
-"""From sums to the numbers that are logged: the only place where metrics are divided.
+"""Metrics from sums: the numbers that are logged; only here are metrics divided.
 
 The train and eval steps return ``Sums``; here they become ``clu.metrics`` collections, which
 merge over steps, batches and sets and divide once, at the end.
@@ -12,6 +12,7 @@ from clu import metrics as clu_metrics
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hrm_jax.types import Sums
 
@@ -31,7 +32,8 @@ class Ratio(clu_metrics.Metric):
         return type(self)(total=self.total + other.total, count=self.count + other.count)
 
     def compute(self) -> jax.Array:
-        return self.total / self.count
+        with np.errstate(invalid='ignore'):
+            return self.total / self.count
 
 
 @struct.dataclass

@@ -1,4 +1,4 @@
-"""Where arrays live: the one mesh builder and the one table from logical to mesh axes."""
+"""Partitioning: the mesh builder and the table from logical to mesh axes."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -191,7 +191,7 @@ def boxed_shardings(boxed: Any, mesh: Mesh) -> Any:
 
 
 def process_rows(mesh: Mesh, size: int) -> np.ndarray:
-    """Rows of a global batch of ``size`` that lie on this process's devices, ascending.
+    """Rows of a global batch of ``size`` that are on this process's devices, ascending.
 
     Processes that differ only along the axis ``model`` hold the same rows.
     """

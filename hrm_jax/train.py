@@ -1,4 +1,4 @@
-"""Training, from the data to the last checkpoint: the page to read first.
+"""The training loop, from the data to the last checkpoint: the module to read first.
 
 ``train`` is the whole loop. A run may be interrupted anywhere: the same command resumes from the
 last checkpoint and ends with the same numbers as an uninterrupted run, bit for bit on the same
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from hrm_jax import evaluate, partitioning, train_state, train_step
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline
-from hrm_jax.run import distributed, summary
+from hrm_jax.run import device_memory, distributed, summary
 from hrm_jax.run.plan import make_plan
 from hrm_jax.run.session import Log, Session, open_session
 from hrm_jax.types import TrainState
@@ -30,7 +30,7 @@ class Outcome:
     Attributes:
       step: train steps done, all of them in the last checkpoint.
       metrics: of the evaluation after the last step, ``eval/<set>/<metric>``; else empty.
-      signal: 'SIGTERM' or 'SIGINT' if one ended it, else ''.
+      signal: 'SIGTERM', 'SIGINT', 'SIGHUP' or 'SIGPIPE' (a closed pipe) if one ended it, else ''.
       state: the state after the last step.
     """
 
@@ -46,6 +46,7 @@ def train(
     selector: str = '',
     log: Log = functools.partial(print, flush=True),
     start_timeout: int = distributed.START_TIMEOUT,
+    accept_data_change: bool = False,
 ) -> Outcome:
     """Trains a model, or resumes its training.
 
@@ -55,13 +56,14 @@ def train(
       selector: checkpoint to begin from (run/start.py); empty: the latest of the workdir, if any.
       log: prints a message; only that of the first process is called.
       start_timeout: seconds that processes wait for each other before the first step.
+      accept_data_change: resumes also where the training set is another one of the same sizes.
 
     Raises:
       UserError: ConfigError, DatasetError, CheckpointError, WorkdirError, ClusterError; what is
         wrong and what to do.
       FloatingPointError: the loss or the weights are no longer finite.
     """
-    with open_session(config, workdir, selector, log, start_timeout) as run:
+    with open_session(config, workdir, selector, log, start_timeout, accept_data_change) as run:
         plan, state, step = run.plan, run.start.state, run.start.step
         config, mesh = plan.config, plan.mesh
         scores = dict(run.start.meta.get('metrics', {}))
@@ -79,7 +81,7 @@ def train(
         eval_step = evaluate.make_step(config, mesh)
 
         if step and plan.evaluates_after(step) and not scores:
-            scores = _evaluate(run, eval_step, state, step)  # a stop signal had cut it off
+            scores = _evaluate(run, eval_step, state, step)  # a stop signal had interrupted it
             if scores:
                 run.add_scores(step, scores)
         try:
@@ -91,8 +93,7 @@ def train(
                 step += count
                 run.log_steps(step, sums)
                 ends = run.agree_to_end()
-                if not ends and not plan.saves_after(step):
-                    run.check_saver()
+                if not (ends or plan.saves_after(step) or run.save_is_due()):
                     continue
                 run.catch_up()
                 _check_finite(state, step)
@@ -101,7 +102,7 @@ def train(
                     scores = _evaluate(run, eval_step, state, step)
                     ends = run.ends
                 run.save(state, step, data.get_state(), scores)
-            run.finish(step, scores)
+            run.finish(step, scores, lambda: run.save(state, step, data.get_state(), scores))
         except FloatingPointError as error:
             raise FloatingPointError(f'{error}. {run.advice_after_a_broken_step()}') from error
         return Outcome(step, scores, run.stop.name, state)
@@ -110,13 +111,14 @@ def train(
 def _evaluate(
     run: Session, eval_step: evaluate.EvalStep, state: TrainState, step: int
 ) -> dict[str, float]:
-    """Evaluates and logs; returns the metrics, empty when a stop signal cut it off."""
+    """Evaluates and logs; returns the metrics, empty when a stop signal interrupted it."""
     began = time.perf_counter()
     config, mesh = run.plan.config, run.plan.mesh
     weights = state.weights.averaged(state.ema if config.eval.use_ema else None)
-    values = evaluate.evaluate(
-        config, eval_step, weights, run.plan.eval_data, mesh, run.stop.agreed
-    )
+    with device_memory.explained(config, 'an evaluation'):
+        values = evaluate.evaluate(
+            config, eval_step, weights, run.plan.eval_data, mesh, run.stop.agreed
+        )
     if not values:
         return {}
     run.log_evaluation(step, values, time.perf_counter() - began)

@@ -114,7 +114,7 @@ def accumulate(
 ) -> Gradients:
     """``gradients`` of the whole batch, from ``train.micro_batches`` parts one after the other.
 
-    Part i takes the rows i, i + parts, ...: so each lies on all devices. Refill and halting are
+    Part i takes the rows i, i + parts, ...: so each is on all devices. Refill and halting are
     per row, so the parts change the order of float32 sums and the memory needed, nothing else
     (what the model draws is drawn for each part).
     """
@@ -222,7 +222,7 @@ def make_train_steps(
     Args:
       config: the experiment.
       total_steps: length of the learning-rate schedule.
-      mesh: where the state lies.
+      mesh: devices of the state.
 
     Returns:
       (state, batches) -> (state after the last of them, the sums of every step).

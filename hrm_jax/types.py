@@ -66,7 +66,7 @@ class Batch(struct.PyTreeNode):
 
 
 class Weights(struct.PyTreeNode):
-    """What a trained model is, apart from its configuration.
+    """Weights of a model: all of it but its configuration.
 
     Attributes:
       params: what the optimizer moves (float32), or their moving average.
@@ -98,12 +98,12 @@ class LatentState(struct.PyTreeNode):
 
 
 class Outputs(struct.PyTreeNode):
-    """What one ACT step predicts.
+    """Predictions of one ACT step.
 
     Attributes:
       logits: [B, S, V] in the compute dtype.
       q_halt: float32 [B], logit of "stop now".
-      q_continue: float32 [B], logit of "go on".
+      q_continue: float32 [B], logit of "continue".
     """
 
     logits: jax.Array

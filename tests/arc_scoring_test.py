@@ -195,7 +195,7 @@ def _score(scorer, arrays):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda a: a['puzzle_identifiers'].__setitem__(0, 99), 'identifiers must lie in 0..'),
+        (lambda a: a['puzzle_identifiers'].__setitem__(0, 99), 'identifiers must be in 0..'),
         (lambda a: a['inputs'].__setitem__(1, canvas(C)[0]), 'must be a test of its puzzle'),
         (lambda a: a['puzzle_identifiers'].__setitem__(slice(None), 0), 'every row was padding'),
         (lambda a: a.__setitem__('labels', None), 'the truth must come from'),
@@ -249,3 +249,35 @@ def test_command_merges_files_and_writes_the_submission(tmp_path, capsys):
     assert json.loads((tmp_path / 's.json').read_text())['x'] == [{'attempt_1': B, 'attempt_2': A}]
     assert commands.exit_code(score.main, *arguments) == 1
     assert '--identifiers' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('tests', 'match'),
+    [
+        (None, 'must have a list test'),
+        ([None], 'test 1 must have an input'),
+        ([{'output': A}], 'test 1 must have an input'),
+        ([{'input': A, 'output': 5}], 'test 1 must have grids of colours'),
+        ([{'input': A}, {'input': [[1], [2, 3]]}], 'test 2 must have grids of colours'),
+        ([{'input': [[10]]}], 'test 1 must have grids of colours'),
+        ([{'input': [['a']]}], 'test 1 must have grids of colours'),
+        ([{'input': [[300]]}], 'test 1 must have grids of colours'),
+    ],
+)
+def test_odd_files_of_tests_name_puzzle_and_test(tests, match):
+    maps = arc_names.PuzzleMaps.from_identifiers(['<blank>', 'p'])
+    with pytest.raises(PredictionError, match=f"test_puzzles.json, puzzle 'p',? {match}"):
+        arc.ArcScorer(maps, {'p': {'test': tests}})
+    with pytest.raises(PredictionError, match='must have a list test'):
+        arc.ArcScorer(maps, {'p': tests})
+
+
+def test_tests_whose_answer_is_not_known_are_submitted_only():
+    maps = arc_names.PuzzleMaps.from_identifiers(['<blank>', 'p', 'q'])
+    tests = {'p': {'test': [{'input': A, 'output': None}]}, 'q': {'test': [{'input': B}]}}
+    scorer = arc.ArcScorer(maps, tests)
+    scorer.add(np.array([1]), canvas(A), None, canvas(C), np.zeros(1))
+    result = scorer.result()
+    assert result.puzzles == {}
+    assert result.submission['p'] == [{'attempt_1': C, 'attempt_2': C}]
+    assert result.missing == ('q',)

@@ -130,8 +130,8 @@ def test_train_step_on_many_devices():
         import jax, numpy as np
         from hrm_jax import partitioning, train_state, train_step
         from hrm_jax.config import ExperimentConfig
-        from hrm_jax.config_mesh import MeshConfig
-        from hrm_jax.kernels import interpret
+        from hrm_jax.config.mesh import MeshConfig
+        from hrm_jax.model.kernels import interpret
         from hrm_jax.types import Batch
 
         def moments(implementation):

@@ -97,7 +97,7 @@ def test_arc_stops_at_the_ceiling():
 @pytest.mark.parametrize(
     ('changes', 'match'),
     [
-        ({'training/aa.json': '{'}, r'aa\.json is not JSON'),
+        ({'training/aa.json': '{'}, r'aa\.json must be JSON'),
         ({'training/aa.json': {'train': []}}, 'must have the keys train and test'),
         ({'training/aa.json': {'train': [{'input': [[1, 2], [3]], 'output': [[1]]}], 'test': []}},
          r'aa\.json, train pair 1, input: all rows of a grid must have one length'),
@@ -158,8 +158,8 @@ def test_arc_from_archive_and_kaggle(tmp_path):
     assert digests[0] == digests[1] == digests[2]
 
 
-def test_duplicate_names_share_identifiers(tmp_path):
+def test_equal_puzzles_of_one_name_are_one(tmp_path):
     both = [arc_tree(tmp_path / 'one'), arc_tree(tmp_path / 'two')]
     made = arc.build(str(tmp_path / 'out'), source=both, num_aug=0, allow_leaks=True, show=False)
-    assert made['counts']['train']['groups'] == 8
+    assert made['counts']['train']['groups'] == 4
     assert made['notes']['num_puzzle_identifiers'] == 5

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
-from data_builders import custom, sources
-from hrm_jax.data import pipeline, records
+from data_builders import custom, custom_records, sources
+from hrm_jax.data import pipeline, records, text
 from hrm_jax.errors import BuildError
 from tests.builder_sources import cells, write_csv
 
@@ -27,7 +27,7 @@ def test_grids_from_csv(tmp_path):
     ):
         write_csv(tmp_path / f'{split}.csv', rows, header=('question', 'answer'))
     out = tmp_path / 'out'
-    custom.build(str(out), source=str(tmp_path), name='mirror', show=False)
+    custom.build(str(out), source=str(tmp_path), rows='/', name='mirror', show=False)
     train = records.load(out, 'train')
     assert train.metadata.task == 'mirror'
     assert (train.metadata.vocab_size, train.metadata.seq_len) == (5, 4)
@@ -74,7 +74,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path, kind):
     file = tmp_path / 'train.csv'
     file.write_bytes(b'\xef\xbb\xbfquestion,answer\nab,ba\n')
     if kind == 'custom':
-        assert custom.read_records(file)[0].question == (('a', 'b'),)
+        assert custom_records.read(file, text.Form())[0].question == (('a', 'b'),)
     else:
         assert sources.read_csv(file).questions.tobytes() == b'ab'
 
@@ -83,7 +83,7 @@ def test_words(tmp_path):
     rows = [('10 2/3 4', '2 10/4 3'), ('1 1/1 1', '1 1/1 1')]
     for split, row in zip(('train', 'test'), rows, strict=True):
         write_csv(tmp_path / f'{split}.csv', [row], header=('question', 'answer'))
-    custom.build(str(tmp_path / 'out'), source=str(tmp_path), words=True, show=False)
+    custom.build(str(tmp_path / 'out'), source=str(tmp_path), words=True, rows='/', show=False)
     inputs, _ = cells(records.load(tmp_path / 'out', 'train'))
     assert _words(tmp_path / 'out')(inputs).tolist() == [['10', '2', '3', '4']]
 
@@ -91,7 +91,7 @@ def test_words(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'match'),
     [
-        ('question;answer\n', 'must have the columns question and answer'),
+        ('question;answer\n', 'must have a column question .*got question;answer'),
         ('question,answer\nab/c,ab\n', 'record 1, question: all rows of a grid must have one'),
         ('question,answer\nab,ab\ncd\n', 'record 2: 2 columns are needed'),
         ('question,answer\nab,\n', 'record 1 must have an answer'),
@@ -105,7 +105,9 @@ def test_bad_csv(tmp_path, text, match):
     (tmp_path / 'train.csv').write_text(text)
     transform = 'dihedral' if 'dihedral' in match else 'none'
     with pytest.raises(BuildError, match=match):
-        custom.build(str(tmp_path / 'out'), source=str(tmp_path), transform=transform, show=False)
+        custom.build(
+            str(tmp_path / 'out'), source=str(tmp_path), rows='/', transform=transform, show=False
+        )
     assert not (tmp_path / 'out').exists()
 
 
@@ -113,11 +115,11 @@ def test_bad_files(tmp_path):
     build = custom.build
     with pytest.raises(BuildError, match='does not exist'):
         build(str(tmp_path / 'out'), source=str(tmp_path / 'none.csv'), show=False)
-    with pytest.raises(BuildError, match='must have one file train'):
+    with pytest.raises(BuildError, match=r'must have one file train .* it has none'):
         build(str(tmp_path / 'out'), source=str(tmp_path), show=False)
     (tmp_path / 'a.jsonl').write_text('{"question": "ab", "answer": "ba"}\n{"question"\n')
-    with pytest.raises(BuildError, match='record 2 is not JSON'):
+    with pytest.raises(BuildError, match='record 2 must be JSON'):
         build(str(tmp_path / 'out'), source=str(tmp_path / 'a.jsonl'), show=False)
     (tmp_path / 'a.txt').touch()
-    with pytest.raises(BuildError, match='must have one of the endings'):
+    with pytest.raises(BuildError, match=r'must have one of the endings \.csv'):
         build(str(tmp_path / 'out'), source=str(tmp_path / 'a.txt'), show=False)

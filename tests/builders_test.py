@@ -60,10 +60,10 @@ def test_output_folder_is_respected(tmp_path):
 def test_a_set_appears_by_one_rename(tmp_path):
     output = tmp_path / 'out'
     with writing.replacing(output) as folder:
-        inode = folder.stat().st_ino
-        assert folder.parent.parent == tmp_path  # the same file system
+        inode, device = folder.stat().st_ino, folder.stat().st_dev
         assert not output.exists()
-    assert output.stat().st_ino == inode
+    assert (output.stat().st_ino, output.stat().st_dev) == (inode, device)
+    assert [p.name for p in tmp_path.iterdir()] == ['out']
 
 
 def test_failed_build_leaves_the_old_set(tmp_path, monkeypatch):
@@ -262,6 +262,19 @@ def test_command_line(tmp_path, capsys):
     # A list flag replaces its default.
     flags = commandline.parse(['arc', '--output-dir', 'x', '--source', 'arc2'])
     assert flags['source'] == ['arc2']
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path):
+    out = str(tmp_path / 'out')
+    pathfinding.build(out, board_size=4, train_count=20, val_count=5, show=False)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, '-m', 'data_builders', 'check', out],
+        stdout=writer, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, '')
 
 
 def test_killed_builds_leave_nothing_that_loads(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from hrm_jax import partitioning, train_state
 from hrm_jax.checkpoint import compatible, layout, store
-from hrm_jax.checkpoint.store import Saver
+from hrm_jax.checkpoint.saver import Saver
 from hrm_jax.config import CheckpointConfig
 from hrm_jax.errors import CheckpointError
 from tests import commands, tiny_run
@@ -73,7 +73,7 @@ def test_latest_and_best_are_kept_and_found(saved, tmp_path):
         layout.resolve('3', saved)
     with pytest.raises(CheckpointError, match='none of these'):
         layout.resolve('elsewhere', saved)
-    with pytest.raises(CheckpointError, match='holds no checkpoint yet'):
+    with pytest.raises(CheckpointError, match='has no checkpoint yet'):
         layout.resolve('latest', tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_whatever_is_cut_off_a_checkpoint_is_noticed_or_harmless(
                 assert one.tobytes() == other.tobytes(), path
         path.write_bytes(content)
     assert len(refused) >= 3
-    assert all('the checkpoint of step 5 can not be read' in text for text in refused)
+    assert all('the checkpoint of step 5 cannot be read' in text for text in refused)
     assert all('--checkpoint=4' in text for text in refused)
     store.restore(folder, abstract)
 

@@ -34,7 +34,7 @@ def test_what_shows_that_there_are_several_processes(environment, wanted):
     ({'mode': 'off', 'num_processes': 2}, 'contradict each other'),
     ({'num_processes': 2}, 'missing: --coordinator_address, --process_id'),
     ({'coordinator_address': 'here', 'num_processes': 2, 'process_id': 0}, 'must be HOST:PORT'),
-    ({'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 2}, 'must lie in 0..1'),
+    ({'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 2}, 'must be in 0..1'),
 ])  # fmt: skip
 def test_wrong_flags_are_refused(flags, message):
     with pytest.raises(ClusterError, match=message):

@@ -10,12 +10,13 @@ Plain values, for the test that holds the layers (layers_test.py) and for their 
 LAYERS: tuple[dict[str, str], ...] = (
     {
         'errors': 'the errors that a user can correct',
-        'files': 'the one atomic writer',
+        'locks': 'folders with one owner at a time',
+        'files': 'paths as people give them, and the one atomic writer',
         'types': 'the pytrees that flow through the program',
     },
     {'config/*': 'every setting, with its default and its checks'},
     {
-        'tasks': 'what each task is: symbols, texts, rules, symmetries',
+        'tasks/*': 'what each task is: symbols, texts, rules, symmetries',
         'data/*': 'data sets on disk, augmentation, sampling, batches',
     },
     {
@@ -32,15 +33,13 @@ LAYERS: tuple[dict[str, str], ...] = (
         'eval_step': 'evaluation of one batch',
     },
     {'checkpoint/*': 'what is saved, how it is read, what may be continued'},
+    {'interop/*': 'checkpoints of others, and ours for others'},
     {'run/*': 'files, clocks, signals and processes of a run'},
     {'scoring/*': 'scores of saved predictions: ARC, texts'},
     {'inference/*': 'a saved model answers puzzles'},
     {'evaluate': 'evaluation of a split'},
     {'train': 'the training loop'},
-    {
-        'visualize/*': 'pages and pictures of data and of the reasoning',
-        'interop/*': 'checkpoints of others, and ours for others',
-    },
+    {'visualize/*': 'pages and pictures of data and of the reasoning'},
     {
         'cli/*': 'the commands',
         'main': 'the command that trains and evaluates',
@@ -54,9 +53,12 @@ FREE = {'lisp/*': 'the Lisp of the Lisp data sets'}
 BUILDS_DATA = ('run/build_data', 'data_builders')
 
 # The part of the loader that builders share: what a data set is on disk.
-DISK = ('data/augment', 'data/puzzles', 'data/npy_folder', 'data/records')
+DISK = (
+    'data/augment', 'data/names', 'data/metadata', 'data/mapped', 'data/puzzles', 'data/npy_folder',
+    'data/blocks', 'data/building', 'data/records', 'data/text',
+)  # fmt: skip
 # What data_builders may import of hrm_jax.
-FOR_BUILDERS = ('errors', 'files', 'tasks', *DISK, *FREE)
+FOR_BUILDERS = ('errors', 'locks', 'files', 'tasks/*', *DISK, *FREE)
 
 # Packages that the core runs without, or that cost seconds to import.
 HEAVY = {
@@ -76,7 +78,13 @@ PLACES = {
     'grain': {'data/grain_source'},
     'huggingface_hub': {'interop/hub'},
     'ml_collections': {'cli/common', 'config/sections'},
-    'orbax': {'checkpoint/store', 'interop/orbax_io', 'run/distributed'},
+    'orbax': {
+        'checkpoint/digests',
+        'checkpoint/saver',
+        'checkpoint/store',
+        'interop/orbax_io',
+        'run/distributed',
+    },
     'tensorboardX': {'run/writers'},
     'tensorflow': set(),
     'torch': set(),
@@ -87,8 +95,8 @@ PLACES = {
 CORE = tuple(
     f'hrm_jax/{name}'
     for name in (
-        'errors', 'files', 'types', 'config/*', 'data/*', 'tasks', 'partitioning', 'act', 'losses',
-        'optim', 'model/*', 'train_state', 'train_step', 'eval_step', 'checkpoint/*',
+        'errors', 'locks', 'files', 'types', 'config/*', 'data/*', 'tasks/*', 'partitioning', 'act',
+        'losses', 'optim', 'model/*', 'train_state', 'train_step', 'eval_step', 'checkpoint/*',
         'inference/*', 'scoring/*', 'interop/*', *FREE,
     )
 )  # fmt: skip
@@ -96,8 +104,8 @@ CORE = tuple(
 # packages.
 WITHOUT_JAX = (
     'data_builders/*', 'configs/*', 'hrm_jax',
-    *(f'hrm_jax/{name}' for name in ('errors', 'files', 'config/*', 'tasks', *DISK, *FREE,
-                                     'cli/*', 'main', '__main__')),
+    *(f'hrm_jax/{name}' for name in ('errors', 'locks', 'files', 'config/*', 'tasks/*', *DISK,
+                                     *FREE, 'cli/*', 'main', '__main__')),
 )  # fmt: skip
 JAX = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'chex'}
 

@@ -9,7 +9,7 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from hrm_jax.lisp import errors, reader, values
+from hrm_jax.lisp import errors, host, reader, values
 from hrm_jax.lisp import interpreter as interpreter_lib
 from hrm_jax.lisp import limits as limits_lib
 
@@ -32,7 +32,7 @@ def run(program, quirks=False, **kwargs):
         ('(= #t 1)', '#f', '#t'),
         ('(* 1_000 0x10)', '16000', '16000'),
         ("(simplify '(/ 0 0))", '(/ 0 0)', '0'),
-        ("(simplify '(* 9007199254740993 1))", '9007199254740993', '9007199254740992'),
+        ("(simplify '(* 9007199254740993 3))", '27021597764222979', '27021597764222976'),
         ("(simplify '(and #t x))", '(and x)', 'x'),
         ("(simplify '(or x #t y))", '(or x #t)', '#t'),
         ("(simplify '(lambda (+ 0 x) (+ 0 x)))", '(lambda (+ 0 x) x)', '(lambda x x)'),
@@ -79,7 +79,7 @@ def test_default_and_original_behaviour(program, default, quirks):
 )
 def test_errors_state_the_kind_and_what_came(program, kind, text):
     with pytest.raises(errors.LispError, match=text) as caught:
-        run(program, limits=limits_lib.Limits(max_depth=5000))
+        run(program, limits=limits_lib.Limits(max_depth=5000), allow_load=True)
     assert caught.value.kind == kind
 
 
@@ -239,7 +239,7 @@ def test_simplification_is_idempotent_and_printing_round_trips(expression):
         [read] = lisp.read(expression)
     except (errors.LispError, ValueError):
         return
-    again = values.from_host(values.to_host(read))
+    again = host.from_host(host.to_host(read))
     assert values.is_equal(read, again) or 'nan' in expression
     simple = lisp.run('simplify')[0].function(None, None, [read])
     twice = lisp.run('simplify')[0].function(None, None, [simple])

@@ -23,7 +23,7 @@ def grids(path, count=40, seed=0):
     rows = []
     for _ in range(count):
         grid = [''.join(rng.choices('.ab', k=8)) for _ in range(8)]
-        rows.append(('/'.join(grid), '/'.join(row[::-1] for row in grid)))
+        rows.append(('\n'.join(grid), '\n'.join(row[::-1] for row in grid)))
     write_csv(path, rows, header=('question', 'answer'))
     return path
 
@@ -66,7 +66,7 @@ def test_one_command_trains_resumes_and_evaluates(tmp_path):
         changed = runs(f'--mode={mode}', '--config.train.max_steps=6', expected=1)
         assert f'the content of {csv} has changed' in changed
         assert 'another --workdir' in changed
-    csv.write_text('question,answer\nab/c,ab/cd\n')
+    csv.write_text('question,answer\n"ab\nc","ab\ncd"\n')
     broken = commands.run(tmp_path / 'out.txt', *command[:2], f'--workdir={tmp_path / "other"}')
     assert broken[0] == 1
     assert 'record 1, question: all rows of a grid must have one length' in broken[1]

@@ -73,7 +73,7 @@ def test_page_is_one_file_without_outside_references(tmp_path):
 
 def test_large_sets_are_cut_at_groups(tmp_path):
     path = page.write_dataset(tmp_path / 'a.html', sudoku_set(), max_bytes=90)
-    assert 'This page holds the first 1 of 2 groups.' in path.read_text('utf-8')
+    assert 'This page shows the first 1 of 2 groups.' in path.read_text('utf-8')
 
 
 @pytest.mark.chromium

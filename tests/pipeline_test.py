@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hrm_jax.data
-from hrm_jax.data import augment, pipeline, records, sampling
+from hrm_jax.data import augment, blocks, pipeline, records, sampling
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet
 from hrm_jax.errors import ConfigError
 
@@ -212,9 +212,9 @@ def test_evaluation_covers_every_example_once(size, limit, processes):
 @pytest.mark.parametrize('block', [1, 3, 1000])
 def test_blocks_round_trip(make, block):
     dataset = make()
-    blocks = list(records.encode_blocks('all', dataset.sets['all'], dataset.metadata, block))
-    assert all(value.dtype == np.uint8 for b in blocks for value in b.values())
-    got = records.decode_blocks(blocks, dataset.metadata)['all']
+    encoded = list(blocks.encode('all', dataset.sets['all'], dataset.metadata, block))
+    assert all(value.dtype == np.uint8 for b in encoded for value in b.values())
+    got = blocks.decode(encoded, dataset.metadata)['all']
     for field in ('inputs', 'labels', 'group_indices', 'puzzle_indices', 'puzzle_first',
                   'puzzle_identifiers', 'maps', 'extents', 'offsets', 'names'):  # fmt: skip
         np.testing.assert_array_equal(getattr(got, field), getattr(dataset.sets['all'], field))
@@ -253,11 +253,11 @@ def test_npy_folder(tmp_path, dtype):
 @pytest.mark.parametrize(
     ('changes', 'match'),
     [
-        ({'labels': np.full((6, 4), 7)}, 'labels must lie in 0..4'),
-        ({'inputs': np.full((6, 4), 5)}, 'inputs must lie in 0..4'),
+        ({'labels': np.full((6, 4), 7)}, 'labels must be in 0..4'),
+        ({'inputs': np.full((6, 4), 5)}, 'inputs must be in 0..4'),
         ({'inputs': np.zeros((6, 3))}, 'rows of seq_len 4'),
-        ({'labels': np.zeros((5, 4))}, 'one shape'),
-        ({'puzzle_identifiers': [0, 1, 3]}, 'puzzle_identifiers must lie in 0..2'),
+        ({'labels': np.zeros((5, 4))}, '6 inputs and 5 labels'),
+        ({'puzzle_identifiers': [0, 1, 3]}, r'puzzle_identifiers\.npy must be in 0\.\.2; got'),
         ({'puzzle_indices': [0, 1, 3, 5]}, 'number of examples'),
         ({'group_indices': [0, 2, 2]}, 'group_indices must rise'),
     ],
@@ -273,7 +273,7 @@ def test_half_written_npy_folder(tmp_path):
     _write_folder(tmp_path)
     labels = tmp_path / 'train' / 'all__labels.npy'
     labels.write_bytes(labels.read_bytes()[:-5])
-    with pytest.raises(records.DatasetError, match='cut short'):
+    with pytest.raises(records.DatasetError, match='truncated'):
         records.load(tmp_path, 'train')
     labels.unlink()
     with pytest.raises(records.DatasetError, match='missing'):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import zipfile
 
 import hypothesis
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hrm_jax.errors import PredictionError
 from hrm_jax.interop import torch_writer
 from hrm_jax.scoring import examples, predictions, text
 from tests import commands
+from tests.npy_sets import header
 
 VOCAB = {'(': 1, ')': 2, '+': 3, '0': 4, 'x': 5, 'y': 6}
 PARENTHESISED = [1, 3, 5, 4, 2]  # ( + x 0 )
@@ -185,3 +187,24 @@ def test_no_scored_example_is_an_error():
     rows = {'labels': np.full((2, 3), -100), 'predictions': np.zeros((2, 3), int)}
     with pytest.raises(PredictionError, match='there must be an example'):
         text.analyze([rows], {})
+
+
+def test_hidden_predictions_do_not_count(tmp_path):
+    with predictions.Writer(tmp_path, 'all', {'task': 'x'}) as writer:
+        writer.add(predictions=np.zeros((2, 4), np.uint8))
+    for name in ('._all-p000-00000.npz', '._all-p000.json', '.all-p001-00000.npz'):
+        (tmp_path / name).write_bytes(b'\x00\x05\x16\x07')
+    assert [file.path.name for file in predictions.find([tmp_path])] == ['all-p000-00000.npz']
+    assert predictions.folder_metadata(tmp_path) == {'task': 'x'}
+    (tmp_path / 'all-p000.json').write_text('{"metadata": {"data": 7}}')
+    with pytest.raises(PredictionError, match=r'all-p000\.json: metadata must be an object'):
+        predictions.folder_metadata(tmp_path)
+    with pytest.raises(PredictionError, match=r'all-p000\.json must have process_count'):
+        predictions.find([tmp_path])
+
+
+def test_a_prediction_that_claims_more_than_its_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'p.npz', 'w') as archive:
+        archive.writestr('predictions.npy', header('(4, 100000000000)') + bytes(16))
+    with pytest.raises(PredictionError, match=r'must have 400,000,000,000 bytes, as its shape'):
+        predictions.find([tmp_path / 'p.npz'])

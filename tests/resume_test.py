@@ -101,16 +101,16 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_whole_one(tmp_path, da
 def test_an_evaluation_that_a_signal_cut_off_is_made_up_for(tmp_path, data, monkeypatch):
     config = tiny_run.config(data, train={'max_steps': 20})
     train.train(config, tmp_path / 'whole')
-    evaluate = train.evaluate
+    whole = evaluate.evaluate
     calls = []
 
     def interrupted(*args):
         calls.append(1)
         if len(calls) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*args)
+        return whole(*args)
 
-    monkeypatch.setattr(train, 'evaluate', interrupted)
+    monkeypatch.setattr(evaluate, 'evaluate', interrupted)
     first = train.train(config, tmp_path / 'cut')
     assert (first.signal, first.step, first.metrics) == ('SIGTERM', 10, {})
     assert train.train(config, tmp_path / 'cut').step == 20
@@ -140,7 +140,7 @@ def test_rewinding_sets_later_checkpoints_aside_and_gives_the_same_end(tmp_path,
     train.train(config, tmp_path / 'run', '12', log=logged.append)
     assert any('set_aside' in text for text in logged)
     aside = {path.name for path in (tmp_path / 'run' / 'set_aside').iterdir()}
-    assert aside == {'15.0', '18.0', '20.0'}
+    assert aside == {'15.0', '18.0', '20.0', 'metrics.jsonl'}
     old = evaluate.evaluate_checkpoint(config, tmp_path / 'run', 'set_aside/20.0', logged.append)
     assert json.loads(log.splitlines()[19])['eval/all/lm_loss'] == old['eval/all/lm_loss']
     with pytest.raises(CheckpointError, match=r'15\.0 was set aside .* another --workdir'):

@@ -15,6 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
 
 
+def _no_run(argument: str):
+    raise AssertionError(f'{argument} was read as what a run recorded')
+
+
 @pytest.fixture
 def load():
     """Parses the value of --config; nothing of it may stay in sys.modules or sys.meta_path."""
@@ -22,7 +26,7 @@ def load():
     def ours():
         return {n: m for n, m in sys.modules.items() if n.split('.')[0] == 'configs'}
 
-    parser = shipped.FileOrName(config_flags.ConfigFileFlagParser('config'))
+    parser = shipped.FileOrName(config_flags.ConfigFileFlagParser('config'), _no_run)
     modules, finders = ours(), list(sys.meta_path)
     yield parser.parse
     assert sys.meta_path == finders
@@ -111,6 +115,6 @@ def test_the_flag_takes_names_and_overrides(elsewhere, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['x', '--config', 'quickstart', '--config.optimizer.lr=0.25'])
     values = flags.FlagValues()
     config_flags.DEFINE_config_file('config', None, 'c', values)
-    values['config'].parser = shipped.FileOrName(values['config'].parser)
+    values['config'].parser = shipped.FileOrName(values['config'].parser, _no_run)
     values(sys.argv)
     assert (values.config.name, values.config.optimizer.lr) == ('quickstart', 0.25)

@@ -116,7 +116,7 @@ def test_arc_task_votes_over_known_and_random_views(monkeypatch):
 
 @pytest.fixture
 def command(solver, monkeypatch, capsys):
-    monkeypatch.setattr(Solver, 'from_checkpoint', lambda *args: solver)
+    monkeypatch.setattr(Solver, 'from_checkpoint', lambda *_args, **_options: solver)
     monkeypatch.setattr(backend, 'enable_compilation_cache', lambda: None)
 
     def run(*arguments, typed=''):
@@ -130,7 +130,7 @@ def command(solver, monkeypatch, capsys):
 def test_the_example_of_the_readme_runs(solver, monkeypatch, capsys):
     text = (pathlib.Path(__file__).parent.parent / 'README.md').read_text()
     [example] = [e for e in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'Solver' in e]
-    monkeypatch.setattr(Solver, 'from_checkpoint', lambda *args: solver)
+    monkeypatch.setattr(Solver, 'from_checkpoint', lambda *_args, **_options: solver)
     names = {}
     exec(example, names)
     assert len(names['solution'].text) == 16
@@ -156,7 +156,9 @@ def test_command_reports_bad_puzzles_and_goes_on(command, tmp_path):
     typed = '1...............\n11..............\n\n...\n....4...........\n'
     status, out, err = command('-', typed=typed)
     assert status == 1
-    assert len(out.splitlines()) == 2
+    lines = [line.split('\t') for line in out.splitlines()]
+    assert [len(line) for line in lines] == [4, 4, 1, 4, 4]  # one line for each
+    assert [line[-1].startswith('error: ') for line in lines] == [False, True, False, True, False]
     assert 'puzzle 2: row 1, column 2' in err
     assert 'puzzle 3: a sudoku puzzle here must have 16 cells' in err
     empty = tmp_path / 'empty.txt'

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hrm_jax.errors import CheckpointError
-from hrm_jax.interop import safetensors_io, torch_reader, torch_writer
+from hrm_jax.interop import safetensors_io, torch_pickle, torch_reader, torch_writer
 
 # Written by torch.save (2.13.0): a view with strides, shared storages, module versions.
 TINY = os.path.join(os.path.dirname(__file__), 'fixtures', 'torch_tiny.pt')
@@ -135,7 +135,7 @@ def _rebuild(offset=0, shape=(3,), strides=(1,), key='0', numel=12, kind='FloatS
     """The pickle of {'w': tensor} with the fields of a tensor as given."""
     P, W = pickle, torch_writer
     return b''.join([
-        P.PROTO, b'\x02', P.EMPTY_DICT, W._text('w'), W._global(torch_reader.REBUILD_TENSOR),
+        P.PROTO, b'\x02', P.EMPTY_DICT, W._text('w'), W._global(torch_pickle.REBUILD_TENSOR),
         P.MARK, P.MARK, W._text('storage'), W._global(f'torch {kind}'), W._text(key),
         W._text('cpu'), W._integer(numel), P.TUPLE, P.BINPERSID, W._integer(offset),
         W._integers(shape), W._integers(strides), P.NEWFALSE, P.NONE, P.TUPLE, P.REDUCE,
@@ -186,12 +186,14 @@ GOOD = _archive(_rebuild(), data=bytes(range(48)))
         (_archive(b'\x80\x02r\xff\xff\xff\x7f.'), 'malformed'),
         (_archive(b'\x80\x02}'), 'malformed|no end'),
         (_flip(GOOD, bytes(range(8, 40))), 'checksum'),
-        (GOOD[:-30], 'cut short'),
-        (GOOD[: len(GOOD) // 2], 'cut short'),
-        (GOOD[:20], 'cut short'),
+        (GOOD[:-30], 'truncated'),
+        (GOOD[: len(GOOD) // 2], 'truncated'),
+        (GOOD[:20], 'truncated'),
         (b'', 'not a file of torch.save'),
         (pickle.dumps({'w': 1}, 2), 'bare pickle'),
     ],
+    # An archive holds the time of day, and the processes of one run must find the same names.
+    ids=lambda value: 'file' if isinstance(value, bytes) else None,
 )
 def test_refuses(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
@@ -248,7 +250,7 @@ def _header(offsets, shape=(2,), dtype='F32', tail=b'\0' * 8):
     [
         (b'\xff' * 16, 'not a safetensors file'),
         (b'', 'not a safetensors file'),
-        (_header([0, 8])[:-3], 'cut short: w'),
+        (_header([0, 8])[:-3], 'truncated: w'),
         (_header([0, 8], tail=b'\0' * 9), 'belong to no tensor'),
         (_header([4, 12], tail=b'\0' * 12), 'from 0'),
         (_header([0, 8], shape=(3,)), 'must take 12 bytes'),

@@ -178,7 +178,7 @@ def test_training_with_a_carry_learns(model):
 def test_short_and_long_rows(model):
     padded = jnp.pad(IDS[:, :10], ((0, 0), (0, 6)))
     np.testing.assert_array_equal(model(IDS[:, :10]).logits, model(padded).logits)
-    with pytest.warns(UserWarning, match='cut off'):
+    with pytest.warns(UserWarning, match='is dropped'):
         cut = model(jnp.pad(IDS, ((0, 0), (0, 3)))).logits
     np.testing.assert_array_equal(cut, model(IDS).logits)
     with pytest.raises(ValueError, match=r'\[boards, cells\]'):

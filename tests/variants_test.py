@@ -271,7 +271,7 @@ def test_held_batches_go_on_where_they_were(before):
     ({'block': 'sru'}, 'set levels=separate'),
     ({'block': 'srupp', **RECURRENT, 'hidden_size': 24}, 'multiple of 16'),
     ({'sru_bidirectional': True}, 'needs an SRU block'),
-    ({'dropout': 1.0}, r'lie in \[0, 1\)'),
+    ({'dropout': 1.0}, r'be in \[0, 1\)'),
 ])  # fmt: skip
 def test_contradictions_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):

@@ -42,7 +42,7 @@ def _without_hardware() -> None:
     os.environ['JAX_PLATFORMS'] = 'cpu'
     os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'  # no driver to compare with
     os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
-    # libtpu asks for the machine it is on, at length, unless it is told.
+    # libtpu asks for the machine it is on, at length, unless it is set.
     os.environ['TPU_SKIP_MDS_QUERY'] = '1'
     os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
     os.environ['TPU_ACCELERATOR_TYPE'] = 'v5litepod-8'

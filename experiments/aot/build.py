@@ -26,7 +26,7 @@ class Memory:
       outputs: those that do not take the place of an argument.
       temporaries: activations and other intermediates.
       program: the code itself, where the compiler counts it.
-      peak: the most that is alive at once; 0: the compiler does not say.
+      peak: the most that is alive at once; 0: the compiler does not report it.
     """
 
     arguments: int

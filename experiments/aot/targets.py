@@ -56,7 +56,7 @@ class Target:
 
     @property
     def devices(self) -> list[Any]:
-        """The devices, made up; always the same objects, as programs tell them apart."""
+        """The devices, made up; always the same objects, as programs distinguish them."""
         return _devices(self.name, self.platform)
 
 

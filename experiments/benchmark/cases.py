@@ -1,4 +1,4 @@
-"""What is measured: a configuration of configs/ at a batch size, dtype and attention."""
+"""Benchmark cases: a configuration of configs/ at a batch size, dtype and attention."""
 
 import dataclasses
 import importlib

@@ -1,4 +1,4 @@
-"""What the machine can do at most, measured in the same run: matrix products and copies."""
+"""Peak rates of the machine, measured in the same run: matrix products and copies."""
 
 from collections.abc import Callable, Iterable, Mapping
 import time

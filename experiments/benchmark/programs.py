@@ -1,4 +1,4 @@
-"""Our side: the programs of a case, compiled and ready to be run any number of times."""
+"""Programs of this project: those of a case, compiled and ready to be run any number of times."""
 
 from collections.abc import Callable
 import dataclasses

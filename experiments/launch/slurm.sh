@@ -5,7 +5,7 @@
 #
 # Flags of sbatch override the lines below: --gpus-per-node=4 --ntasks-per-node=4 (keep them equal),
 # --partition, --account, --time. The workdir and the data must be on storage that all nodes see.
-# Five minutes before the time limit the trainer is told to stop; it saves, and the job goes back
+# Five minutes before the time limit the trainer gets a signal to stop; it saves, and the job goes back
 # into the queue. So it does when it is preempted or a node dies. `scancel` ends it for good.
 # Variables: PYTHON, MAX_RESTARTS (100), DRY_RUN.
 #SBATCH --job-name=hrm_jax

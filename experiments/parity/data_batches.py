@@ -138,7 +138,7 @@ def _check_rules(report: Report, dataset: PuzzleDataset, expected: dict) -> None
             runs = np.diff(np.append(cuts, size))
             whole = runs % owners[rows[cuts]] == 0
             broken += (~whole[:-1]).sum()
-        report.below('puzzles cut before the end of a batch', broken, 0)
+        report.below('puzzles split before the end of a batch', broken, 0)
     if 'indivisible_batch_error' in expected:
         try:
             mesh = SimpleNamespace(shape={'data': 4, 'fsdp': 1})

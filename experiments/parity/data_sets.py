@@ -35,7 +35,7 @@ def check_sudoku(fixture: Fixture, report: Report) -> None:
         state = np.random.RandomState(case['np_random_seed_before_train'])
         arrays = read_npz(root / f'expected_{number}.npz')
         for split in ('train', 'test'):
-            table = sudoku.encode(sources.read_csv(root / f'{split}.csv'))
+            table = sudoku.encode(sources.read_csv(root / f'{split}.csv', ratings=True))
             if flags.get('min_difficulty') is not None:
                 table = table.take(table.ratings >= flags['min_difficulty'])
             maps, size = None, flags.get('subsample_size')

@@ -1,4 +1,4 @@
-"""What a fixture is, what a check is, and how deviations are reported."""
+"""Fixtures, checks, and reports of deviations."""
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses

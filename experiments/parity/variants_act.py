@@ -1,6 +1,6 @@
-"""Checks of the relatives that think in ACT steps: TRM, its ablations, SRU, SRU++.
+"""Checks of the variants that use ACT steps: TRM, its ablations, SRU, SRU++.
 
-The fixture's tensor names say which relative it is; its JSON gives the sizes.
+The fixture's tensor names show which relative it is; its JSON gives the sizes.
 """
 
 import dataclasses

@@ -1,66 +1,65 @@
-"""What a checkpoint is on disk: folders, steps, selectors, metadata. No array is read here.
+"""Layout of checkpoints on disk: folders, steps, selectors, metadata. No array is read here.
 
 A checkpoint is a folder ``checkpoints/STEP`` of independent orbax items: ``params``,
 ``constants``, ``puzzle_table``, ``ema``, ``opt_state``, ``carry``, ``rng``, ``data`` (position
-of the data iterator, JSON) and ``meta`` (step, configuration, dataset metadata, metrics and
-log state, JSON). Inference reads params, ema, constants, puzzle_table and meta only, on any
-number of devices. A folder appears under its name when it is complete, so a process that is
-killed while it saves leaves the earlier checkpoints as they were.
+of the data iterator, JSON), ``meta`` (step, configuration, metadata and digests of the data set,
+metrics and log state, JSON) and ``digests`` (of every array, digests.py). Inference reads params,
+ema, constants, puzzle_table, meta and digests only, on any number of devices. A folder appears
+under its name when it is complete, so a process that is killed while it saves leaves the earlier
+checkpoints as they were.
 """
 
 from collections.abc import Mapping
+import hashlib
 import json
 import math
 import os
 from pathlib import Path
 import re
-from typing import Any, cast
-
-from etils import epath
+from typing import Any
 
 from hrm_jax import files
+from hrm_jax.checkpoint.places import absolute, as_path, near
 from hrm_jax.config import CheckpointConfig, ExperimentConfig
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 
 FOLDER = 'checkpoints'
-POINTER = 'checkpoints_at.txt'  # in a workdir whose checkpoints lie elsewhere
+POINTER = 'checkpoints_at.txt'  # in a workdir whose checkpoints are stored elsewhere
 SET_ASIDE = 'set_aside'  # folder of those that a rewind took out of the way, as STEP.NUMBER
 # Written by orbax as the last act before the folder gets its name.
 _COMPLETE_MARK = '_CHECKPOINT_METADATA'
-
-
-def as_path(text: str | os.PathLike) -> Path:
-    """Returns a path; of etils, with the same methods, for gs:// and other storage."""
-    return cast(Path, epath.Path(text)) if '://' in str(text) else Path(text)
-
-
-def absolute(path: Path) -> Any:
-    """What orbax asks for; other storage has no relative paths."""
-    return path if '://' in str(path) else path.absolute()
+# Items that only a run resumes from; a converted checkpoint has none of them.
+TRAINING_ITEMS = ('opt_state', 'carry', 'rng', 'data')
+_STEP = re.compile(r'[0-9]{1,15}')
 
 
 def root(workdir: str | os.PathLike) -> Path:
-    """Folder in which ``checkpoints/`` of a run lies: the workdir, or ``checkpoint.directory``."""
+    """Folder that has ``checkpoints/`` of a run: the workdir, or ``checkpoint.directory``."""
     pointer = as_path(workdir) / POINTER
-    return as_path(pointer.read_text().strip()) if pointer.exists() else as_path(workdir)
+    if not pointer.exists():
+        return as_path(workdir)
+    place = pointer.read_text().rstrip('\n')
+    if not os.path.isabs(place):  # older runs recorded it as it was given
+        place = near(place, as_path(workdir), has=FOLDER)
+    return as_path(place)
 
 
 def record_location(workdir: Path, directory: str) -> None:
     """Records in the workdir that its checkpoints are stored in ``checkpoint.directory``.
 
     Raises:
-      CheckpointError: the run has checkpoints at another place.
+      CheckpointError: the storage cannot be written, or the run has checkpoints at another place.
     """
-    known, now = root(workdir), as_path(directory or workdir)
+    known, now = root(workdir), absolute(as_path(directory or workdir))
     try:
         now.exists()
     except ImportError as error:
         raise CheckpointError(
             f'checkpoint.directory={directory} needs a package for that storage: {error}.'
         ) from error
-    if str(known) != str(now) and (steps(workdir) or known != workdir):
+    if str(absolute(known)) != str(now) and (steps(workdir) or known != workdir):
         raise CheckpointError(
-            f'the checkpoints of {workdir} lie in {known}, and checkpoint.directory now is '
+            f'the checkpoints of {workdir} are stored in {known}, and checkpoint.directory now is '
             f'{directory!r}. Keep it as it was, or use another --workdir.'
         )
     if directory:
@@ -75,7 +74,7 @@ def steps(workdir: Path) -> list[int]:
     return sorted(
         int(path.name)
         for path in folder.iterdir()
-        if path.name.isdigit() and (path / _COMPLETE_MARK).exists()
+        if _STEP.fullmatch(path.name) and (path / _COMPLETE_MARK).exists()
     )
 
 
@@ -90,10 +89,10 @@ def resolve(selector: str, workdir: Path) -> Path:
     Raises:
       CheckpointError: there is no such checkpoint; what there is gets listed.
     """
-    if selector in ('latest', 'best') or selector.isdigit():
+    if selector in ('latest', 'best') or _STEP.fullmatch(selector):
         known = steps(workdir)
         if not known:
-            raise CheckpointError(f'{root(workdir) / FOLDER} holds no checkpoint yet.')
+            raise CheckpointError(f'{root(workdir) / FOLDER} has no checkpoint yet.')
         step = {'latest': lambda: known[-1], 'best': lambda: _best(workdir, known)}.get(
             selector, lambda: int(selector)
         )()
@@ -144,21 +143,24 @@ def _best(workdir: Path, known: list[int]) -> int:
 
 
 def damaged(path: Path, error: Exception) -> DamagedCheckpoint:
-    """Says which checkpoint can not be read and which earlier one can be tried."""
+    """Says which checkpoint cannot be read and which earlier one can be tried."""
     text = f'{type(error).__name__}: {error}'.strip().splitlines()[0][:200]
     others = [step for step in steps(path.parent.parent) if str(step) != path.name]
     earlier = [step for step in others if step < int(float(path.name))] or others
     advice = (
-        f'Other checkpoints there: {", ".join(map(str, others))}. Go on from one of them with '
+        f'Other checkpoints there: {", ".join(map(str, others))}. Resume from one of them with '
         f'--checkpoint={earlier[-1]}.'
         if others
         else 'There is no other checkpoint in that folder.'
     )
     return DamagedCheckpoint(
-        f'the checkpoint of step {path.name} can not be read, it is damaged or incomplete: '
+        f'the checkpoint of step {path.name} cannot be read, it is damaged or incomplete: '
         f'{path} ({text})',
         advice,
     )
+
+
+_META_TYPES = {'step': int, 'config': Mapping, 'dataset': Mapping, 'metrics': Mapping}
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -169,11 +171,61 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     try:
         meta = json.loads((path / 'meta' / 'metadata').read_text(encoding='utf-8'))
+        if not isinstance(meta, dict) or not is_intact(meta):
+            raise ValueError('meta/metadata is not what was saved')
+        for name, kind in _META_TYPES.items():
+            value = meta[name] if name in ('step', 'config') else meta.setdefault(name, {})
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f'meta/metadata: {name} is {value!r:.60}')
         if meta['step'] != int(float(path.name)):
             raise ValueError(f'its metadata is of step {meta["step"]}')
         return meta
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, error) from error
+
+
+def is_resumable(meta: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was written by a run, and not converted from weights alone."""
+    return 'early_stopping' in meta and not meta.get('weights_only')
+
+
+def check_complete(path: Path, meta: Mapping[str, Any], saved: Mapping[str, Any] | None) -> None:
+    """Checks that no item of a checkpoint is missing.
+
+    Args:
+      path: its folder.
+      meta: its metadata.
+      saved: its digests, which name every array; None: an older one without.
+
+    Raises:
+      DamagedCheckpoint: one is missing; it is named.
+    """
+    model, optimizer = (dict(meta['config'].get(name) or {}) for name in ('model', 'optimizer'))
+    wanted = {'params', 'constants'} | ({'puzzle_table'} if model.get('puzzle_emb_ndim') else set())
+    if saved is not None:
+        wanted = {name.split('.')[0] for name in saved['arrays']} | set(saved['json'])
+    elif is_resumable(meta) and any((path / item).exists() for item in TRAINING_ITEMS):
+        wanted |= {*TRAINING_ITEMS} | ({'ema'} if optimizer.get('ema_decay') else set())
+    missing = sorted(item for item in wanted if not (path / item).exists())
+    if missing:
+        raise damaged(path, FileNotFoundError(f'it has no {", ".join(missing)}'))
+
+
+def of_json(value: Any) -> str:
+    """Returns the digest of a JSON value, the same after it was written and read."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a JSON object with the digest of the rest under ``digest``."""
+    rest = {name: value for name, value in values.items() if name != 'digest'}
+    return rest | {'digest': of_json(rest)}
+
+
+def is_intact(values: Mapping[str, Any]) -> bool:
+    """Whether a sealed object is what it was; one without a digest is not doubted."""
+    return 'digest' not in values or sealed(values)['digest'] == values['digest']
 
 
 def as_json(values: Any) -> Any:
@@ -181,12 +233,13 @@ def as_json(values: Any) -> Any:
 
 
 def add_evaluation(path: Path, meta: Mapping[str, Any]) -> None:
-    """Adds an evaluation that a stop signal had cut off to an existing checkpoint.
+    """Adds an evaluation that a stop signal had interrupted to an existing checkpoint.
 
     Args:
       path: folder of the checkpoint.
       meta: its metadata, with the new 'metrics'.
     """
+    meta = sealed(as_json(meta))
     (path / 'metrics').mkdir(exist_ok=True)
     for file, values in ((path / 'metrics' / 'metrics', meta['metrics']),
                          (path / 'meta' / 'metadata', meta)):  # fmt: skip
@@ -200,7 +253,7 @@ def set_aside_after(step: int, workdir: Path) -> list[int]:
     """Moves checkpoints later than ``step`` to ``set_aside/``; returns their steps.
 
     They would be in the way of the run that takes another course from ``step``, and are
-    kept because only their owner can tell whether they are still wanted.
+    kept because only their owner knows whether they are still wanted.
     """
     later = [known for known in steps(workdir) if known > step]
     for known in later:

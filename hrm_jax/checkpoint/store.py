@@ -1,20 +1,21 @@
-"""Reads and writes checkpoints through orbax: a whole training state, or the model alone."""
+"""Reads checkpoints through orbax: a whole training state, or the model alone; checks them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import contextlib
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
-from hrm_jax.checkpoint import layout
-from hrm_jax.config import CheckpointConfig, ExperimentConfig
+from hrm_jax.checkpoint import digests, layout
+from hrm_jax.checkpoint.places import near, plain
+from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import CheckpointError, ConfigError
 from hrm_jax.types import TrainState, Weights
 
@@ -47,7 +48,7 @@ def _with_items(state: TrainState, items: Mapping[str, Any]) -> TrainState:
     return state.replace(weights=weights, **items)
 
 
-def _wrapped(tree: Any) -> Any:
+def wrapped(tree: Any) -> Any:
     """orbax stores trees, not single arrays: those have the key 'array'."""
     return {'array': tree} if jax.tree_util.all_leaves([tree]) else tree
 
@@ -70,26 +71,54 @@ def restore(
       The state and the position of the data iterator.
 
     Raises:
-      CheckpointError: it is damaged, or its arrays are not those of ``abstract``.
+      DamagedCheckpoint: a file is missing or cannot be read, an array is not what was saved, or
+        not one of ``abstract``.
     """
     trees = {
         name: tree
         for name, tree in items_of(abstract).items()
         if name not in without and (name in _ALWAYS or tree is not None)
     }
-    items = {name: ocp.args.StandardRestore(_wrapped(tree)) for name, tree in trees.items()}
+    items = {name: ocp.args.StandardRestore(wrapped(tree)) for name, tree in trees.items()}
     meta = layout.read_meta(path)
+    saved = _digests_of(path, meta)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             read = reader.restore(
-                layout.absolute(path),
-                args=ocp.args.Composite(data=ocp.args.JsonRestore(), **items),
+                plain(path), args=ocp.args.Composite(data=ocp.args.JsonRestore(), **items)
             )
+        if saved is not None:
+            found = digests.start({name: read[name] for name in trees}).fetch()
+            digests.compare(saved['arrays'], found, set(trees))
+            _compare_position(saved, read['data'])
+        if not isinstance(read['data'], Mapping):
+            raise ValueError(f'data/metadata is {read["data"]!r:.60}')
     except Exception as error:  # tensorstore and orbax raise many kinds; all mean the same here
         raise layout.damaged(path, error) from error
     step = jax.device_put(jnp.asarray(meta['step'], jnp.int32), abstract.step.sharding)
     state = _with_items(abstract, {name: _unwrapped(read[name]) for name in trees})
     return state.replace(step=step), read['data']
+
+
+def _digests_of(path: Path, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The digests of a checkpoint that has all of its items; None: written before they were.
+
+    Raises:
+      DamagedCheckpoint: an item is missing, or the digests are damaged.
+    """
+    try:
+        saved = digests.read(path)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise layout.damaged(path, error) from error
+    if saved is None and meta.get('has_digests'):
+        raise layout.damaged(path, FileNotFoundError(f'it has no {digests.ITEM}'))
+    layout.check_complete(path, meta, saved)
+    return saved
+
+
+def _compare_position(saved: Mapping[str, Any], position: Any) -> None:
+    if saved['json'].get('data') != layout.of_json(position):
+        raise ValueError('data/metadata is not what was saved')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,184 +147,89 @@ class SavedModel:
 def _read_numpy(path: Path) -> Any:
     # A handler, not a Checkpointer: that one waits for the other processes of a run.
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = reader.metadata(layout.absolute(path)).tree
+        folder = epath.Path(path)
+        tree = reader.metadata(folder).tree
         numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         args = ocp.args.PyTreeRestore(item=tree, restore_args=numpy)
-        return _unwrapped(reader.restore(layout.absolute(path), args=args))
+        return reader.restore(folder, args=args)
+
+
+def _read_items(path: Path, names: Iterable[str], saved: Mapping[str, Any] | None) -> dict:
+    """Items that a checkpoint has, as numpy, compared with their digests.
+
+    Raises:
+      ValueError, OSError and others of orbax: an array cannot be read or is not what was saved.
+    """
+    folder = plain(path)
+    trees = {name: _read_numpy(folder / name) for name in names if (path / name).exists()}
+    if saved is not None:
+        found = {name: digests.of_numpy(x) for name, x in digests.named(trees).items()}
+        digests.compare(saved['arrays'], found, set(trees))
+    return {name: _unwrapped(tree) for name, tree in trees.items()}
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """Returns all arrays of a training checkpoint by item, as numpy.
 
     Raises:
-      DamagedCheckpoint: a file cannot be read.
+      DamagedCheckpoint: a file cannot be read, or an array is not what was saved.
     """
-    layout.read_meta(path)
+    saved = _digests_of(path, layout.read_meta(path))
     try:
-        json.loads((path / 'data' / 'metadata').read_text(encoding='utf-8'))
-        return {
-            name: _read_numpy(path / name)
-            for name in _ALWAYS + _OPTIONAL
-            if name in _ALWAYS or (path / name).exists()
-        }
+        position = json.loads((path / 'data' / 'metadata').read_text(encoding='utf-8'))
+        if saved is not None:
+            _compare_position(saved, position)
+        return _read_items(path, _ALWAYS + _OPTIONAL, saved)
     except Exception as error:
         raise layout.damaged(path, error) from error
+
+
+def verify(path: Path) -> str:
+    """Reads every array of a checkpoint and compares it with its digest.
+
+    Returns:
+      One line: how many arrays and bytes were compared, or that it has no digests.
+
+    Raises:
+      DamagedCheckpoint: a file is missing or cannot be read, or an array is not what was saved.
+    """
+    meta = layout.read_meta(path)
+    if layout.is_resumable(meta):
+        trees = read_arrays(path)
+    else:
+        saved = read_model(path)
+        trees = {'weights': saved.weights, 'ema': saved.ema}
+    leaves = jax.tree.leaves(trees)
+    size = sum(leaf.nbytes for leaf in leaves)
+    text = f'{len(leaves)} arrays, {size / 2**20:.1f} MiB'
+    if digests.read(path) is None:
+        return f'{text}, all read; it was saved without digests, so values are not compared'
+    return f'{text}, all as saved'
 
 
 def read_model(path: Path) -> SavedModel:
     """Reads what inference needs, whatever devices the checkpoint was written on.
 
+    The configuration's ``data.path`` is where the data set is now, if it is found from here.
+
     Raises:
-      CheckpointError: it is damaged.
+      CheckpointError: it is of another version.
+      DamagedCheckpoint: a file is missing or cannot be read, or an array is not what was saved.
     """
     meta = layout.read_meta(path)
+    saved = _digests_of(path, meta)
     try:
         config = ExperimentConfig.from_dict(meta['config'])
-        trees = {
-            name: _read_numpy(path / name) if (path / name).exists() else None
-            for name in ('params', 'ema', 'constants', 'puzzle_table')
-        }
-        if trees['params'] is None or trees['constants'] is None:
-            raise FileNotFoundError('params or constants are missing')
+        trees = _read_items(path, ('params', 'ema', 'constants', 'puzzle_table'), saved)
     except ConfigError as error:
         raise CheckpointError(f'{path} is of another version of hrm_jax: {error}') from error
     except Exception as error:
         raise layout.damaged(path, error) from error
-    table = trees['puzzle_table']
+    table = trees.get('puzzle_table')
     if table is not None and len(table) == config.model.table_rows:
         # Without the rows that only pad it while training.
         table = table[: config.model.num_puzzle_identifiers]
+    data = dataclasses.replace(config.data, path=near(config.data.path, path))
+    config = dataclasses.replace(config, data=data)
     weights = Weights(trees['params'], trees['constants'], table)
-    return SavedModel(meta['step'], weights, trees['ema'], config, meta)
-
-
-class Saver:
-    """Writes the checkpoints of one run in the background and deletes the superfluous ones.
-
-    Args:
-      workdir: the run's folder, locked by this process.
-      config: how many to keep.
-    """
-
-    def __init__(self, workdir: Path, config: CheckpointConfig):
-        self._workdir = Path(workdir)
-        self._folder = layout.root(workdir) / layout.FOLDER
-        self._writing: int | None = None
-        policies: list[Any] = [checkpoint_managers.LatestN(config.keep_latest)]
-        if config.keep_best:
-            policies.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: layout.score(metrics, config),
-                    n=config.keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=lambda metrics: layout.score(metrics, config),
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=True,
-        )
-        folder = layout.absolute(self._folder)
-        try:
-            self._manager = ocp.CheckpointManager(folder, options=options)
-        except Exception as error:
-            for step in layout.steps(self._workdir):
-                try:
-                    json.loads((folder / str(step) / 'metrics' / 'metrics').read_text())
-                except (OSError, ValueError):
-                    raise layout.damaged(folder / str(step), error) from error
-            raise self._failed('can not be opened', error) from error
-
-    def _failed(self, what: str, error: BaseException) -> CheckpointError:
-        text = str(error).strip()
-        full = 'No space left' in text or 'ENOSPC' in text or 'RESOURCE_EXHAUSTED' in text
-        full = full or 'File too large' in text or 'Disk quota' in text
-        good = [step for step in layout.steps(self._workdir) if step != self._writing]
-        reason = 'the disk is full' if full else (text or type(error).__name__).splitlines()[0]
-        intact = (
-            f'Checkpoints {", ".join(map(str, good))} are intact; correct the cause and give the '
-            f'same command again to go on from step {good[-1]}.'
-            if good
-            else 'There is no earlier checkpoint.'
-        )
-        return CheckpointError(f'{self._folder} {what}: {reason[:300]}. {intact}')
-
-    def save(self, state: TrainState, data: Any, meta: Mapping[str, Any]) -> bool:
-        """Copies the state, then writes in the background. False if the step is there already.
-
-        Args:
-          state: as after ``meta['step']`` steps; may be donated once this returns.
-          data: position of the data iterator after the same number of batches, JSON-able.
-          meta: 'step', 'config', 'dataset', 'metrics' (of an evaluation, or empty) and
-            whatever else is needed to go on, JSON-able.
-
-        Raises:
-          CheckpointError: this or the previous save failed.
-        """
-        step = int(meta['step'])
-        self.wait()
-        if step in layout.steps(self._workdir):
-            return False
-        self._writing = step
-        trees = {name: tree for name, tree in items_of(state).items() if tree is not None}
-        items = {name: ocp.args.StandardSave(_wrapped(tree)) for name, tree in trees.items()}
-        items |= {
-            'data': ocp.args.JsonSave(data),
-            'meta': ocp.args.JsonSave(layout.as_json(meta)),
-        }
-        try:
-            saved = self._manager.save(
-                step,
-                args=ocp.args.Composite(**items),
-                metrics=dict(meta['metrics'] or {}),
-                force=True,
-            )
-        except Exception as error:
-            raise self._failed(f'could not take step {step}', error) from error
-        return bool(saved)
-
-    def check(self) -> None:
-        """Raises CheckpointError if the save in the background has failed; does not wait."""
-        try:
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise self._failed(f'could not take step {self._writing}', error) from error
-
-    def wait(self) -> None:
-        """Waits until the last save is on the disk.
-
-        Raises:
-          CheckpointError: it failed; earlier checkpoints are named.
-        """
-        try:
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise self._failed(f'could not take step {self._writing}', error) from error
-        missing = self._writing is not None and self._writing not in layout.steps(self._workdir)
-        if missing and jax.process_index() == 0:  # who gives the folder its name
-            raise self._failed(f'could not take step {self._writing}', OSError('not written'))
-        self._writing = None
-
-    def advice_after_a_broken_step(self) -> str:
-        """Names the last good checkpoint, once it is on the disk."""
-        self.wait()
-        good = layout.steps(self._workdir)
-        where = (
-            f'The last good checkpoint is {self._folder / str(good[-1])}. '
-            if good
-            else 'There is no earlier checkpoint. '
-        )
-        return where + 'Lower optimizer.lr, lengthen the warm-up or set optimizer.grad_clip_norm.'
-
-    def __enter__(self) -> 'Saver':
-        return self
-
-    def __exit__(self, kind: type | None, *_rest: object) -> None:
-        """Finishes the save in the background, also while an error passes through."""
-        try:
-            self._manager.close()
-        except Exception as error:
-            if kind is None:
-                raise self._failed(f'could not take step {self._writing}', error) from error
+    return SavedModel(meta['step'], weights, trees.get('ema'), config, meta)

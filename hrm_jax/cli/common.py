@@ -1,39 +1,35 @@
-"""What all commands share: flags, short errors for what a user can fix, exit codes.
-
-Exit codes: 0 done; 1 an error, explained in a few lines; 2 a wrong command line; 130 interrupted
-from the keyboard; 143 ended by SIGTERM or a notice of preemption. After 130 and 143 everything is
-saved, and the same command resumes. An error of the program itself keeps its traceback.
+"""Shared parts of all commands: flags, and the configuration of a run or a checkpoint.
 
 ``train`` and ``eval`` read a configuration file and its overrides through absl and ml_collections;
 all other commands use argparse.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-import errno
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
 import os
 from pathlib import Path
 import re
-import sys
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
+from hrm_jax import files
+from hrm_jax.cli.exits import EXIT_CODES as EXIT_CODES
+from hrm_jax.cli.exits import fail
+from hrm_jax.cli.exits import quiet_orbax as quiet_orbax
+from hrm_jax.cli.exits import run as run
 from hrm_jax.config import ExperimentConfig, shipped
 from hrm_jax.errors import ConfigError, UsageError, UserError
+from hrm_jax.run.workdir import CONFIG
 
-EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143}
-# What the user's files or disks can be blamed for.
-_FILE_ERRORS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT,
-    errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
-)  # fmt: skip
 _OVERRIDE = re.compile(r'--?(no)?config\.([A-Za-z_][\w.]*)')
 
 
 def define_config_flag() -> None:
     """Defines ``--config=FILE`` or ``--config=NAME``, with overrides ``--config.a.b=value``."""
-    from ml_collections import config_flags
+    from ml_collections import config_dict, config_flags
 
     config_flags.DEFINE_config_file(
         'config', None,
@@ -41,7 +37,44 @@ def define_config_flag() -> None:
         'hrm_jax, e.g. quickstart; --config.a.b=c changes a value.',
     )  # fmt: skip
     flag = flags.FLAGS['config']
-    flag.parser = shipped.FileOrName(flag.parser)
+    flag.parser = shipped.FileOrName(
+        flag.parser, lambda path: config_dict.ConfigDict(recorded_config(path).to_dict())
+    )
+
+
+@functools.cache
+def recorded_config(path: str) -> ExperimentConfig:
+    """Returns the configuration that a run's config.json states, or that of a checkpoint.
+
+    The sizes of the data set are left open, as in a configuration file. A relative data path is
+    looked for near the file, too.
+
+    Args:
+      path: a config.json, the folder of a run, or a checkpoint of any format.
+
+    Raises:
+      ConfigError, CheckpointError: it is none of these, or damaged.
+    """
+    from hrm_jax.checkpoint.places import near
+
+    file = Path(path)
+    file = file / CONFIG if file.is_dir() else file
+    is_json = file.is_file() and file.suffix == '.json'
+    values = files.read_json(file, ConfigError, dict) if is_json else {}
+    if 'model_type' in values or not isinstance(values.get('model'), Mapping):
+        from hrm_jax.interop import formats
+
+        source = file.parent if file.name == CONFIG else path
+        config = formats.load(source).config  # no run left it: a converted or foreign checkpoint
+    else:
+        try:
+            config = ExperimentConfig.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f'{file}: {error}') from None
+    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+    model = dataclasses.replace(config.model, **dict.fromkeys(sizes, 0))
+    data = dataclasses.replace(config.data, path=near(config.data.path, file.parent))
+    return dataclasses.replace(config, model=model, data=data)
 
 
 def read_config() -> ExperimentConfig:
@@ -53,7 +86,10 @@ def read_config() -> ExperimentConfig:
     """
     if flags.FLAGS.config is None:
         names = ', '.join(shipped.names())
-        raise UsageError(f'give the experiment with --config=FILE or --config=NAME of: {names}')
+        raise UsageError(
+            f'give the experiment with --config=FILE or --config=NAME of: {names}; or the folder '
+            f'of a run with --workdir'
+        )
     return ExperimentConfig.from_dict(flags.FLAGS.config)
 
 
@@ -69,7 +105,9 @@ def workdir(selector: str = '') -> Path:
     needed = selector in ('', 'best', 'latest') or selector.isdigit()
     if flags.FLAGS.workdir is None and needed:
         raise UsageError('give the folder of the run with --workdir=DIR')
-    return Path(flags.FLAGS.workdir or '.')
+    if flags.FLAGS.workdir is None:
+        return Path('.')
+    return files.local_path(flags.FLAGS.workdir, '--workdir', UsageError)
 
 
 def _nested(names: Sequence[str], value: Any) -> Mapping[str, Any]:
@@ -79,7 +117,7 @@ def _nested(names: Sequence[str], value: Any) -> Mapping[str, Any]:
 
 
 def _check_arguments(argv: Sequence[str]) -> None:
-    """Finds misspelt keys before config_flags does, because it can not name the right one.
+    """Finds misspelt keys before config_flags does, because it cannot name the right one.
 
     Raises:
       ConfigError: an unknown key, or a configuration file that is not there.
@@ -95,7 +133,10 @@ def _check_arguments(argv: Sequence[str]) -> None:
                 known = known[name]
         if re.match(r'--?config(=|$)', argument):
             path = argument.partition('=')[2] if '=' in argument else following
-            shipped.find(path.partition(':')[0])
+            if shipped.is_recorded(files.expanded(path)):
+                recorded_config(files.expanded(path))  # absl would prefix the name of the flag
+            else:
+                shipped.find(path.partition(':')[0])
 
 
 def parse(argv: Sequence[str], description: str | None, own_flag: str = 'workdir') -> None:
@@ -120,16 +161,67 @@ def parse(argv: Sequence[str], description: str | None, own_flag: str = 'workdir
         raise SystemExit(0)
     argv = [_absl_name(argument) for argument in argv]
     try:
+        _refuse_empty(argv)
+        argv = _with_config(argv)
         _check_arguments(argv)
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise ConfigError(f'{rest[1]!r} is not a flag; flags begin with --')
-    except (flags.Error, ConfigError, OSError) as error:
-        _fail(error, 2)
+    except (flags.Error, UserError, OSError) as error:
+        if isinstance(error, UserError) and not isinstance(error, ConfigError):
+            fail(error, error.exit_code)
+        fail(error, 2)
     except (AttributeError, KeyError, TypeError) as error:
         if 'ml_collections' not in _origin(error):
             raise  # a mistake in the configuration file: its line is what helps
-        _fail(error, 2)
+        fail(error, 2)
+
+
+def _values(argv: Sequence[str], flag: str) -> list[str]:
+    """Values that a flag is given, as ``--flag=VALUE`` or ``--flag VALUE``."""
+    found = []
+    for argument, following in zip(argv, [*argv[1:], ''], strict=True):
+        if re.match(rf'--?{flag}=', argument):
+            found.append(argument.partition('=')[2])
+        elif re.fullmatch(rf'--?{flag}', argument):
+            found.append(following)
+    return found
+
+
+def _refuse_empty(argv: Sequence[str]) -> None:
+    """An empty value is mostly a shell variable that is not set.
+
+    Raises:
+      UsageError: a flag for a path has one.
+    """
+    for flag in ('workdir', 'config', 'checkpoint'):
+        if any(not value.strip() for value in _values(argv, flag)):
+            raise UsageError(
+                f'--{flag} must not be empty. Was a shell variable not set? Leave the flag out '
+                f'for its default.'
+            )
+
+
+def _with_config(argv: Sequence[str]) -> list[str]:
+    """Adds ``--config`` where a run or a checkpoint is named that has its own."""
+    argv = list(argv)
+    if 'config' not in flags.FLAGS or _values(argv, 'config'):
+        return argv
+    evaluates = 'eval' in _values(argv, 'mode')
+    for place in (*_values(argv, 'workdir'), *_values(argv, 'checkpoint')):
+        path = files.expanded(place)
+        if _is_run(path) or (evaluates and os.path.exists(path)):
+            return [argv[0], f'--config={path}', *argv[1:]]
+    return argv
+
+
+def _is_run(path: str) -> bool:
+    """Whether a folder has the configuration of a run of ours, and not that of transformers."""
+    file = os.path.join(path, CONFIG)
+    if not os.path.isfile(file):
+        return False
+    values = files.read_json(file, ConfigError)
+    return not isinstance(values, Mapping) or 'model_type' not in values
 
 
 def _absl_name(argument: str) -> str:
@@ -150,38 +242,6 @@ def _origin(error: BaseException) -> str:
     return trace.tb_frame.f_code.co_filename if trace is not None else ''
 
 
-def _fail(error: BaseException, code: int) -> None:
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    sys.stdout.flush()
-    print(f'error: {text}', file=sys.stderr, flush=True)
-    # Reads that failed leave coroutines behind, and each would print its own traceback.
-    sys.unraisablehook = lambda _: None
-    if 'hrm_jax.run.distributed' in sys.modules:
-        sys.modules['hrm_jax.run.distributed'].leave(code)
-    raise SystemExit(code) from None
-
-
-def run(command: Callable[[], int | None]) -> None:
-    """Runs a command and exits with its code; errors that a user can fix become one line."""
-    sys.unraisablehook = lambda _: None
-    try:
-        code = command()
-    except UserError as error:
-        _fail(error, error.exit_code)
-    except FloatingPointError as error:
-        _fail(error, 1)
-    except KeyboardInterrupt:  # outside of training, or a second Ctrl-C
-        _fail(InterruptedError('interrupted'), 130)
-    except BrokenPipeError:  # the reader of the output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno not in _FILE_ERRORS:
-            raise
-        _fail(OSError(f'{error.filename or "a file"}: {error.strerror}'), 1)
-    raise SystemExit(code or 0)
-
-
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows the default of every flag that has one; keeps the lines of the description."""
 
@@ -200,6 +260,25 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     )
 
 
+def path(text: str) -> str:
+    """Type of a flag for a path: ``~`` is expanded, and an empty value refused."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError('must not be empty. Was a shell variable not set?')
+    try:
+        return files.expanded(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what checkpoints of other formats may leave open."""
+    parser.add_argument('--task', default='', help='task, if the checkpoint does not state it')
+    parser.add_argument('--config', type=path, help='configuration, if not beside the weights')
+    parser.add_argument(
+        '--seq-len', type=int, default=0, help='cells of a puzzle, if nothing else states it'
+    )
+
+
 def hyphenated(argv: Sequence[str]) -> list[str]:
     """Returns the arguments with hyphens in the names of flags (``--seq_len`` -> ``--seq-len``)."""
     found = []
@@ -207,8 +286,3 @@ def hyphenated(argv: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition('=')
         found.append(name.replace('_', '-') + equals + value if name.startswith('--') else argument)
     return found
-
-
-def quiet_orbax() -> None:
-    """Silences orbax's log about files of a checkpoint that a command does not read."""
-    logging.set_verbosity(logging.ERROR)

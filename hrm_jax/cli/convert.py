@@ -17,8 +17,12 @@ from hrm_jax.cli import common
 def parser() -> argparse.ArgumentParser:
     """Returns the flags of ``hrm-jax convert``."""
     parser = common.parser('convert', __doc__)
-    parser.add_argument('source', help='step_N, model.safetensors, a folder, a run, owner/name')
-    parser.add_argument('destination', help='a folder; or step_N, NAME.pt, NAME.safetensors')
+    parser.add_argument(
+        'source', type=common.path, help='step_N, model.safetensors, a folder, a run, owner/name'
+    )
+    parser.add_argument(
+        'destination', type=common.path, help='a folder; or step_N, NAME.pt, NAME.safetensors'
+    )
     parser.add_argument(
         '--format',
         default='auto',
@@ -26,11 +30,16 @@ def parser() -> argparse.ArgumentParser:
         help='of the destination; auto: by its name, otherwise orbax',
     )
     parser.add_argument(
-        '--config', default='', help='all_config.yaml or config.json, if not beside the source'
+        '--config',
+        type=common.path,
+        help='all_config.yaml or config.json, if not beside the source',
     )
     parser.add_argument('--revision', help='branch, tag or commit on the hub')
     parser.add_argument(
-        '--seq-len', type=int, default=0, help='cells of a puzzle, if nothing else says'
+        '--seq-len', type=int, default=0, help='cells of a puzzle, if nothing else states it'
+    )
+    parser.add_argument(
+        '--member', default='', help='keys of the state dict in a torch file with several: ema'
     )
     parser.add_argument(
         '--dtype', default='', help="type to compute in, in place of the checkpoint's"
@@ -77,11 +86,16 @@ def convert(arguments: argparse.Namespace) -> None:
     """
     from hrm_jax.interop import formats, report
 
-    source = formats.find(arguments.source, arguments.config, arguments.revision)
+    source = formats.find(arguments.source, arguments.config or '', arguments.revision)
     kind = arguments.format
     if kind == 'auto':
         kind = formats.guess_format(arguments.destination, source.format)
-    saved = formats.load(source, seq_len=arguments.seq_len, forward_dtype=arguments.dtype)
+    saved = formats.load(
+        source,
+        seq_len=arguments.seq_len,
+        forward_dtype=arguments.dtype,
+        member=arguments.member,
+    )
     if arguments.num_puzzles:
         saved = formats.with_puzzle_rows(saved, arguments.num_puzzles, arguments.puzzle_table)
     written = formats.save(

@@ -3,7 +3,8 @@
 ``hrm-jax score arc PREDICTIONS...`` votes and counts pass@K; ``hrm-jax score text PREDICTIONS...``
 compares texts of tokens (Lisp). PREDICTIONS are folders or files written with
 ``eval.save_outputs``, or an original's ``step_N_all_preds.R``. Several are merged: processes, and
-for ARC checkpoints, whose votes add up. Prints JSON.
+for ARC checkpoints, whose votes add up. The data set decides what counts: puzzles without a
+prediction are named and count as wrong. Prints JSON.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from hrm_jax import files
 from hrm_jax.cli import common
 from hrm_jax.errors import PredictionError
 
+_NAMED = 20  # of what is missing
+
 
 def parser() -> argparse.ArgumentParser:
     """Returns the flags of ``hrm-jax score``."""
@@ -24,16 +27,28 @@ def parser() -> argparse.ArgumentParser:
     tasks = parser.add_subparsers(dest='task', required=True)
     for name, title in (('arc', 'voting and pass@K'), ('text', 'texts of tokens')):
         task = tasks.add_parser(name, help=title, formatter_class=common.HelpFormatter)
-        task.add_argument('predictions', nargs='+', help='folders or files')
-        task.add_argument('--data', help='data set they were made on (default: as recorded)')
-        task.add_argument('--split', default='test', help='its split')
+        task.add_argument('predictions', type=common.path, nargs='+', help='folders or files')
+        task.add_argument(
+            '--data', type=common.path, help='data set they were made on (default: as recorded)'
+        )
+        task.add_argument('--split', help='its split (default: as recorded, or test)')
         task.add_argument('--step', type=int, help="of an original's folder (default: the last)")
     arc_task, text_task = tasks.choices['arc'], tasks.choices['text']
-    arc_task.add_argument('--identifiers', help="identifiers.json of an original's data set")
-    arc_task.add_argument('--test-puzzles', help='test_puzzles.json: every puzzle that counts')
-    arc_task.add_argument('--submission', help='writes submission.json for the competition')
-    arc_task.add_argument('--per-puzzle', help='writes the rank of the truth for every test')
-    text_task.add_argument('--vocab', help='vocab.json (default: of the data set)')
+    arc_task.add_argument(
+        '--identifiers', type=common.path, help="identifiers.json of an original's data set"
+    )
+    arc_task.add_argument(
+        '--test-puzzles', type=common.path, help='test_puzzles.json: every puzzle that counts'
+    )
+    arc_task.add_argument(
+        '--submission', type=common.path, help='writes submission.json for the competition'
+    )
+    arc_task.add_argument(
+        '--per-puzzle', type=common.path, help='writes the rank of the truth for every test'
+    )
+    text_task.add_argument(
+        '--vocab', type=common.path, help='vocab.json (default: of the data set)'
+    )
     text_task.add_argument('--pad-token', default='<pad>', help='token that fills up a text')
     text_task.add_argument('--max-files', type=int, default=0, help='only the first; 0: all')
     text_task.add_argument('--seed', type=int, default=0, help='seed of the check of equal meaning')
@@ -55,36 +70,54 @@ def _score_arc(flags, found, dataset) -> dict:
     maps = arc_names.find(dataset, flags.identifiers)
     if maps is None:
         raise PredictionError('give --data or --identifiers, so that augmentations are known.')
-    tests = flags.test_puzzles and files.read_json(flags.test_puzzles, PredictionError)
+    tests = flags.test_puzzles and files.read_json(flags.test_puzzles, PredictionError, dict)
     result = collect.score_arc(found, maps, dataset, tests or None)
+    if dataset is None and not tests:
+        print(
+            'note: only puzzles with predictions are counted, as nothing states which were asked '
+            'for; give --data or --test-puzzles.', file=sys.stderr,
+        )  # fmt: skip
     _write_json(flags.submission, result.submission)
     _write_json(flags.per_puzzle, {k: dataclasses.asdict(v) for k, v in result.puzzles.items()})
-    if result.missing:
-        print(f'without predictions: {", ".join(result.missing)}', file=sys.stderr)
+    _name_missing(result.missing, len(result.missing))
     return {'rows': result.rows} | result.metrics()
 
 
+def _name_missing(names: Sequence[str], count: int) -> None:
+    """Prints what was asked for and not answered."""
+    if not count:
+        return
+    more = f' and {count - _NAMED:,} more' if count > _NAMED and names else ''
+    listed = f': {", ".join(names[:_NAMED])}{more}' if names else ''
+    print(f'without predictions, counted as wrong: {count:,}{listed}', file=sys.stderr)
+
+
 def _score_text(flags, found, dataset) -> dict:
+    from hrm_jax.data.names import read_vocabulary
     from hrm_jax.scoring import examples, text
 
     vocab = flags.vocab or (dataset and pathlib.Path(dataset.path) / 'vocab.json')
     if not vocab:
         raise PredictionError('give --vocab or --data, so that tokens have names.')
-    ids = files.read_json(vocab, PredictionError)
+    ids = read_vocabulary(vocab)
     tokens = {0: flags.pad_token} | {i: token for token, i in ids.items()}
-    read = (
-        chunk
-        for file in found[: flags.max_files or None]
-        for chunk in examples.chunks(file, 'labels', 'predictions', dataset=dataset)
-    )
+    used = found[: flags.max_files or None]
+    asked = dataset if used == found and not flags.original_quirks else None
+    if asked is None and not flags.original_quirks:
+        why = 'give --data to count all that were asked for' if dataset is None else '--max-files'
+        print(f'note: only examples with predictions are counted ({why}).', file=sys.stderr)
+    seen = examples.Seen(asked)
     scores = text.analyze(
-        read, tokens, flags.seed, flags.trials, flags.pad_token, flags.original_quirks
-    )
+        seen.chunks(used, 'labels', 'predictions', dataset=dataset), tokens, flags.seed,
+        flags.trials, flags.pad_token, flags.original_quirks, lambda: seen.missing_count,
+    )  # fmt: skip
+    _name_missing(seen.missing_names(_NAMED), scores.missing)
     return dataclasses.asdict(scores)
 
 
 def score(flags: argparse.Namespace) -> None:
     """Scores what the flags name and prints the result."""
+    from hrm_jax.checkpoint import compatible
     from hrm_jax.data import records
     from hrm_jax.interop import torch_reader
     from hrm_jax.scoring import predictions
@@ -96,9 +129,19 @@ def score(flags: argparse.Namespace) -> None:
         all_steps=getattr(flags, 'original_quirks', False),
     )
     folders = [p for p in flags.predictions if pathlib.Path(p).is_dir()]
-    recorded = predictions.folder_metadata(folders[0]).get('data', '') if folders else ''
-    data = flags.data or recorded
-    dataset = records.load(data, flags.split) if data else None
+    recorded = predictions.folder_metadata(folders[0]) if folders else {}
+    data = flags.data or recorded.get('data', '')
+    split = flags.split or recorded.get('split', 'test')
+    dataset = records.load(data, split) if data else None
+    if isinstance(recorded.get('max_examples'), int):
+        print(
+            f'note: the evaluation was limited to {recorded["max_examples"]:,} examples of each '
+            f'set (eval.max_examples); all others count as wrong.', file=sys.stderr,
+        )  # fmt: skip
+    if dataset is not None:
+        for folder in folders:
+            facts = predictions.folder_metadata(folder)
+            compatible.check_predictions(facts, dataset, folder, split)
     score_task = {'arc': _score_arc, 'text': _score_text}[flags.task]
     print(json.dumps(score_task(flags, found, dataset), indent=2))
 

@@ -1,42 +1,64 @@
 """Answers puzzles with a trained model.
 
-Puzzles come one per line (--puzzle, --file, or - for standard input), as a board over several
-lines (--board), as an ARC task (--arc), or from the model's own test set (--random). How each task
-is written: hrm_jax/tasks.py. Puzzles that cannot be read are reported and left out; the exit code
-is then 1.
+  hrm-jax solve --checkpoint RUN 1..2.......3....
+  hrm-jax solve --checkpoint RUN - < puzzles.txt > answers.txt
+  hrm-jax solve --checkpoint RUN --arc task.json -o task.html
+
+PUZZLE is a puzzle, a file of puzzles (an ARC task where it ends in .json), or - for standard input.
+Files hold one puzzle a line, or boards separated by empty lines; frames, commas, comment lines
+(# ; //) and byte order marks are left out. Grids are written in lines or with / between the rows.
+How each task is written: hrm_jax/tasks.
+
+A file or standard input gives one line for each of its lines: answer, confidence, ACT steps and
+status (valid, invalid, ?), separated by tabs. A line that cannot be read has its error as status,
+and the exit code is then 1. OUTPUT may end in .html, .png, .gif, .json, .jsonl, .tsv or .txt.
 """
 
 import argparse
 from collections.abc import Sequence
-import dataclasses
-import json
+import contextlib
+import io
 import pathlib
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from hrm_jax import files
-from hrm_jax.cli import common
-from hrm_jax.errors import PuzzleError
+from hrm_jax.cli import common, solutions
+from hrm_jax.cli.solutions import Entry
+from hrm_jax.errors import PuzzleError, UsageError
 
 if TYPE_CHECKING:  # numpy and JAX are imported when a puzzle is answered, not for --help
-    import numpy as np
+    from hrm_jax.inference.solver import Solver
 
-    from hrm_jax.inference.solver import Solution, Solver
+FORMS = ('text', 'html', 'png', 'gif', 'json')
+_ENDINGS = {
+    '.html': 'html', '.htm': 'html', '.png': 'png', '.gif': 'gif', '.json': 'json',
+    '.jsonl': 'json', '.tsv': 'text', '.txt': 'text',
+}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the flags of ``hrm-jax solve``."""
     parser = common.parser('solve', __doc__)
-    parser.add_argument('--checkpoint', required=True, help='folder of a run or of a checkpoint')
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--puzzle', help='the puzzle, in one line')
-    source.add_argument('--file', help='file with one puzzle per line')
-    source.add_argument('--board', help='file with one board, a line per row')
-    source.add_argument('--arc', help='JSON file of an ARC task')
-    source.add_argument('--random', action='store_true', help='one of the test set')
-    source.add_argument('stdin', nargs='?', choices=['-'], help='- reads one puzzle per line')
-    parser.add_argument('--data', default='', help='data set (default: the one trained on)')
+    parser.add_argument('puzzles', nargs='*', metavar='PUZZLE', help='puzzle, file, or -')
+    parser.add_argument(
+        '--checkpoint', '--workdir', type=common.path, required=True,
+        help='folder of a run, or a checkpoint of any format',
+    )  # fmt: skip
+    parser.add_argument('--puzzle', action='append', default=[], help='a puzzle, never a file')
+    parser.add_argument('--file', type=common.path, help='file with one puzzle per line')
+    parser.add_argument('--board', type=common.path, help='file with one board, a line per row')
+    parser.add_argument('--arc', type=common.path, help='JSON file of an ARC task')
+    parser.add_argument(
+        '--random', nargs='?', type=int, const=1, metavar='N', help='N puzzles of the test set'
+    )
+    parser.add_argument('--data', type=common.path, help='data set (default: the one trained on)')
+    parser.add_argument(
+        '--identifiers', choices=['own', 'blank'], default='own',
+        help='blank: also where the puzzles of --data are known to the model, take no embedding',
+    )  # fmt: skip
+    common.add_model_flags(parser)
     parser.add_argument('--steps', type=int, default=0, help='most ACT steps; 0: as trained')
     parser.add_argument('--samples', type=int, default=1, help='symmetric views that vote')
     parser.add_argument('--seed', type=int, default=0, help='seed of --random and --samples')
@@ -44,142 +66,199 @@ def parser() -> argparse.ArgumentParser:
         '--all-steps', action='store_true', help='never stop early: all puzzles run all steps'
     )
     parser.add_argument(
-        '--show', choices=['text', 'html', 'gif', 'json'], default='text', help='form of the answer'
+        '--show', choices=FORMS, help='form of the answers (default: by the ending of OUTPUT)'
     )
-    parser.add_argument('--output', '-o', help='file for html and gif (default: solution.*)')
+    parser.add_argument(
+        '--output', '-o', type=common.path, help='file to write (html, png, gif: solution.*)'
+    )
+    parser.add_argument('--header', action='store_true', help='name the columns in a first line')
     return parser
 
 
-def _texts(flags: argparse.Namespace, solver: 'Solver') -> list[str]:
-    if flags.puzzle is not None:
-        return [flags.puzzle]
+def _form(flags: argparse.Namespace) -> str:
+    """The form of the answers, by --show or the file's ending."""
+    ending = pathlib.Path(flags.output).suffix.lower() if flags.output else ''
+    if flags.show is None and ending and ending not in _ENDINGS:
+        raise UsageError(
+            f'--output must end in {", ".join(_ENDINGS)}; got {flags.output}. Or give --show.'
+        )
+    return flags.show or _ENDINGS.get(ending, 'text')
+
+
+def _check_sources(flags: argparse.Namespace, fail) -> None:
+    given = {
+        'PUZZLE': flags.puzzles, '--puzzle': flags.puzzle, '--file': flags.file,
+        '--board': flags.board, '--arc': flags.arc, '--random': flags.random is not None,
+    }  # fmt: skip
+    names = [name for name, value in given.items() if value]
+    if not names:
+        fail(f'give puzzles by one of {", ".join(given)}')
+    if len(names) > 1:
+        fail(f'{names[0]} and {names[1]} cannot be given together')
+    if flags.random is not None and flags.random < 1:
+        fail(f'--random must be 1 or more; got {flags.random}')
+    if len(flags.puzzles) == 1 and flags.puzzles[0] != '-':
+        path = pathlib.Path(flags.puzzles[0])
+        with contextlib.suppress(OSError, ValueError):  # a puzzle may be no possible name
+            if path.is_file():
+                name = 'arc' if path.suffix == '.json' else 'file'
+                setattr(flags, name, str(path))
+                flags.puzzles = []
+
+
+def _entries(flags: argparse.Namespace, solver: 'Solver') -> tuple[list[Entry], bool]:
+    """Returns what was given, and whether it came as lines."""
+    if flags.random is not None:
+        return _from_test_set(flags, solver), False
     if flags.board:
-        return [files.read_text(flags.board, PuzzleError)]
-    if flags.random:
-        import numpy as np
-
-        from hrm_jax.data import puzzles, records
-
-        dataset = records.load(flags.data or solver.config.data.path, 'test')
-        one = next(iter(dataset.sets.values()))
-        chosen = np.random.default_rng(flags.seed).integers(one.num_examples, size=1)
-        question, _ = puzzles.stored_examples(one, dataset.metadata, chosen)
-        return [solver.task.text(question[0])]
-    text = sys.stdin.read() if flags.stdin else files.read_text(flags.file, PuzzleError)
-    return [line for line in text.splitlines() if line.strip()]
+        texts = [files.read_text(flags.board, PuzzleError)]
+    elif flags.file:
+        return _lines(solver, files.read_text(flags.file, PuzzleError)), True
+    elif '-' in flags.puzzles:
+        return _lines(solver, _standard_input()), True
+    else:
+        texts = [*flags.puzzles, *flags.puzzle]
+    return [_read(solver, text) for text in texts], False
 
 
-def _read(solver: 'Solver', texts: list[str]) -> tuple[list['np.ndarray'], int]:
-    """Returns the puzzles that can be read; prints what is wrong with the others, counts them."""
-    if not texts:
-        raise PuzzleError('there must be at least one puzzle; the input is empty.')
-    good, bad = [], 0
-    for number, text in enumerate(texts, 1):
-        try:
-            good.append(solver.task.parse(text))
-        except PuzzleError as error:
-            print(f'puzzle {number}: {error}', file=sys.stderr)
-            bad += 1
-    return good, bad
+def _standard_input() -> str:
+    if isinstance(sys.stdin, io.TextIOWrapper):  # whatever the locale is
+        sys.stdin.reconfigure(encoding='utf-8')
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise PuzzleError(f'standard input must be text in UTF-8; {error}.') from None
 
 
-def _describe(solver: 'Solver', solution: 'Solution') -> str:
-    from hrm_jax.visualize import boards
-
-    valid = {True: 'valid', False: 'not valid', None: 'validity unknown'}[solution.valid]
-    facts = f'confidence {solution.confidence:.1%}, {solution.steps:g} steps, {valid}'
-    if not solver.task.is_board:
-        return f'{solution.text}\n{facts}'
-    lines = [
-        boards.board_lines(tokens, solver.task) for tokens in (solution.question, solution.answer)
-    ]
-    return f'{boards.side_by_side(("puzzle", "answer"), lines)}\n\n{solution.text}\n{facts}'
+def _read(solver: 'Solver', text: str) -> Entry:
+    try:
+        return Entry(text, solver.task.parse(text))
+    except PuzzleError as error:
+        return Entry(text, error=str(error))
 
 
-def _show_picture(flags: argparse.Namespace, solver: 'Solver', question: 'np.ndarray') -> None:
+def _lines(solver: 'Solver', text: str) -> list[Entry]:
+    """Reads one puzzle per line; boards over several lines where no line is a puzzle."""
+    from hrm_jax.tasks import puzzle_text
+
+    written = solver.task.written
+    entries = []
+    for line in text.removeprefix(puzzle_text.BYTE_ORDER_MARK).splitlines():
+        is_puzzle = line.strip() and not puzzle_text.is_comment(line, written)
+        entries.append(_read(solver, line) if is_puzzle else Entry(line))
+    if any(entry.tokens is not None for entry in entries):
+        return entries
+    boards = [_read(solver, board) for board in puzzle_text.blocks(text, written)]
+    return boards if any(board.tokens is not None for board in boards) else entries
+
+
+def _from_test_set(flags: argparse.Namespace, solver: 'Solver') -> list[Entry]:
     import numpy as np
 
+    from hrm_jax.checkpoint import compatible
+    from hrm_jax.data import puzzles, records
     from hrm_jax.types import IGNORE_LABEL_ID
-    from hrm_jax.visualize import trace
 
-    labels = np.full_like(question, IGNORE_LABEL_ID)[None]
-    seen = trace.trace(
-        solver.config, solver.weights, question[None], labels, np.zeros(1), flags.steps
+    dataset = records.load(flags.data or solver.config.data.path, 'test')
+    blank = flags.identifiers == 'blank'
+    own = compatible.check_data(
+        solver.config.model, solver.meta, dataset, flags.checkpoint, blank=blank, log=_note
     )
-    path = flags.output or f'solution.{flags.show}'
-    if flags.show == 'gif':
-        from hrm_jax.visualize import animation
+    one = next(iter(dataset.sets.values()))
+    rng = np.random.default_rng(flags.seed)
+    chosen = rng.integers(one.num_examples, size=flags.random)
+    questions, labels = puzzles.stored_examples(one, dataset.metadata, chosen)
+    ignored = labels == dataset.metadata.ignore_label_id
+    labels = np.where(ignored, IGNORE_LABEL_ID, labels.astype(np.int32))
+    ids = one.puzzle_identifiers[one.owners(chosen)[0]] * own
+    return [
+        Entry(solver.task.text(question), question.astype(np.int32), '', known, int(number))
+        for question, known, number in zip(questions, labels, ids, strict=True)
+    ]
 
-        animation.save_gif(seen, 0, solver.task, path)
+
+def _answer(flags: argparse.Namespace, solver: 'Solver', entries: list[Entry]) -> None:
+    """Fills in the solutions."""
+    from hrm_jax.run.progress import Progress
+
+    asked = [entry for entry in entries if entry.tokens is not None]
+    options = {'steps': flags.steps, 'samples': flags.samples, 'seed': flags.seed,
+               'early_exit': not flags.all_steps,
+               'identifiers': [entry.identifier for entry in asked]}  # fmt: skip
+    puzzles = [entry.tokens for entry in asked if entry.tokens is not None]
+    if len(asked) < 2:
+        found = solver.solve(puzzles, **options)
     else:
-        from hrm_jax.visualize import page
+        began = time.perf_counter()
+        with Progress('solve', len(puzzles), unit='puzzle') as bar:
+            found = solver.solve(puzzles, progress=bar.update, **options)
+        rate = len(puzzles) / (time.perf_counter() - began)
+        mean = sum(solution.steps for solution in found) / len(found)
+        print(f'{mean:.2f} steps a puzzle, {rate:.0f} puzzles/s', file=sys.stderr)
+    for entry, solution in zip(asked, found, strict=True):
+        entry.solution = solution
 
-        page.write_trace(path, seen, solver.task)
-    print(f'wrote {path}')
+
+def _note(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
-def _as_json(solution: 'Solution') -> str:
-    values = dataclasses.asdict(solution)
-    return json.dumps({k: v.tolist() if hasattr(v, 'tolist') else v for k, v in values.items()})
-
-
-def _solve_arc(flags: argparse.Namespace, solver: 'Solver') -> None:
+def _solve_arc(flags: argparse.Namespace, solver: 'Solver', form: str) -> None:
+    from hrm_jax.checkpoint import compatible
     from hrm_jax.data import records
     from hrm_jax.inference import arc
     from hrm_jax.scoring import arc_names
 
     path, data, maps = pathlib.Path(flags.arc), flags.data or solver.config.data.path, None
-    if data and pathlib.Path(data).exists():
-        maps = arc_names.find(records.load(data, 'test'))
+    if data and pathlib.Path(data).exists() and flags.identifiers == 'own':
+        dataset = records.load(data, 'test')
+        if compatible.check_data(
+            solver.config.model, solver.meta, dataset, flags.checkpoint, log=_note
+        ):
+            maps = arc_names.find(dataset)
     task = files.read_json(path, PuzzleError)
     answers, known = arc.solve_task(
         solver, task, path.stem, maps, flags.samples, flags.steps, flags.seed
     )
     if not known:
         print('the model was not trained on this task, so it can only guess', file=sys.stderr)
-    for answer in answers:
-        print(json.dumps(dataclasses.asdict(answer)))
+    solutions.show_arc(form, flags.output, path.stem, task, answers)
 
 
 def solve(flags: argparse.Namespace) -> int:
     """Answers the puzzles that the flags name; returns the exit code."""
     from hrm_jax.inference.solver import Solver
     from hrm_jax.run import backend
-    from hrm_jax.run.progress import Progress
 
+    form = _form(flags)
     backend.enable_compilation_cache()
-    solver = Solver.from_checkpoint(flags.checkpoint, flags.data)
+    solver = Solver.from_checkpoint(
+        flags.checkpoint,
+        flags.data or '',
+        task=flags.task,
+        config=flags.config or '',
+        seq_len=flags.seq_len,
+    )
     if flags.arc:
-        _solve_arc(flags, solver)
+        _solve_arc(flags, solver, form)
         return 0
-    puzzles, bad = _read(solver, _texts(flags, solver))
-    many = len(puzzles) > 1
-    options = {'steps': flags.steps, 'samples': flags.samples, 'seed': flags.seed,
-               'early_exit': not flags.all_steps}  # fmt: skip
-    if many:
-        began = time.perf_counter()
-        with Progress('solve', len(puzzles), unit='puzzle') as bar:
-            solutions = solver.solve(puzzles, progress=bar.update, **options)
-        rate = len(puzzles) / (time.perf_counter() - began)
-        mean = sum(solution.steps for solution in solutions) / len(solutions)
-        print(f'{mean:.2f} steps a puzzle, {rate:.0f} puzzles/s', file=sys.stderr)
-    else:
-        solutions = solver.solve(puzzles, **options)
-    for solution in solutions:
-        if flags.show == 'json':
-            print(_as_json(solution))
-        elif many:
-            note = {True: 'valid', False: 'invalid', None: '?'}[solution.valid]
-            print(f'{solution.text}\t{solution.confidence:.4f}\t{solution.steps:g}\t{note}')
-        else:
-            print(_describe(solver, solution))
-    if flags.show in ('html', 'gif') and puzzles:
-        _show_picture(flags, solver, puzzles[0])
-    return 1 if bad else 0
+    entries, as_lines = _entries(flags, solver)
+    given = [entry for entry in entries if entry.tokens is not None or entry.error]
+    if not given:
+        raise PuzzleError('there must be at least one puzzle; the input is empty.')
+    for number, entry in enumerate(given, 1):
+        if entry.error:
+            print(f'puzzle {number}: {entry.error}', file=sys.stderr)
+    _answer(flags, solver, entries)
+    show = solutions.Show(solver, form, flags.output, flags.steps, flags.header)
+    show(entries, as_table=as_lines or len(given) > 1)
+    return 1 if any(entry.error for entry in entries) else 0
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command and exits."""
-    flags = parser().parse_args(common.hyphenated(sys.argv[1:] if argv is None else argv))
+    reader = parser()
+    flags = reader.parse_args(common.hyphenated(sys.argv[1:] if argv is None else argv))
+    _check_sources(flags, reader.error)
     common.quiet_orbax()
     common.run(lambda: solve(flags))

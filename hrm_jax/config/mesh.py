@@ -1,4 +1,4 @@
-"""How the devices are arranged."""
+"""Configuration of the device mesh."""
 
 import dataclasses
 import math
@@ -13,8 +13,8 @@ class MeshConfig:
     """Sizes of the axes of the device mesh; their product is the number of devices.
 
     Rows of a batch spread over ``data`` and ``fsdp``; weights, optimizer state and average are
-    cut over ``fsdp``, attention heads and the gated unit's width over ``model``; a large puzzle
-    table is cut by rows over all three. Any arrangement computes the same numbers (up to the
+    sharded over ``fsdp``, attention heads and the gated unit's width over ``model``; a large puzzle
+    table is sharded by rows over all three. Any arrangement computes the same numbers (up to the
     order of float32 sums).
     """
 

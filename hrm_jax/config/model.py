@@ -17,7 +17,7 @@ InitialState = Literal['fixed', 'learned']
 Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu']
 MLP_MULTIPLE = 256
 SRUPP_HEADS = 4  # fixed in the original
-LARGE_TABLE = 2**16  # rows from which on the puzzle table is cut over the devices
+LARGE_TABLE = 2**16  # rows from which on the puzzle table is sharded over the devices
 TABLE_MULTIPLE = 2**10  # its rows are then padded to a multiple of this
 SRUPP_SHRINK = 4  # hidden size over the width of SRU++'s attention
 
@@ -91,7 +91,7 @@ class ModelConfig:
             require_positive(**{'model.H_layers': self.H_layers})
         for name in ('dropout', 'attention_dropout'):
             rate = getattr(self, name)
-            ConfigError.require(0 <= rate < 1, f'model.{name} must lie in [0, 1); got {rate}.')
+            ConfigError.require(0 <= rate < 1, f'model.{name} must be in [0, 1); got {rate}.')
         ConfigError.require(
             self.hidden_size % self.num_heads == 0,
             f'model.hidden_size must be a multiple of model.num_heads; got '
@@ -198,14 +198,14 @@ class ModelConfig:
 
     @property
     def has_large_table(self) -> bool:
-        """Whether the puzzle table is cut by rows over the devices."""
+        """Whether the puzzle table is sharded by rows over the devices."""
         return self.num_puzzle_identifiers >= LARGE_TABLE
 
     @property
     def table_rows(self) -> int:
-        """Rows of the puzzle table while training: padded where it is cut.
+        """Rows of the puzzle table while training: padded where it is sharded.
 
-        The padding depends on no mesh, so that a checkpoint goes on under any other.
+        The padding depends on no mesh, so that training can resume under any other.
         """
         multiple = TABLE_MULTIPLE if self.has_large_table else 1
         return -(-self.num_puzzle_identifiers // multiple) * multiple

@@ -1,4 +1,4 @@
-"""From nested mappings (a ConfigDict, flags, parsed JSON) to the frozen dataclasses."""
+"""Parsing of nested mappings (a ConfigDict, flags, parsed JSON) into the frozen dataclasses."""
 
 from collections.abc import Mapping
 import dataclasses

@@ -4,7 +4,7 @@ People edit an ``ml_collections.ConfigDict`` (files in ``configs/``, flags such 
 ``--config.optimizer.lr=1e-4``). ``main`` turns it once into an ``ExperimentConfig``; the
 rest of the program sees typed attributes only. The defaults below are the only list of
 defaults and follow the original's ``config/cfg_pretrain.yaml`` and ``config/arch/hrm_v1.yaml``
-(sapientinc/HRM), save where a comment says otherwise.
+(sapientinc/HRM), save where a comment states otherwise.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from hrm_jax.errors import ConfigError
 OptimizerName = Literal['adam_atan2', 'adam_atan2_pytorch', 'adamw']
 Halting = Literal['q_learning', 'halt_only', 'fixed']
 EvalHalting = Literal['max', 'adaptive']
+Identifiers = Literal['own', 'blank']
 Output = Literal['predictions', 'q', 'inputs', 'labels', 'logits']
 TokenLoss = Literal['stablemax_cross_entropy', 'softmax_cross_entropy']
 PuzzleTableChoice = Literal['error', 'mean', 'zeros', 'overlap']
@@ -44,7 +45,7 @@ class ActConfig:
         require_positive(**{'act.halt_max_steps': self.halt_max_steps})
         ConfigError.require(
             0 <= self.halt_exploration_prob <= 1,
-            f'act.halt_exploration_prob must lie in [0, 1]; got {self.halt_exploration_prob}.',
+            f'act.halt_exploration_prob must be in [0, 1]; got {self.halt_exploration_prob}.',
         )
 
     @property
@@ -70,7 +71,7 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where the puzzles lie.
+    """Where the puzzles are stored.
 
     ``format`` is found from the folder's content by default: ``records`` (made by
     ``python -m data_builders``) or ``npy_folder`` (made by the original's scripts).
@@ -93,7 +94,7 @@ class DataConfig:
         check_choices(self, 'data.')
         ConfigError.require(
             bool(self.source) or not self.source_flags,
-            f'data.source_flags says how data.source is read, and that is empty; got '
+            f'data.source_flags states how data.source is read, and that is empty; got '
             f'{self.source_flags!r}. Set data.source, or leave the flags out.',
         )
 
@@ -130,12 +131,10 @@ class OptimizerConfig:
         })  # fmt: skip
         for name in ('beta1', 'beta2', 'ema_decay'):
             value = getattr(self, name)
-            ConfigError.require(
-                0 <= value < 1, f'optimizer.{name} must lie in [0, 1); got {value}.'
-            )
+            ConfigError.require(0 <= value < 1, f'optimizer.{name} must be in [0, 1); got {value}.')
         ConfigError.require(
             0 <= self.lr_min_ratio <= 1,
-            f'optimizer.lr_min_ratio must lie in [0, 1]; got {self.lr_min_ratio}.',
+            f'optimizer.lr_min_ratio must be in [0, 1]; got {self.lr_min_ratio}.',
         )
 
 
@@ -171,7 +170,7 @@ class TrainConfig:
     epochs: int = 100000
     eval_interval: int = 10000  # epochs between evaluations; 0: only at the end
     # Goes on from a checkpoint of another global_batch_size: the rest of the examples in batches
-    # of the new size; puzzles at work are begun again.
+    # of the new size; puzzles in progress start again.
     change_batch_size: bool = False
     max_steps: int = 0  # stops earlier, with the schedule of the whole run; 0: off
     log_every_steps: int = 10
@@ -200,7 +199,7 @@ class TrainConfig:
 class EvalConfig:
     """Evaluation: every puzzle runs ``halt_max_steps`` ACT steps, as in the original.
 
-    With ``halting=adaptive`` each leaves as soon as ``act.halting`` says so, and the next takes
+    With ``halting=adaptive`` each leaves as soon as ``act.halting`` halts it, and the next takes
     its slot; the batch size is then the number of slots, best far below that of the puzzles.
     """
 
@@ -214,6 +213,9 @@ class EvalConfig:
     depth_multiples: tuple[int, ...] = ()
     max_examples: int = 0  # 0: the whole split; otherwise the first ones of each set
     use_ema: bool = True  # evaluates the moving average where the run keeps one
+    # blank: every puzzle is answered with the blank identifier, for data sets whose identifiers
+    # stand for other puzzles than those of the training set.
+    identifiers: Identifiers = 'own'
 
     def __post_init__(self):
         require_not_negative(**{
@@ -309,7 +311,7 @@ class ExperimentConfig:
 
     @property
     def eval_steps(self) -> int:
-        """ACT steps of an evaluation: the one place that says how deep it is."""
+        """ACT steps of an evaluation: the one place that states how deep it is."""
         return self.eval.halt_max_steps or self.act.halt_max_steps
 
     def with_eval_steps(self, steps: int) -> 'ExperimentConfig':

@@ -1,21 +1,23 @@
-"""Experiment files: where the shipped ones are, and how ``--config=NAME`` finds them.
+"""Experiment files: where the shipped ones are, and what ``--config=`` takes.
 
 They are stored once, in the folder configs/ of the repository, which setup.py installs as the
 package hrm_jax._configs. A file derives from another one by ``from configs import BASE`` at its
 top; ``importable`` makes this work wherever hrm_jax is installed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import importlib.machinery
 import os
 from pathlib import Path
 import sys
 from types import ModuleType
+from typing import Any
 
 from absl import flags
 
 import hrm_jax
+from hrm_jax import files
 from hrm_jax.errors import ConfigError
 
 _PACKAGE = 'configs'
@@ -44,6 +46,7 @@ def find(name: str) -> Path:
     Raises:
       ConfigError: it is neither; the message lists the shipped names.
     """
+    name = files.expanded(name)
     if os.path.isfile(name):
         return Path(name)
     if name.removesuffix('.py') in names():
@@ -56,17 +59,26 @@ def find(name: str) -> Path:
     )
 
 
+def is_recorded(name: str) -> bool:
+    """Whether a value of ``--config`` is a JSON file, as a run leaves, or a checkpoint."""
+    return os.path.isdir(name) or (os.path.isfile(name) and not name.endswith('.py'))
+
+
 class FileOrName(flags.ArgumentParser):
     """Parser of a flag whose value is a configuration file or the name of a shipped one.
 
     Args:
       load: the parser that loads a file, for values ``FILE`` or ``FILE:ARGUMENT``.
+      recorded: returns, as a ConfigDict, what a run's config.json or a checkpoint states.
     """
 
-    def __init__(self, load: flags.ArgumentParser):
-        self._load = load
+    def __init__(self, load: flags.ArgumentParser, recorded: Callable[[str], Any]):
+        self._load, self._recorded = load, recorded
 
     def parse(self, argument: str):
+        argument = files.expanded(argument)
+        if is_recorded(argument):
+            return self._recorded(argument)
         name, colon, rest = argument.partition(':')
         file = find(name)
         with importable(file):

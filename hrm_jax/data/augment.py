@@ -114,7 +114,7 @@ def random_maps(transform: str, uniforms_BK: Array, side: int, xp: Any = np) -> 
         return xp.concatenate([ids, xp.zeros_like(ids), colours], axis=1)
     box_rows, box_columns = box_shape(side)
     flip = u[:, :1] < 0.5
-    if box_rows != box_columns:  # a transposed 2x3 box is no box
+    if box_rows != box_columns:  # a transposed 2x3 box is not a box
         flip = xp.zeros_like(flip)
     digits = xp.argsort(u[:, 1 : 1 + side], axis=1)
     rest = u[:, 1 + side :]
@@ -146,7 +146,7 @@ def apply_sudoku(cells_BS: Array, maps_BM: Array, side: int, xp: Any = np) -> Ar
 
     Cells are tokens: 0 padding, 1 blank, 2.. digits; the first two stay. Cell (i, j) of the
     result is the relabelled cell (rows[i], columns[j]) of the board, transposed before where
-    the map says so (shuffle_sudoku of the original's dataset/build_sudoku_dataset.py).
+    the map states it (shuffle_sudoku of the original's dataset/build_sudoku_dataset.py).
     """
     maps = maps_BM.astype(xp.int32)
     flip = maps[:, :1, None] == 1
@@ -197,7 +197,7 @@ def place_arc(
     """
     batch, side = cells_BS.shape[0], ARC_SIDE
     dihedral = maps_BM[:, 0]
-    # The canvas has 900 cells; two more hold what lies outside the grid.
+    # The canvas has 900 cells; two more hold what is outside the grid.
     outside, end = side * side, side * side + 1
     row_terms = xp.asarray(_SOURCE_ROW)[dihedral]
     column_terms = xp.asarray(_SOURCE_COLUMN)[dihedral]

@@ -37,7 +37,7 @@ class _Prefetched:
     """Hands on the items of a grain iterator and lets go of it before the program ends.
 
     Left to the interpreter's shutdown, grain's iterator would be closed after its modules
-    are gone, and say so on the console.
+    are gone, and print it on the console.
     """
 
     def __init__(self, iterator: grain.DatasetIterator):

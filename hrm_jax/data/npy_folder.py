@@ -9,19 +9,26 @@ import pathlib
 
 import numpy as np
 
-from hrm_jax import tasks
+from hrm_jax import files, tasks
+from hrm_jax.data import names
+from hrm_jax.data.mapped import MappedFile
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleSet
 from hrm_jax.errors import DatasetError
 
 FIELDS = ('inputs', 'labels', 'puzzle_identifiers', 'puzzle_indices', 'group_indices')
 # Cells above this stay in the file and are read as batches touch them.
 _IN_MEMORY_BYTES = 1 << 30
+_REBUILD = 'The folder is damaged; build it again.'
 _GUESS_FROM = 64  # examples that a guess of the task looks at
 
 
 def looks_like_one(root: pathlib.Path) -> bool:
-    """Whether a folder holds arrays of the original's format."""
-    return any(root.glob('*/*__inputs.npy')) or any(root.glob('*/*__puzzle_indices.npy'))
+    """Whether a folder has arrays of the original's format."""
+    return any(
+        files.visible(path) and files.visible(path.parent)
+        for field in ('inputs', 'puzzle_indices')
+        for path in root.glob(f'*/*__{field}.npy')
+    )
 
 
 def read(
@@ -39,30 +46,51 @@ def read(
       The metadata with task and transform filled in, and the sets.
 
     Raises:
-      DatasetError: a file is missing, cut short or no integer array.
+      DatasetError: a file is missing, truncated or not an integer array.
     """
     sets = {}
     for name in metadata.sets:
-        arrays = {field: _open(root / split / f'{name}__{field}.npy') for field in FIELDS}
-        inputs, labels = (_shrink(arrays[field], metadata) for field in ('inputs', 'labels'))
-        indices = arrays['puzzle_indices'].astype(np.int64)
+        paths = {field: root / split / f'{name}__{field}.npy' for field in FIELDS}
+        arrays = {field: _open(path, field) for field, path in paths.items()}
+        for field in ('inputs', 'labels'):
+            DatasetError.require(
+                arrays[field].shape[1] == metadata.seq_len,
+                f'{paths[field]} must have rows of seq_len {metadata.seq_len} cells; got the shape '
+                f'{arrays[field].shape}. {_REBUILD}',
+            )
+        indices = _index(arrays['puzzle_indices'])
         DatasetError.require(
-            indices.ndim == 1 and len(indices) > 1 and indices[-1] == len(inputs),
+            len(indices) > 1 and indices[-1] == len(arrays['inputs']) == len(arrays['labels']),
             f'{root / split}: {name}__puzzle_indices.npy must end at the number of examples, '
-            f'{len(inputs)}; got {indices[-1:].tolist()}. The folder is damaged; build it again.',
+            f'{len(arrays["inputs"])} inputs and {len(arrays["labels"])} labels; got '
+            f'{indices[-1:].tolist()}. {_REBUILD}',
         )
+        ids = arrays['puzzle_identifiers']
+        DatasetError.require(  # before they become int32, which would turn 2**32 into 0
+            ids.min() >= 0 and ids.max() < metadata.num_puzzle_identifiers,
+            f'{paths["puzzle_identifiers"]} must be in 0..{metadata.num_puzzle_identifiers - 1}; '
+            f'got {ids.min()}..{ids.max()}. {_REBUILD}',
+        )
+        cells = {
+            field: _shrink(arrays[field], metadata, paths[field]) for field in ('inputs', 'labels')
+        }
         sets[name] = PuzzleSet(
-            inputs=inputs,
-            labels=labels,
-            group_indices=arrays['group_indices'].astype(np.int64),
+            inputs=cells['inputs'],
+            labels=cells['labels'],
+            group_indices=_index(arrays['group_indices']),
             puzzle_indices=indices,
             puzzle_first=indices[:-1],
-            puzzle_identifiers=arrays['puzzle_identifiers'].astype(np.int32),
+            puzzle_identifiers=ids.astype(np.int32),
+            files=tuple(
+                MappedFile.of(paths[field], array)
+                for field, array in cells.items()
+                if array is arrays[field]
+            ),
         )
     if not metadata.task:
         first = next(iter(sets.values()))
         some = first.inputs[:_GUESS_FROM], first.labels[:_GUESS_FROM]
-        has_words = (root / 'vocab.json').is_file()
+        has_words = (root / names.VOCABULARY).is_file()
         guessed = tasks.guess(metadata.vocab_size, metadata.seq_len, has_words, *some)
         metadata = with_task(metadata, task or guessed)
     elif task:
@@ -80,26 +108,38 @@ def with_task(metadata: DatasetMetadata, task: str) -> DatasetMetadata:
     return dataclasses.replace(metadata, task=task, transform=transform, held_out=held_out)
 
 
-def _open(path: pathlib.Path) -> np.ndarray:
+def _open(path: pathlib.Path, field: str) -> np.ndarray:
+    """Maps an array of whole numbers; its size is checked against the file's."""
     try:
-        array = np.load(path, mmap_mode='r')
+        array = np.lib.format.open_memmap(path, mode='r')
     except FileNotFoundError:
         raise DatasetError(
-            f'{path} is missing: the folder is half-written; build it again.'
+            f'{path} is missing: the folder is half-written. Build it again.'
         ) from None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy raises many kinds for a damaged header
         raise DatasetError(
-            f'{path} is cut short or no .npy file ({error}). Build the folder again.'
+            f'{path} must be a .npy file that is not truncated; {str(error)[:200]}. {_REBUILD}'
         ) from None
+    dimensions = 2 if field in ('inputs', 'labels') else 1
+    DatasetError.require(
+        array.ndim == dimensions and array.size > 0,
+        f'{path} must be an array of {dimensions} dimensions with values; got the shape '
+        f'{array.shape}. {_REBUILD}',
+    )
     DatasetError.require(
         np.issubdtype(array.dtype, np.integer),
-        f'{path} must hold integers; got {array.dtype}. Build the folder again.',
+        f'{path} must be an array of whole numbers; got {array.dtype}. {_REBUILD}',
     )
     return array
 
 
-def _shrink(array: np.ndarray, metadata: DatasetMetadata) -> np.ndarray:
-    """Copies cells into memory, as uint8 where every legal token fits."""
+def _index(array: np.ndarray) -> np.ndarray:
+    """Copies offsets; those beyond int64 become negative, which ``validate`` refuses."""
+    return array.astype(np.int64)
+
+
+def _shrink(array: np.ndarray, metadata: DatasetMetadata, path: pathlib.Path) -> np.ndarray:
+    """Copies cells into memory, as uint8 where every legal token fits; large ones stay mapped."""
     legal = (0, metadata.vocab_size - 1, metadata.ignore_label_id or 0)
     small = min(legal) >= 0 and max(legal) <= 255
     dtype = np.dtype(np.uint8) if small else array.dtype
@@ -113,8 +153,8 @@ def _shrink(array: np.ndarray, metadata: DatasetMetadata) -> np.ndarray:
         chunk = array[start : start + step]
         DatasetError.require(
             chunk.min() >= 0 and chunk.max() <= 255,
-            f'tokens must lie in 0..{metadata.vocab_size - 1}; got {chunk.min()}..{chunk.max()} '
-            f'in rows {start}..{start + len(chunk) - 1}. Build the folder again.',
+            f'{path}: tokens must be in 0..{metadata.vocab_size - 1}; got '
+            f'{chunk.min()}..{chunk.max()} in rows {start}..{start + len(chunk) - 1}. {_REBUILD}',
         )
         result[start : start + step] = chunk
     return result

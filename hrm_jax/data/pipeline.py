@@ -96,7 +96,7 @@ def _visit_starts(owners_B: np.ndarray, counts_B: np.ndarray) -> np.ndarray:
     """For each row the first row of its visit; the rows of a visit share a map.
 
     A visit takes all examples of its puzzle unless the batch ends, so a run of rows of one
-    puzzle is as many visits as its length says.
+    puzzle is as many visits as its length states.
     """
     rows = np.arange(len(owners_B))
     change = np.concatenate([[True], owners_B[1:] != owners_B[:-1]])
@@ -120,12 +120,17 @@ class _PlainIterator:
         self._plan = sampling.BatchPlan(self._sets, global_batch_size, seed)
         self._seed, self._rows, self._augmentation = seed, rows, augmentation
         self._set_starts = np.cumsum([0] + [puzzles.num_examples for puzzles in self._sets])
+        self._checked_epoch = -1
 
     def __iter__(self) -> '_PlainIterator':
         return self
 
     def __next__(self) -> Batch:
-        number = self._plan.position.batches
+        number, epoch = self._plan.position.batches, self._plan.position.epoch
+        if epoch != self._checked_epoch:  # size and time of a mapped file: at every batch
+            for puzzles in self._sets:
+                puzzles.check_files(sample=True)
+            self._checked_epoch = epoch
         examples = next(self._plan)
         rng = None
         if self._augmentation != 'stored':

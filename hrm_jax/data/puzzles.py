@@ -7,96 +7,21 @@ the original's format has its augmented examples written out: there every puzzle
 of its own and no map.
 """
 
+from collections.abc import Iterator, Mapping
 import dataclasses
+import functools
 import hashlib
 import json
-from typing import Any
 
 import numpy as np
 
-from hrm_jax import tasks
-from hrm_jax.data import augment
+from hrm_jax.data import augment, names
+from hrm_jax.data.mapped import MappedFile
+from hrm_jax.data.metadata import METADATA, DatasetMetadata
+from hrm_jax.data.names import BLANK_NAME
 from hrm_jax.errors import DatasetError
 
-METADATA = 'dataset.json'
-BLANK_NAME = '<blank>'
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetMetadata:
-    """What ``<split>/dataset.json`` states.
-
-    The keys up to ``sets`` are the original's (dataset/common.py of sapientinc/HRM).
-
-    Attributes:
-      vocab_size: number of tokens, padding included.
-      seq_len: cells of a padded example.
-      num_puzzle_identifiers: rows of the puzzle table, the blank one included.
-      total_groups: groups of all sets.
-      mean_puzzle_examples: examples per puzzle.
-      pad_id: token of cells outside a puzzle.
-      ignore_label_id: label that is neither learned nor scored; None: every label counts.
-      blank_identifier_id: identifier of rows that only pad a batch.
-      sets: names of the sets of this split.
-      task: a name of ``tasks.TASKS`` or another one; '' when it is unknown.
-      transform: kind of the stored maps, and of maps drawn on the fly (augment.TRANSFORMS).
-      cell_bytes: bytes of a stored token (1, 2 or 4).
-      held_out: the builder rejected augmentations that lead to test answers, so drawing
-        others on the fly would let test answers into training. None: nobody has looked.
-    """
-
-    vocab_size: int
-    seq_len: int
-    num_puzzle_identifiers: int
-    total_groups: int
-    mean_puzzle_examples: float
-    pad_id: int = 0
-    ignore_label_id: int | None = 0
-    blank_identifier_id: int = 0
-    sets: tuple[str, ...] = ('all',)
-    task: str = ''
-    transform: str = 'none'
-    cell_bytes: int = 1
-    held_out: bool | None = False
-
-    @property
-    def side(self) -> int:
-        """Rows of a square grid; 0 where an example is no square."""
-        side = round(self.seq_len**0.5)
-        return side if side * side == self.seq_len else 0
-
-    def task_of(self) -> tasks.Task:
-        """The task of these puzzles: symbols, rules, colours."""
-        return tasks.kind_of(self.task)(self.seq_len, self.vocab_size, self.pad_id)
-
-    def to_json(self) -> str:
-        return json.dumps({**dataclasses.asdict(self), 'sets': list(self.sets)}, indent=2)
-
-    @classmethod
-    def from_json(cls, text: str, source: Any = METADATA) -> 'DatasetMetadata':
-        """Parses ``dataset.json``; unknown keys (of other builders) are left out.
-
-        Raises:
-          DatasetError: the text is no JSON object, or a key is missing or not a number.
-        """
-        try:
-            values = json.loads(text)
-            known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-            known['sets'] = tuple(known.get('sets', ('all',)))
-            metadata = cls(**known)
-            sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'total_groups')
-            wrong = [n for n in sizes if type(getattr(metadata, n)) is not int
-                     or getattr(metadata, n) < 1]  # fmt: skip
-        except (TypeError, ValueError, AttributeError) as error:
-            raise DatasetError(
-                f'{source} must hold the metadata of a data set as a JSON object; {error}. '
-                f'Build the set again.'
-            ) from None
-        if wrong:
-            raise DatasetError(
-                f'{source}: {", ".join(wrong)} must be whole numbers above 0. Build the set again.'
-            )
-        return metadata
+__all__ = ['BLANK_NAME', 'METADATA', 'DatasetMetadata', 'PuzzleDataset', 'PuzzleSet']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +39,7 @@ class PuzzleSet:
       extents: uint8 [N, 4] sides of stored ARC grids, or None.
       offsets: uint8 [E, 2] corner of each ARC example, or None when all are 0.
       names: one per group, or empty.
+      files: those that inputs or labels are still in, mapped into memory.
     """
 
     inputs: np.ndarray
@@ -126,6 +52,7 @@ class PuzzleSet:
     extents: np.ndarray | None = None
     offsets: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    files: tuple[MappedFile, ...] = ()
 
     @property
     def num_groups(self) -> int:
@@ -143,6 +70,11 @@ class PuzzleSet:
         """Returns the puzzle of each example and the example's place within it, int64 [B]."""
         puzzles = np.searchsorted(self.puzzle_indices, examples_B, side='right') - 1
         return puzzles, examples_B - self.puzzle_indices[puzzles]
+
+    def check_files(self, sample: bool = False) -> None:
+        """Raises DatasetError where a mapped file has changed; see ``MappedFile.check``."""
+        for file in self.files:
+            file.check(sample)
 
     @classmethod
     def of_examples(
@@ -163,15 +95,36 @@ class PuzzleDataset:
       sets: name -> puzzles, in the order of ``metadata.sets``.
       path: folder it was read from, for messages.
       task_is_guessed: its metadata name no task, so ``metadata.task`` is a guess.
+      stored_digest: what its builder recorded as ``digest``; '' where none did.
     """
 
     metadata: DatasetMetadata
     sets: dict[str, PuzzleSet]
     path: str = ''
     task_is_guessed: bool = False
+    stored_digest: str = ''
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Digest of the puzzles: as recorded when the set was built, else computed once.
+
+        Equal sets of one format have one digest, wherever they are stored. A folder with its
+        augmentations written out has another one than the records it was made from.
+        """
+        return self.stored_digest or content_digest(self.metadata, self.sets)
+
+    @functools.cached_property
+    def has_answers(self) -> bool:
+        """Whether any label counts. Without answers a split is there to be predicted only."""
+        ignored = self.metadata.ignore_label_id
+        return ignored is None or any(
+            bool((part != ignored).any())
+            for puzzles in self.sets.values()
+            for part in _chunks(puzzles.labels)
+        )
 
     def fingerprint(self) -> str:
-        """Short digest of metadata and puzzles: equal for equal data, wherever it is stored."""
+        """Short digest of metadata and puzzles as they are in memory, for equal machines."""
         digest = hashlib.blake2b(self.metadata.to_json().encode(), digest_size=8)
         for name, puzzles in self.sets.items():
             digest.update(name.encode())
@@ -182,6 +135,46 @@ class PuzzleDataset:
         return digest.hexdigest()
 
 
+# Field of a PuzzleSet -> type in which it is digested, whatever it has in memory; None: that of
+# the cells.
+_DIGESTED = {
+    'inputs': None, 'labels': None, 'group_indices': '<i8', 'puzzle_indices': '<i8',
+    'puzzle_first': '<i8', 'puzzle_identifiers': '<i4', 'maps': 'u1', 'extents': 'u1',
+    'offsets': 'u1',
+}  # fmt: skip
+
+
+def content_digest(metadata: DatasetMetadata, sets: Mapping[str, PuzzleSet]) -> str:
+    """Returns the digest of a split's puzzles: 128 bits (BLAKE2b) as hexadecimal digits.
+
+    It covers all that a run trains on: tokens, groups, augmentations, identifiers and names. What
+    only describes them (task, held_out, total_groups) is left out.
+    """
+    legal = (0, metadata.vocab_size - 1, metadata.ignore_label_id or 0)
+    cells = 'u1' if min(legal) >= 0 and max(legal) <= 255 else '<i4'
+    keys = ('vocab_size', 'seq_len', 'pad_id', 'ignore_label_id', 'blank_identifier_id')
+    facts = {key: getattr(metadata, key) for key in keys}
+    digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=16)
+    for name in metadata.sets:
+        puzzles = sets[name]
+        mapped = metadata.transform if puzzles.maps is not None else ''
+        digest.update(json.dumps([name, mapped, puzzles.names]).encode())
+        for field, dtype in _DIGESTED.items():
+            values = getattr(puzzles, field)
+            shape = None if values is None else values.shape
+            digest.update(json.dumps([field, shape]).encode())
+            for part in () if values is None else _chunks(values):
+                digest.update(np.ascontiguousarray(part, np.dtype(dtype or cells)).data)
+    return digest.hexdigest()
+
+
+def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields parts of an array, so that a mapped one is never copied as a whole."""
+    step = max(1, (1 << 24) // max(1, values[:1].size))
+    for start in range(0, len(values), step):
+        yield values[start : start + step]
+
+
 def puzzle_names(puzzles: PuzzleSet, separator: str = '_') -> list[str]:
     """Returns the name of every puzzle of an ARC set.
 
@@ -189,13 +182,13 @@ def puzzle_names(puzzles: PuzzleSet, separator: str = '_') -> list[str]:
     ``<name>_t<dihedral id>_<new colour of each colour>``; TRM parts them by ``|||``.
     """
     groups = np.searchsorted(puzzles.group_indices, np.arange(puzzles.num_puzzles), side='right')
-    names = [puzzles.names[g - 1] for g in groups]
+    of_groups = [puzzles.names[g - 1] for g in groups]
     if puzzles.maps is None:
-        return names
+        return of_groups
     plain = (puzzles.maps == augment.identity_map('arc', augment.ARC_SIDE)).all(axis=1)
     return [
         name if same else f'{name}{separator}t{row[0]}{separator}{"".join(map(str, row[1:]))}'
-        for name, same, row in zip(names, plain, puzzles.maps.tolist(), strict=True)
+        for name, same, row in zip(of_groups, plain, puzzles.maps.tolist(), strict=True)
     ]
 
 
@@ -210,6 +203,7 @@ def realise(
 
     ARC grids are placed and ended even without a map (None: identity; offsets: top left).
     """
+    puzzles.check_files()
     inputs, labels = puzzles.inputs[stored_B], puzzles.labels[stored_B]
     extents = None if puzzles.extents is None else puzzles.extents[stored_B]
     if extents is not None:
@@ -272,6 +266,9 @@ def validate(dataset: PuzzleDataset) -> None:
             f'{where}: a puzzle points outside the {len(puzzles.inputs)} stored examples. '
             f'{rebuild}',
         )
+        if puzzles.names:
+            first = puzzles.puzzle_identifiers[puzzles.group_indices[:-1]].tolist()
+            names.check_puzzle_names(puzzles.names, first, where)
         limits = (
             ('inputs', metadata.vocab_size, None),
             ('labels', metadata.vocab_size, metadata.ignore_label_id),
@@ -281,7 +278,7 @@ def validate(dataset: PuzzleDataset) -> None:
             low, high = _range(getattr(puzzles, field), also)
             DatasetError.require(
                 low >= 0 and high < stop,
-                f'{where}: {field} must lie in 0..{stop - 1}'
+                f'{where}: {field} must be in 0..{stop - 1}'
                 + (f' (or be ignore_label_id {also})' if also is not None else '')
                 + f'; got {low}..{high}. {rebuild}',
             )
@@ -304,11 +301,9 @@ def check_identifiers(dataset: PuzzleDataset, rows: int) -> None:
 
 
 def _range(values: np.ndarray, ignored: int | None) -> tuple[int, int]:
-    """Smallest and largest value, the ignored one left out, without a copy of the whole."""
+    """Smallest and largest value, the ignored one left out."""
     low, high = 0, 0
-    step = max(1, (1 << 24) // max(1, values[:1].size))
-    for start in range(0, len(values), step):
-        chunk = values[start : start + step]
+    for chunk in _chunks(values):
         if ignored is not None and ignored < 0:
             chunk = np.where(chunk == ignored, 0, chunk)
         if chunk.size:

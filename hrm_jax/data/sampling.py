@@ -1,15 +1,15 @@
-"""Who comes when: the order of training examples, pure and seeded.
+"""Order of the training examples: pure functions of a seed.
 
-Semantics of the original's puzzle_dataset.py with its quirks mended: ONE generator for
+Semantics of the original's puzzle_dataset.py with its quirks fixed: ONE generator for
 everything, keyed by seed and epoch; an endless stream of epochs, so every batch is full and
 a run of N steps has exactly N batches.
 
 * An epoch visits every group once, in random order; a visit draws one of the group's puzzles
   uniformly and takes its examples in random order.
-* Batches are cut from the visits one after the other, across epochs. The examples of a visit
+* Batches are taken from the visits one after the other, across epochs. The examples of a visit
   that do not fit into a batch are dropped; the next batch starts with the next visit.
 * The order depends on the seed, the batch size and the data, never on the number of
-  processes: each process cuts its rows from the same global batch.
+  processes: each process takes its rows from the same global batch.
 """
 
 import dataclasses
@@ -148,7 +148,7 @@ class BatchPlan:
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a saved position, at the cost of drawing one epoch's order.
 
-        Another batch size than the saved one goes on at the same visit.
+        Another batch size than the saved one resumes at the same visit.
 
         Raises:
           ConfigError: the state belongs to other data or another seed.

@@ -26,6 +26,8 @@ class ArcAnswer:
       confidence: mean halting probability of those views.
       steps: mean ACT steps of all views.
       right: whether the first attempt is the task's own answer; None: it states none.
+      right_attempt: the attempt that is the task's own answer, from 1; 0: neither; None: it
+        states none.
     """
 
     question: list[list[int]]
@@ -34,6 +36,7 @@ class ArcAnswer:
     confidence: list[float]
     steps: float
     right: bool | None
+    right_attempt: int | None = None
 
 
 def solve_task(
@@ -80,9 +83,10 @@ def solve_task(
         grids = arc.undo(np.stack([one.answer for one in found]), inverse)
         votes: dict[bytes, list[float]] = {}
         for answer, one in zip(grids, found, strict=True):
-            votes.setdefault(answer, []).append(one.confidence)
+            votes.setdefault(answer, []).append(one.confidence or 0.0)
         best = sorted(votes, key=lambda g: (len(votes[g]), np.mean(votes[g])), reverse=True)[:2]
         attempts = [arc.to_rows(answer) for answer in best]
+        truth = pair.get('output')
         answers.append(
             ArcAnswer(
                 question=grid.tolist(),
@@ -90,7 +94,12 @@ def solve_task(
                 votes=[len(votes[answer]) for answer in best],
                 confidence=[float(np.mean(votes[answer])) for answer in best],
                 steps=float(np.mean([one.steps for one in found])),
-                right=attempts[0] == pair['output'] if 'output' in pair else None,
+                right=None if truth is None else attempts[0] == truth,
+                right_attempt=None
+                if truth is None
+                else attempts.index(truth) + 1
+                if truth in attempts
+                else 0,
             )
         )
     return answers, bool(identifiers.any())

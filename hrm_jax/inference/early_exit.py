@@ -1,4 +1,4 @@
-"""Real early exit: every puzzle leaves when its halting rule says so, and the next moves in.
+"""Early exit: a puzzle that its halting rule halts leaves, and its slot is refilled.
 
 The original always runs all steps at evaluation. Here a fixed number of slots works through a
 queue inside one compiled loop: a slot whose puzzle halts (``act.halt``, as in training but
@@ -23,7 +23,7 @@ from hrm_jax.types import IGNORE_LABEL_ID, Batch, LatentState, Sums, Weights
 
 
 class Slots(struct.PyTreeNode):
-    """Puzzles at work.
+    """Puzzles in progress.
 
     Attributes:
       latent: state of every slot.
@@ -144,7 +144,7 @@ def work(
         ready_B = (number_B >= 0) & act.halt(outputs, steps_B, jnp.zeros_like(steps_B), rule)
         labels = jnp.where(ready_B[:, None], batch.labels, IGNORE_LABEL_ID)
         _, new = losses.act_loss(outputs, labels, steps_B, ready_B, None, loss)
-        # Rows that go on write beyond the end, where nothing is kept.
+        # Rows that continue write beyond the end, where nothing is kept.
         target_B = jnp.where(ready_B, done.count + jnp.cumsum(ready_B) - 1, room)
 
         def put(to, rows):
@@ -183,7 +183,7 @@ class Worker:
     Args:
       config: see ``work``.
       mesh: the slots spread over it.
-      slots: puzzles at work at a time; a multiple of the devices.
+      slots: puzzles in progress at a time; a multiple of the devices.
       queue: puzzles handed to the device at a time.
     """
 

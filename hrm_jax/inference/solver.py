@@ -1,28 +1,32 @@
-"""Solver: a checkpoint, puzzles in, answers out.
+"""Solver: answers puzzles with the model of a checkpoint.
 
     solver = Solver.from_checkpoint('runs/first')
     for solution in solver.solve(['53..7....6..195....98....6.8...6...3...' '...']):
         print(solution.text, solution.confidence, solution.valid)
 
-Reads the weights and the metadata of a checkpoint only, and runs on whatever devices there
-are. Puzzles leave as soon as their halting rule says so (early_exit.py).
+Reads the weights and the metadata of a checkpoint of any format, and runs on whatever devices there
+are. Puzzles leave as soon as their halting rule halts them (early_exit.py).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+import functools
 import os
 from pathlib import Path
+import sys
 from typing import Any
 
 import jax
 import numpy as np
 
 from hrm_jax import files, partitioning, tasks
-from hrm_jax.checkpoint import layout, store
+from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import augment
-from hrm_jax.errors import DatasetError, PuzzleError
+from hrm_jax.data import augment, records
+from hrm_jax.data.puzzles import METADATA, DatasetMetadata
+from hrm_jax.errors import PuzzleError
 from hrm_jax.inference.early_exit import Worker
+from hrm_jax.interop import formats
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
 # Slots of the compiled programs: the smallest that holds all puzzles, or the largest.
@@ -35,10 +39,11 @@ class Solution:
     """One answer.
 
     Attributes:
-      question, answer: int32 [S], token ids.
-      text: the answer as the task writes it.
+      question, answer: int32 [S], token ids; the answer without what follows its end.
+      text: the answer as the task writes it, without padding.
       confidence: probability in 0..1 that the answer is right, as the model sees it (its halt
-        logit is trained to say so); with several samples the mean over those that agree.
+        logit is trained to predict it); with several samples the mean over those that agree. None:
+        the model has no halt logit.
       steps: ACT steps spent (mean over samples).
       valid: whether the answer obeys the rules of the task; None: the rules are unknown.
       agreement: share of the samples with this answer.
@@ -47,10 +52,52 @@ class Solution:
     question: np.ndarray
     answer: np.ndarray
     text: str
-    confidence: float
+    confidence: float | None
     steps: float
     valid: bool | None
     agreement: float = 1.0
+
+
+def _task_of(
+    saved: SavedModel, data: str | os.PathLike, task: str, log: Callable[[str], None]
+) -> tuple[tasks.Task, str]:
+    """The task of a model's puzzles, and the kind of its symmetries.
+
+    What is stated counts in this order: ``task``, the checkpoint, its data set; otherwise the task
+    is inferred from the sizes.
+    """
+    model, root = saved.config.model, files.expanded(data or saved.config.data.path or '')
+    facts = dict(saved.meta.get('dataset') or {})
+    if not facts.get('task'):
+        facts |= _facts_of_data(Path(root), model.vocab_size, model.seq_len) if root else {}
+    sizes = {'vocab_size': model.vocab_size, 'seq_len': model.seq_len}
+    one = {'num_puzzle_identifiers': 1, 'total_groups': 1, 'mean_puzzle_examples': 1.0}
+    metadata = records.described(DatasetMetadata.from_dict(one | facts | sizes), root)
+    name = task or metadata.task
+    if not name and metadata.vocabulary:
+        name = 'lisp'
+    if not name:
+        name = tasks.infer(model.vocab_size, model.seq_len)
+        log(
+            f'task: {name or "unknown, so puzzles are token ids"} (inferred from '
+            f'{model.vocab_size} tokens and {model.seq_len} cells; --task NAME states another)'
+        )
+    made = dataclasses.replace(metadata, task=name).task_of()
+    stated = facts.get('transform') if name == facts.get('task') else None
+    return made, made.symmetries if stated is None else stated
+
+
+def _facts_of_data(root: Path, vocab_size: int, seq_len: int) -> dict[str, Any]:
+    """What the data set of a model states, if it is at hand and has the model's sizes."""
+    for split in ('test', 'train'):
+        path = root / split / METADATA
+        if path.is_file():
+            data = DatasetMetadata.from_json(path.read_text(encoding='utf-8'), path)
+            if (data.vocab_size, data.seq_len) == (vocab_size, seq_len) and data.task:
+                sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+                facts = dataclasses.asdict(data)
+                return {name: fact for name, fact in facts.items() if name not in sizes}
+    return {}
 
 
 class Solver:
@@ -62,6 +109,9 @@ class Solver:
       task: how puzzles are written, and their rules.
       transform: kind of the task's symmetries (augment.TRANSFORMS), for samples.
       devices: where to run; None: all of this process.
+
+    Attributes:
+      meta: metadata of the checkpoint, where it came from one.
     """
 
     def __init__(
@@ -77,35 +127,46 @@ class Solver:
         self.transform = transform
         self.mesh = partitioning.make_mesh(devices or jax.local_devices())
         self.weights = jax.device_put(weights, partitioning.replicated(self.mesh))
+        self.meta: Mapping[str, Any] = {}
         self._workers: dict[Any, Worker] = {}
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | os.PathLike, data: str | os.PathLike = '', devices=None
+        cls,
+        path: str | os.PathLike,
+        data: str | os.PathLike = '',
+        devices=None,
+        *,
+        task: str = '',
+        config: str = '',
+        seq_len: int = 0,
+        log: Callable[[str], None] = functools.partial(print, file=sys.stderr),
     ) -> 'Solver':
-        """Opens a run's folder (its latest step) or one ``checkpoints/STEP``.
+        """Opens a checkpoint of any format.
 
         Args:
-          path: the checkpoint.
-          data: data set whose ``vocab.json`` names the tokens; '': the one it was trained on.
+          path: folder of a run (its latest step), one ``checkpoints/STEP``, or anything else that
+            ``interop.formats.load`` takes: ``step_N`` of an original, a transformers-style folder,
+            a safetensors file, an id of the hub.
+          data: data set that names the tokens where the checkpoint does not; '': the one that it
+            was trained on.
           devices: see the class.
+          task: in place of the task that the checkpoint states, or that is inferred where it
+            states none.
+          config, seq_len: of checkpoints of other formats, where nothing else states them.
+          log: prints which task was inferred.
 
         Raises:
-          CheckpointError: there is none, or it is damaged.
+          CheckpointError: there is none, it is damaged, or lacks a setting that must be stated.
           DatasetError: the vocabulary cannot be read.
         """
-        saved = store.read_model(layout.resolve(str(path), Path(path)))
-        config, facts = saved.config, saved.meta['dataset']
-        weights = saved.inference_weights(config.eval.use_ema)
-        vocabulary = Path(data or config.data.path) / 'vocab.json'
-        words = files.read_json(vocabulary, DatasetError) if vocabulary.is_file() else {}
-        task = tasks.kind_of(facts['task'])(
-            seq_len=config.model.seq_len,
-            vocab_size=config.model.vocab_size,
-            pad_id=facts['pad_id'],
-            vocabulary=words,
-        )
-        return cls(config, weights, task, facts['transform'], devices)
+        options = {'config': config, 'seq_len': seq_len}
+        saved, _ = formats.open_model(path, **options)
+        weights = saved.inference_weights(saved.config.eval.use_ema)
+        kind, transform = _task_of(saved, data, task, log)
+        solver = cls(saved.config, weights, kind, transform, devices)
+        solver.meta = saved.meta
+        return solver
 
     def solve(
         self,
@@ -128,7 +189,7 @@ class Solver:
           early_exit: stop each puzzle by its own halting rule; False: all run ``steps``.
           identifiers: row of the puzzle table for each puzzle; None: the blank one.
           seed: of everything random: symmetries, and what the model draws.
-          progress: told how many more puzzles are done.
+          progress: called with how many more puzzles are done.
 
         Raises:
           PuzzleError: a text cannot be read (the cell is named), or the task has no known
@@ -211,6 +272,7 @@ class Solver:
         return self._workers[key]
 
     def _choose(self, question, answers, confidence, steps) -> Solution:
+        answers = [self.task.finished(question, answer) for answer in answers]
         votes: dict[bytes, list[int]] = {}
         for row, answer in enumerate(answers):
             votes.setdefault(answer.tobytes(), []).append(row)
@@ -221,7 +283,7 @@ class Solver:
             question=question,
             answer=answer,
             text=self.task.text(answer),
-            confidence=float(confidence[rows].mean()),
+            confidence=float(confidence[rows].mean()) if self.config.model.q_head else None,
             steps=float(steps.mean()),
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(answers),

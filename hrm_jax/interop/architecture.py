@@ -1,8 +1,8 @@
-"""What the names and shapes of a checkpoint's tensors say about the model they belong to.
+"""Inference of a model's architecture from the names and shapes of a checkpoint's tensors.
 
 Blocks, layers, widths, vocabulary, puzzle table and learned positions can be seen; the number
 of heads, of cycles and of ACT steps, the rotary base and (without learned positions) the length
-of a puzzle can not, and must come from a configuration. What both know must agree.
+of a puzzle cannot, and must come from a configuration. What both know must agree.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ import numpy as np
 from hrm_jax.config import ModelConfig
 from hrm_jax.errors import CheckpointError
 
+NO_CONFIGURATION = 'a configuration'  # source of settings where there is none
 _LAYER = re.compile(r'^([HL]_level)\.(layers|rnn_lst|sru\.rnn_lst)\.(\d+)\.')
 _RECURRENT = {'rnn_lst': 'sru', 'sru.rnn_lst': 'srupp'}
 _MIXERS = {'mlp_t': 'token_mixing', 'self_attn': 'attention'}  # part of a block -> its kind
@@ -155,7 +156,7 @@ def complete_model(
             continue
         if values.setdefault(setting, finding.value) != finding.value:
             raise CheckpointError(
-                f'{source} says {setting}={values[setting]!r}, but the checkpoint has '
+                f'{source} states {setting}={values[setting]!r}, but the checkpoint has '
                 f'{finding.value!r}: {finding.evidence}. Use the configuration that the '
                 f'checkpoint was trained with.'
             )
@@ -170,7 +171,7 @@ def complete_model(
         values.setdefault('num_heads', 1)
     if 'learned' in values.get('pos_encodings', '') and 'pos_encodings' not in findings:
         raise CheckpointError(
-            f'{source} says pos_encodings=learned, but the tensor embed_pos.embedding_weight is '
+            f'{source} states pos_encodings=learned, but the tensor embed_pos.embedding_weight is '
             f'missing.'
         )
     if 'intermediate_size' in findings:
@@ -183,8 +184,9 @@ def complete_model(
     if 'pos_encodings' not in values:
         lacking.append('pos_encodings (rope or none)')
     if lacking:
+        nor = 'there is no' if source == NO_CONFIGURATION else f'{source} does not state it in the'
         raise CheckpointError(
-            f'the tensors do not show {", ".join(lacking)}, and {source} does not say. Give the '
+            f'the tensors do not show {", ".join(lacking)}, and {nor} configuration. Give the '
             f'all_config.yaml of the training run, or write these settings into one, with --config.'
         )
     return ModelConfig(**values)
@@ -202,7 +204,7 @@ def _with_inner_size(values: dict[str, Any], found: Finding, source: str) -> dic
             f'{source} gives the gated units an inner size of {wanted} (expansion '
             f'{by_rule.expansion}), but the checkpoint has {found.value}: {found.evidence}.'
         )
-    # 0 where the rule says the same, so that equal models have equal configurations.
+    # 0 where the rule gives the same, so that equal models have equal configurations.
     return values | {'intermediate_size': 0 if by_rule.mlp_dim == found.value else found.value}
 
 
@@ -213,7 +215,7 @@ def _with_seq_len(values: dict[str, Any], found: Finding | None, source: str) ->
     seq_len = found.value - prefix
     if values.get('seq_len') not in (None, 0, seq_len):
         raise CheckpointError(
-            f'{source} says seq_len={values["seq_len"]}, but the checkpoint has {seq_len} cells '
+            f'{source} states seq_len={values["seq_len"]}, but the checkpoint has {seq_len} cells '
             f'and {prefix} slots of the puzzle prefix: {found.evidence}.'
         )
     return values | {'seq_len': seq_len}

@@ -19,7 +19,7 @@ from hrm_jax import files
 from hrm_jax.checkpoint import compatible, layout
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.errors import CheckpointError
+from hrm_jax.errors import CheckpointError, ConfigError
 from hrm_jax.interop import (
     architecture,
     hub,
@@ -27,118 +27,34 @@ from hrm_jax.interop import (
     original_config,
     safetensors_io,
     state_dict,
-    torch_reader,
     torch_writer,
     transformers_config,
 )
 from hrm_jax.interop.architecture import Finding
 from hrm_jax.interop.original_config import Settings
+from hrm_jax.interop.sources import (
+    TORCH_SUFFIXES,
+    WEIGHTS_NAME,
+    Source,
+    find,
+    read_state,
+    step_of,
+)
 from hrm_jax.interop.transformers_config import HrmConfig
 
 FORMATS = ('torch', 'huggingface', 'safetensors', 'orbax')
-WEIGHTS_NAME = 'model.safetensors'
-_STEP = re.compile(r'(?:^|_)step_(\d+)')
-_TORCH_SUFFIXES = ('.pt', '.pth', '.bin', '.ckpt')
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A checkpoint that was found.
-
-    Attributes:
-      format: one of ``FORMATS``.
-      path: the file of the tensors, or the folder of an orbax checkpoint.
-      config: the configuration file that belongs to it, or ''.
-    """
-
-    format: str
-    path: str
-    config: str
-
-
-def find(
-    path_or_hub_id: str | os.PathLike, config: str = '', revision: str | None = None
-) -> Source:
-    """Finds out what lies under a path or hub id.
-
-    Args:
-      path_or_hub_id: a file, a folder, or ``owner/name`` on the hub.
-      config: configuration file to use in place of the one beside the weights.
-      revision: branch, tag or commit on the hub.
-
-    Raises:
-      CheckpointError: there is nothing, or no checkpoint.
-    """
-    path = hub.local_path(path_or_hub_id, revision)
-    folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(path):
-        with open(path, 'rb') as file:
-            is_torch = file.read(4) == b'PK\x03\x04'
-        kind = 'torch' if is_torch or not path.endswith('.safetensors') else 'safetensors'
-        return Source(kind, path, config or _config_beside(folder))
-    names = sorted(os.listdir(path))
-    if WEIGHTS_NAME in names or WEIGHTS_NAME + '.index.json' in names:
-        chosen = WEIGHTS_NAME if WEIGHTS_NAME in names else WEIGHTS_NAME + '.index.json'
-        kind = 'huggingface' if 'config.json' in names else 'safetensors'
-        return Source(kind, os.path.join(path, chosen), config or _config_beside(folder))
-    if layout.FOLDER in names or {'params', 'meta'} <= set(names):
-        if config:
-            raise CheckpointError(
-                f'{path} is a checkpoint of ours and carries its configuration; leave out {config}.'
-            )
-        return Source('orbax', path, '')
-    files = [name for name in names if os.path.isfile(os.path.join(path, name))]
-    steps = [n for n in files if step_of(n) is not None and 'all_preds' not in n]
-    others = [n for n in files if n.endswith(_TORCH_SUFFIXES) or n.startswith('checkpoint')]
-    if 'checkpoint' in others:
-        others = ['checkpoint']
-    if steps or len(others) == 1:
-        chosen = max(steps, key=lambda name: step_of(name) or 0) if steps else others[0]
-        return Source('torch', os.path.join(path, chosen), config or _config_beside(folder))
-    raise CheckpointError(
-        f'{path} holds no checkpoint: expected step_N, model.safetensors or a folder '
-        f'checkpoints; it has {", ".join(names[:8]) or "nothing"}. Name the file itself.'
-    )
-
-
-def step_of(path: str) -> int | None:
-    """Returns N of a file named ``step_N``, otherwise None."""
-    match = _STEP.search(os.path.basename(path))
-    return int(match[1]) if match else None
-
-
-def _config_beside(folder: str) -> str:
-    for name in (original_config.FILE_NAME, transformers_config.FILE_NAME):
-        if os.path.isfile(os.path.join(folder, name)):
-            return os.path.join(folder, name)
-    return ''
 
 
 def settings_of(
     values: Mapping[str, Any], source: str, findings: Mapping[str, Finding]
 ) -> Settings:
-    """Translates a parsed configuration of any of the three kinds, told apart by its keys."""
+    """Translates a parsed configuration of any of the three kinds, distinguished by its keys."""
     if isinstance(values.get('model'), Mapping):
         rest = ExperimentConfig.from_dict(values).to_dict()
         return Settings(rest.pop('model'), rest, source)
     if values.get('model_type') == 'hrm' or 'num_attention_heads' in values:
         return transformers_config.settings(values, source)
     return original_config.from_original(values, source, findings)
-
-
-def read_state(path: str) -> tuple[dict, dict[str, str]]:
-    """Returns the tensors of a torch or safetensors file (or index of several), and metadata."""
-    if path.endswith('.index.json'):
-        with open(path, encoding='utf-8') as file:
-            shards = sorted(set(json.load(file)['weight_map'].values()))
-        state: dict = {}
-        for shard in shards:
-            name = os.path.join(os.path.dirname(path), os.path.basename(shard))
-            state |= safetensors_io.read_safetensors(name)[0]
-        return state, {}
-    if torch_reader.is_torch_file(path) or not path.endswith('.safetensors'):
-        return torch_reader.read_torch(path), {}
-    return safetensors_io.read_safetensors(path)
 
 
 def load(
@@ -148,6 +64,7 @@ def load(
     seq_len: int = 0,
     forward_dtype: str = '',
     revision: str | None = None,
+    member: str = '',
 ) -> SavedModel:
     """Loads weights from any format.
 
@@ -155,16 +72,17 @@ def load(
       path_or_hub_id: a file, a folder, or ``owner/name`` on the hub; or what ``find`` returned.
       config: configuration file in place of the one beside the weights: the originals'
         all_config.yaml, transformers' config.json, or ours.
-      seq_len: cells of a puzzle, where nothing else says.
+      seq_len: cells of a puzzle, where nothing else states it.
       forward_dtype: type to compute in, in place of the checkpoint's.
       revision: branch, tag or commit on the hub.
+      member: keys that lead to the state dict in a torch file that has several, e.g. ``ema``.
 
     Returns:
       The model in numpy; arrays may be read-only views of the file.
 
     Raises:
       CheckpointError, ConfigError: anything is not as it must be.
-      OSError: a file can not be read.
+      OSError: a file cannot be read.
     """
     source = path_or_hub_id
     if not isinstance(source, Source):
@@ -172,29 +90,94 @@ def load(
     if source.format == 'orbax':
         saved = orbax_io.read_model(source.path)
         return with_forward_dtype(saved, forward_dtype) if forward_dtype else saved
-    state, metadata = read_state(source.path)
+    state, metadata, step = read_state(source.path, member)
     tensors, prefix = state_dict.unify_names(state)
     findings = architecture.infer_model(tensors)
-    if source.config:
-        name = os.path.basename(source.config)
-        settings = settings_of(original_config.read_mapping(source.config), name, findings)
-    elif 'hrm_jax' in metadata:
-        name = os.path.basename(source.path)
-        settings = settings_of(json.loads(metadata['hrm_jax']), name, findings)
-    else:
-        settings = Settings({}, {}, 'no configuration')
-    step = metadata.get('step', '')
-    saved = state_dict.to_model(
-        tensors,
-        findings,
-        settings,
-        step=int(step) if step.isdigit() else step_of(source.path) or 0,
-        seq_len=seq_len,
-        forward_dtype=forward_dtype,
-    )
+    try:
+        settings = _settings_of(source, metadata, findings)
+        stated = str(metadata.get('step', ''))
+        steps = (int(stated) if stated.isdecimal() else None, step_of(source.path), step, 0)
+        saved = state_dict.to_model(
+            tensors,
+            findings,
+            settings,
+            step=next(one for one in steps if one is not None),
+            seq_len=seq_len,
+            forward_dtype=forward_dtype,
+        )
+    except ConfigError as error:
+        raise CheckpointError(f'{source.config or source.path}: {error}') from error
     naming = 'transformers' if state_dict.has_transformers_names(state) else 'original'
     saved.meta['source'] |= {'prefix': prefix, 'naming': naming}
     return saved
+
+
+def _settings_of(
+    source: Source, metadata: Mapping[str, str], findings: Mapping[str, Finding]
+) -> Settings:
+    """What the configuration beside the weights, or within their file, states."""
+    if source.config:
+        name = os.path.basename(source.config)
+        return settings_of(original_config.read_mapping(source.config), name, findings)
+    if 'hrm_jax' not in metadata:
+        return Settings({}, {}, architecture.NO_CONFIGURATION)
+    name = os.path.basename(source.path)
+    try:
+        values = json.loads(metadata['hrm_jax'])
+    except (ValueError, RecursionError, TypeError) as error:
+        raise CheckpointError(f'{name}: its configuration is not JSON ({error}).') from error
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f'{name}: its configuration must be an object; it is {values!r:.60}.')
+    return settings_of(values, name, findings)
+
+
+def open_model(
+    selector: str | os.PathLike, workdir: str | os.PathLike = '', **options: Any
+) -> tuple[SavedModel, Any]:
+    """Finds and loads a checkpoint as the commands name it, of any format.
+
+    Args:
+      selector: a step, ``latest`` or ``best`` of the workdir; or what ``load`` takes.
+      workdir: folder of a run, or of a checkpoint of another format.
+      **options: of ``load``.
+
+    Returns:
+      The model, and the path of its checkpoint.
+
+    Raises:
+      CheckpointError, OSError: see ``load``.
+    """
+    selector = os.fspath(selector)
+    named = selector in ('latest', 'best') or re.fullmatch(r'[0-9]{1,15}', selector)
+    place = os.fspath(workdir) if named else selector
+    try:
+        path = layout.resolve(selector, layout.as_path(workdir or '.'))
+    except CheckpointError:
+        # None of ours: a checkpoint of another format has no steps to choose from.
+        if selector == 'best' or (named and selector != 'latest') or not _is_foreign(place):
+            raise
+    else:
+        ignored = [name for name, value in options.items() if value and name != 'forward_dtype']
+        if ignored:
+            raise CheckpointError(
+                f'{path} is a checkpoint of ours and carries its configuration; leave out '
+                f'{", ".join(ignored)}.'
+            )
+        saved = orbax_io.read_model(path)
+        dtype = options.get('forward_dtype')
+        return (with_forward_dtype(saved, dtype) if dtype else saved), path
+    source = find(place, options.pop('config', ''), options.pop('revision', None))
+    return load(source, **options), layout.as_path(source.path)
+
+
+def _is_foreign(place: str) -> bool:
+    """Whether a path, or an id of the hub, may be a checkpoint of another format."""
+    if not os.path.exists(files.expanded(place)):
+        return hub.is_hub_id(place)
+    try:
+        return find(place).format != 'orbax'
+    except (CheckpointError, OSError):
+        return False
 
 
 def with_forward_dtype(saved: SavedModel, dtype: str) -> SavedModel:
@@ -232,16 +215,16 @@ def guess_format(destination: str | os.PathLike, source_format: str = '') -> str
     """Chooses the format of a destination by its name.
 
     Raises:
-      CheckpointError: the name says nothing, and the source is a checkpoint of ours.
+      CheckpointError: the name shows no format, and the source is a checkpoint of ours.
     """
     name = os.path.basename(os.fspath(destination).rstrip('/'))
     if name.endswith('.safetensors'):
         return 'safetensors'
-    if re.fullmatch(r'step_\d+', name) or name.endswith(_TORCH_SUFFIXES):
+    if re.fullmatch(r'step_\d+', name) or name.endswith(TORCH_SUFFIXES):
         return 'torch'
     if source_format == 'orbax':
         raise CheckpointError(
-            f'{destination}: say --format torch, huggingface or safetensors; the name of a folder '
+            f'{destination}: give --format torch, huggingface or safetensors; the name of a folder '
             f'does not show it.'
         )
     return 'orbax'
@@ -267,10 +250,10 @@ def save(
       overwrite: replaces files that exist.
 
     Raises:
-      CheckpointError: the file exists, or the format can not hold the model. Nothing is
+      CheckpointError: the file exists, or the format cannot hold the model. Nothing is
         written then.
     """
-    destination = os.fspath(destination)
+    destination = os.fspath(files.local_path(destination, 'the destination', CheckpointError))
     if format == 'orbax':
         return os.fspath(orbax_io.write_model(destination, saved))
     if format == 'huggingface':
@@ -297,7 +280,7 @@ def save(
         raise CheckpointError(f'format must be one of {", ".join(FORMATS)}; got {format!r}.')
     settings = _original_settings(saved, state)
     name = os.path.basename(destination.rstrip('/'))
-    if step_of(name) is None and not name.endswith(_TORCH_SUFFIXES):
+    if step_of(name) is None and not name.endswith(TORCH_SUFFIXES):
         destination = os.path.join(destination, f'step_{saved.step}')
     _refuse_existing(destination, overwrite)
     beside = os.path.join(os.path.dirname(os.path.abspath(destination)), original_config.FILE_NAME)

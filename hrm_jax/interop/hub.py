@@ -13,8 +13,13 @@ _HUB_ID = re.compile(r'^[A-Za-z0-9][\w.-]*/[\w.-]+$')
 # Weights and configurations in the formats that are read here; no optimizer states, no code.
 _PATTERNS = [
     'config.json', 'all_config.yaml', '*.safetensors', '*.safetensors.index.json', 'step_*',
-    'checkpoint*', '*.pt', '*.pth',
+    'checkpoint*', '*.pt', '*.pth', 'pytorch_model*.bin', 'pytorch_model.bin.index.json',
 ]  # fmt: skip
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text has the form owner/name."""
+    return bool(_HUB_ID.match(text))
 
 
 def local_path(path_or_hub_id: str | os.PathLike, revision: str | None = None) -> str:
@@ -42,7 +47,7 @@ def local_path(path_or_hub_id: str | os.PathLike, revision: str | None = None) -
         import huggingface_hub
     except ImportError as error:
         raise CheckpointError(
-            f'{path} is no local path, and the hub needs huggingface_hub installed; or {advice}.'
+            f'{path} is not a local path, and the hub needs huggingface_hub installed; or {advice}.'
         ) from error
     try:
         return huggingface_hub.snapshot_download(path, revision=revision, allow_patterns=_PATTERNS)
@@ -55,7 +60,7 @@ def local_path(path_or_hub_id: str | os.PathLike, revision: str | None = None) -
                 f'your login (`hf auth login`).'
             ) from error
         raise CheckpointError(
-            f'{path} is no local path, and the Hugging Face hub could not be reached ({reason}): '
+            f'{path} is not a local path, and the Hugging Face hub cannot be reached ({reason}): '
             f'{advice}.'
         ) from error
 

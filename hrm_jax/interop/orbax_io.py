@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 import numpy as np
 import orbax.checkpoint as ocp
 
 from hrm_jax import files
-from hrm_jax.checkpoint import layout, store
+from hrm_jax.checkpoint import digests, layout, store
+from hrm_jax.checkpoint.places import plain
+from hrm_jax.checkpoint.saver import for_writing
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.errors import CheckpointError
 
@@ -23,13 +24,14 @@ _PIECE_BYTES = 2**25
 def write_model(workdir: str | os.PathLike, saved: SavedModel) -> Path:
     """Writes ``workdir/checkpoints/STEP`` with params, constants, puzzle_table, ema and meta.
 
-    Evaluation, solving and fine-tuning start from it; a run can not be *resumed* from it, since
-    there is no optimizer state. The folder gets its name when it is complete.
+    Evaluation, solving and fine-tuning start from it; a run cannot be *resumed* from it, since
+    there is no optimizer state. The folder gets its name when it is complete and was read back.
 
     Raises:
-      CheckpointError: there is a checkpoint of this step already.
+      CheckpointError: there is a checkpoint of this step already, or another process writes it.
     """
-    folder = Path(workdir).absolute() / layout.FOLDER / str(saved.step)
+    workdir = files.local_path(workdir, 'the destination', CheckpointError)
+    folder = workdir / layout.FOLDER / str(saved.step)
     if folder.exists():
         raise CheckpointError(f'{folder} exists already; choose another destination.')
     trees = {'params': saved.weights.params, 'constants': saved.weights.constants, 'ema': saved.ema}
@@ -37,17 +39,23 @@ def write_model(workdir: str | os.PathLike, saved: SavedModel) -> Path:
     large = table is not None and table.nbytes >= _LARGE_BYTES
     if table is not None:
         trees['puzzle_table'] = {'array': np.zeros((1, 1), np.float32) if large else table}
-    args: dict[str, Any] = {
-        name: ocp.args.StandardSave(tree) for name, tree in trees.items() if tree is not None
-    }
-    meta = saved.meta | {'step': saved.step, 'config': saved.config.to_dict()}
-    args['meta'] = ocp.args.JsonSave(json.loads(json.dumps(meta)))
+    trees = {name: tree for name, tree in trees.items() if tree is not None}
+    whole = trees | ({'puzzle_table': {'array': table}} if table is not None else {})
+    found = {name: digests.of_numpy(array) for name, array in digests.named(whole).items()}
+    meta = {'dataset': {}, 'metrics': {}} | saved.meta | {
+        'step': saved.step, 'config': saved.config.to_dict(), 'weights_only': True,
+        'has_digests': True,
+    }  # fmt: skip
+    args: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+    args['meta'] = ocp.args.JsonSave(layout.sealed(json.loads(json.dumps(meta))))
+    args[digests.ITEM] = digests.DigestSave(found, {'meta': ''})
     with files.new_folder(folder) as beside:
         beside.rmdir()  # orbax makes it itself
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-            writer.save(beside, args=ocp.args.Composite(**args))
+            writer.save(for_writing(beside.parent) / beside.name, args=ocp.args.Composite(**args))
         if table is not None and large:
-            _replace_array(beside / 'puzzle_table', 'array', table)
+            _replace_array(plain(beside.parent) / beside.name / 'puzzle_table', 'array', table)
+        store.verify(beside)
     return folder
 
 
@@ -56,10 +64,11 @@ def _replace_array(item: Path, name: str, array: np.ndarray) -> None:
     import tensorstore
 
     rows = max(1, _PIECE_BYTES * len(array) // array.nbytes)
+    base = {'driver': 'file', 'path': f'{item}/'}
     store = tensorstore.open(
         {
             'driver': 'zarr',
-            'kvstore': {'driver': 'ocdbt', 'base': f'file://{item}/', 'path': f'{name}/'},
+            'kvstore': {'driver': 'ocdbt', 'base': base, 'path': f'{name}/'},
             'metadata': {
                 'shape': list(array.shape),
                 'chunks': [rows, *array.shape[1:]],
@@ -81,9 +90,4 @@ def read_model(path: str | os.PathLike) -> SavedModel:
     Raises:
       CheckpointError: there is none, or it is damaged.
     """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # orbax warns of files that only whole checkpoints have
-    try:
-        return store.read_model(layout.resolve(os.fspath(path), Path(path)))
-    finally:
-        logging.set_verbosity(verbosity)
+    return store.read_model(layout.resolve(os.fspath(path), layout.as_path(path)))

@@ -6,13 +6,16 @@ run's settings; sizes of the data set are not in it.
 """
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import json
 import os
+import typing
 from typing import Any
 
-from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.config import ActConfig, ExperimentConfig, ModelConfig
 from hrm_jax.errors import CheckpointError
+from hrm_jax.interop import interpolation
 from hrm_jax.interop.architecture import Finding
 
 FILE_NAME = 'all_config.yaml'
@@ -27,6 +30,11 @@ _OPTIMIZER_KEYS = (
     'puzzle_emb_weight_decay',
 )  # fmt: skip
 _TRAIN_KEYS = ('global_batch_size', 'epochs', 'eval_interval')
+# Keys of ``arch`` that change no number here: what they name shows in the tensors.
+_OTHER_KEYS = (
+    'name', 'loss', 'halt_max_steps', 'halt_exploration_prob', 'mlp_t', 'no_ACT_continue',
+    'batch_size', 'hrm_jax',
+)  # fmt: skip
 # Defaults of the model classes, for keys that a configuration may leave out.
 _DEFAULTS = {'rope_theta': 10000.0, 'rms_norm_eps': 1e-5}
 _TRM_PUZZLE_EMB_LEN = 16
@@ -49,26 +57,45 @@ class Settings:
 
 
 def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads a YAML or JSON file that holds a mapping.
+    """Reads a YAML or JSON file that holds a mapping, its interpolations (``${.x}``) resolved.
 
     Raises:
-      CheckpointError: it is neither.
+      CheckpointError: it is neither, or an interpolation leads nowhere.
     """
     import yaml  # comes with flax; only foreign configurations need it
 
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8-sig') as file:
         try:
             text = file.read()
             try:  # first: to YAML, 1e-08 is text
                 values = json.loads(text)
             except ValueError:
                 values = yaml.safe_load(text)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             what = str(error).replace('\n', ' ')
             raise CheckpointError(f'{path}: neither YAML nor JSON ({what}).') from error
     if not isinstance(values, dict):
         raise CheckpointError(f'{path}: must hold a mapping; it holds {values!r:.80}.')
-    return values
+    return interpolation.resolved(values, os.fspath(path))
+
+
+def typed(values: Mapping[str, Any], name: str, kind: type, source: str) -> Any:
+    """Returns a setting as the type that it must have; a whole number may stand for a float.
+
+    Raises:
+      CheckpointError: it has another type; file and key are named.
+    """
+    value = values[name]
+    if kind is float and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)  # to YAML, 1e-4 is text
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        raise CheckpointError(f'{source}: {name} must be {kind.__name__}; got {value!r:.60}.')
+    return value
 
 
 def from_original(
@@ -79,25 +106,26 @@ def from_original(
     Args:
       values: with a section ``arch`` (a training run), or with the keys of that section.
       source: name of the file, for messages.
-      findings: what the tensors show; they tell the model classes apart, whose defaults differ.
+      findings: what the tensors show; they distinguish the model classes, whose defaults differ.
     """
     arch = values.get('arch', values)
     if not isinstance(arch, Mapping):
         raise CheckpointError(f'{source}: arch must be a section; got {arch!r:.80}.')
-    model = {name: arch[name] for name in _MODEL_KEYS if arch.get(name) is not None}
-    model = _DEFAULTS | model | dict(values.get('hrm_jax') or {})
-    for name in ('expansion', 'rope_theta', 'rms_norm_eps'):
-        if name in model:
-            model[name] = float(model[name])
-    act = {
-        name: arch[name]
-        for name in ('halt_max_steps', 'halt_exploration_prob')
-        if arch.get(name) is not None
-    }
-    if 'halt_exploration_prob' in act:
-        act['halt_exploration_prob'] = float(act['halt_exploration_prob'])
-    if 'mlp_t' in arch:
-        model['block'] = 'token_mixing' if arch['mlp_t'] else 'attention'
+    ours = values.get('hrm_jax') or {}
+    if not isinstance(ours, Mapping):
+        raise CheckpointError(f'{source}: hrm_jax must be a section; got {ours!r:.80}.')
+    if 'arch' not in values and 'defaults' in values:
+        raise CheckpointError(
+            f'{source} only names other files (defaults). Give all_config.yaml, which the training '
+            f'run leaves beside its checkpoints, or the file of the architecture.'
+        )
+    _check_known(arch, source, whole='arch' not in values)
+    model = _DEFAULTS | _typed_settings(arch, _MODEL_KEYS, ModelConfig, source)
+    model |= _typed_settings(ours, _SIZE_KEYS, ModelConfig, source)
+    act_keys = ('halt_max_steps', 'halt_exploration_prob')
+    act = _typed_settings(arch, act_keys, ActConfig, source)
+    if arch.get('mlp_t') is not None:
+        model['block'] = 'token_mixing' if typed(arch, 'mlp_t', bool, source) else 'attention'
     if findings['block'].value not in ('attention', 'token_mixing'):
         model.pop('block', None)
     model, act = _of_family(arch, model, act, findings)
@@ -106,8 +134,38 @@ def from_original(
     if isinstance(loss, Mapping) and 'loss_type' in loss:
         rest['loss'] = {'loss_type': loss['loss_type']}
     if 'arch' in values:
-        rest |= _training(values)
+        rest |= _training(values, source)
     return Settings(model, rest, source)
+
+
+def _check_known(arch: Mapping[str, Any], source: str, whole: bool) -> None:
+    """Refuses settings that may change what the model computes and are not known here.
+
+    The original's classes ignore them; but who wrote them had a class that did not.
+    """
+    known = {*_MODEL_KEYS, *_OTHER_KEYS}
+    if whole:  # the file of an architecture, or settings with those of the training beside them
+        known |= {*_OPTIMIZER_KEYS, *_TRAIN_KEYS, 'seed', 'run_name', 'data_path', 'data_paths'}
+    unknown = [name for name, value in arch.items() if name not in known and value]
+    if unknown:
+        listed = ', '.join(f'{name}={arch[name]!r:.40}' for name in unknown)
+        raise CheckpointError(
+            f'{source}: {listed} may change what the model computes, and is not known here. Take '
+            f'it out of the file (or a copy for --config) if it does not.'
+        )
+
+
+def _typed_settings(
+    values: Mapping[str, Any], names: tuple[str, ...], section: type, source: str
+) -> dict[str, Any]:
+    """Those of the named settings that are given, as the types that a section wants."""
+    hints = typing.get_type_hints(section)
+    found = {}
+    for name in names:
+        if values.get(name) is not None:
+            kind = hints[name] if hints[name] in (int, float, bool) else str
+            found[name] = typed(values, name, kind, source)
+    return found
 
 
 def _of_family(arch, model, act, findings) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -128,24 +186,29 @@ def _of_family(arch, model, act, findings) -> tuple[dict[str, Any], dict[str, An
     return model, act | {'halting': 'halt_only' if halt_only else 'q_learning'}
 
 
-def _training(values: Mapping[str, Any]) -> dict[str, Any]:
-    optimizer = {n: float(values[n]) for n in _OPTIMIZER_KEYS if values.get(n) is not None}
+def _training(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    def given(name: str, kind: type, default: Any = None) -> Any:
+        return default if values.get(name) is None else typed(values, name, kind, source)
+
+    optimizer = {name: given(name, float) for name in _OPTIMIZER_KEYS}
+    optimizer = {name: value for name, value in optimizer.items() if value is not None}
     if 'lr_warmup_steps' in optimizer:
         optimizer['lr_warmup_steps'] = round(optimizer['lr_warmup_steps'])
-    if values.get('ema'):
-        optimizer['ema_decay'] = float(values.get('ema_rate', 0.999))
+    if given('ema', bool, False):
+        optimizer['ema_decay'] = given('ema_rate', float, 0.999)
     if values.get('freeze_weights') is not None:
-        optimizer['freeze_weights'] = bool(values['freeze_weights'])
-    train = {n: int(values[n]) for n in _TRAIN_KEYS if values.get(n) is not None}
+        optimizer['freeze_weights'] = given('freeze_weights', bool)
+    train = {name: given(name, int) for name in _TRAIN_KEYS}
+    train = {name: value for name, value in train.items() if value is not None}
     train.setdefault('eval_interval', 0)
-    paths = values.get('data_paths') or [values.get('data_path')]
+    paths = given('data_paths', list) or [given('data_path', str, '')]
     rest: dict[str, Any] = {'optimizer': optimizer, 'train': train}
     if paths[0]:
         rest['data'] = {'path': str(paths[0])}
-    if values.get('seed') is not None:
-        rest['seed'] = int(values['seed'])
-    if values.get('run_name'):
-        rest['name'] = str(values['run_name'])
+    if (seed := given('seed', int)) is not None:
+        rest['seed'] = seed
+    if name := given('run_name', str, ''):
+        rest['name'] = name
     return rest
 
 

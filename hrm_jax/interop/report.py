@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from hrm_jax import act
-from hrm_jax.checkpoint import layout
+from hrm_jax.checkpoint import layout, store
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.errors import CheckpointError
+from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 from hrm_jax.interop import act_calls, architecture, formats, state_dict
 from hrm_jax.model import hrm
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
@@ -33,7 +33,7 @@ def list_checkpoints(folder: str | os.PathLike) -> list[str]:
       CheckpointError: the folder has none.
       CheckpointError: one of a run is damaged.
     """
-    folder = Path(folder)
+    folder = layout.as_path(folder)
     if folder.name == layout.FOLDER:
         folder = folder.parent
     lines = []
@@ -50,14 +50,42 @@ def list_checkpoints(folder: str | os.PathLike) -> list[str]:
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             step = formats.step_of(path.name)
-            if path.is_file() and (step is not None or path.suffix == '.safetensors'):
+            hidden = path.name.startswith('.')
+            known = step is not None or path.suffix == '.safetensors'
+            if path.is_file() and known and not hidden:
                 size = _bytes(path) / 2**20
                 lines.append(
                     f'{step if step is not None else "":>10}  {size:8.1f} MiB  {path.name}'
                 )
     if not lines:
-        raise CheckpointError(f'{folder} holds no checkpoints.')
+        raise CheckpointError(f'{folder} has no checkpoints.')
     return ['      step         size  file', *lines]
+
+
+def verify_digests(path: str | os.PathLike) -> tuple[list[str], bool]:
+    """Reads all arrays of a checkpoint, or of all checkpoints of a run, and compares digests.
+
+    Returns:
+      One line for each, and whether any is damaged.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    source = formats.find(path)
+    if source.format != 'orbax':
+        saved = formats.load(source)  # torch's own checksums are compared on the way
+        count = len(jax.tree.leaves(saved.weights))
+        return [f'{source.path}: {count} arrays, all read; {source.format} has no digests'], False
+    folder = layout.as_path(source.path)
+    known = [layout.root(folder) / layout.FOLDER / str(step) for step in layout.steps(folder)]
+    lines, damaged = [], False
+    for one in known or [layout.resolve(str(folder), folder)]:
+        try:
+            lines.append(f'{one}: {store.verify(one)}')
+        except DamagedCheckpoint as error:
+            damaged = True
+            lines.append(f'{one}: damaged. {error.what}')
+    return lines, damaged
 
 
 def inspect(path: str | os.PathLike, config: str = '', seq_len: int = 0) -> list[str]:
@@ -66,7 +94,7 @@ def inspect(path: str | os.PathLike, config: str = '', seq_len: int = 0) -> list
     Args:
       path: anything that ``formats.load`` takes.
       config: configuration file, if not beside the weights.
-      seq_len: cells of a puzzle, if nothing else says.
+      seq_len: cells of a puzzle, if nothing else states it.
 
     Raises:
       ValueError, OSError: see ``formats.load``.
@@ -117,13 +145,13 @@ def compare(
     Args:
       path, other: anything that ``formats.load`` takes.
       config: configuration file of ``path``, if not beside it.
-      seq_len: cells of a puzzle, if nothing else says.
+      seq_len: cells of a puzzle, if nothing else states it.
 
     Raises:
       ValueError, OSError: see ``formats.load``.
     """
     first = formats.load(path, config=config, seq_len=seq_len)
-    second = formats.load(other, seq_len=first.config.model.seq_len)
+    second = _load_like(first, other)
     lines = []
     if first.step != second.step:
         lines.append(f'step: {first.step} and {second.step}')
@@ -138,6 +166,14 @@ def compare(
         if name in two and (text := _difference(one[name], two[name])):
             lines.append(f'{name}: {text}')
     return lines
+
+
+def _load_like(first: SavedModel, path: str | os.PathLike) -> SavedModel:
+    """Loads a checkpoint; its puzzles have the length of the first one's if nothing states it."""
+    try:
+        return formats.load(path)
+    except state_dict.UnknownLength:
+        return formats.load(path, seq_len=first.config.model.seq_len)
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> str:
@@ -161,12 +197,12 @@ def verify(saved: SavedModel, written: str | os.PathLike, use_ema: bool = True) 
       use_ema: whether the moving average was saved in place of the parameters.
 
     Returns:
-      one line that says what was compared.
+      one line that states what was compared.
 
     Raises:
       CheckpointError: something differs; the message names it.
     """
-    again = formats.load(written, seq_len=saved.config.model.seq_len)
+    again = _load_like(saved, written)
     if found := architecture.differences(saved.config.model, again.config.model):
         raise CheckpointError(f'verification failed: saved and read back {"; ".join(found)}.')
     expected = state_dict.to_state(saved, prefix='', use_ema=use_ema)

@@ -39,15 +39,15 @@ def read_safetensors(
     """Returns the tensors (read-only views, in the order of their bytes) and the metadata.
 
     Raises:
-      CheckpointError: the file is cut short, or its header does not describe its bytes.
-      OSError: the file can not be opened.
+      CheckpointError: the file is truncated, or its header does not describe its bytes.
+      OSError: the file cannot be opened.
     """
     path = os.fspath(path)
     size = os.path.getsize(path)
     with open(path, 'rb') as file:
         length = int.from_bytes(file.read(8), 'little')
         if size < 8 or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-            raise CheckpointError(f'{path}: not a safetensors file, or cut short.')
+            raise CheckpointError(f'{path}: not a safetensors file, or truncated.')
         try:
             header = json.loads(file.read(length))
         except ValueError as error:
@@ -73,11 +73,11 @@ def read_safetensors(
             if start != used or min(shape, default=0) < 0 or stop - start != nbytes:
                 raise CheckpointError(
                     f'{path}: {name} of shape {shape} must take {nbytes} bytes from {used}; the '
-                    f'header says {start} to {stop}.'
+                    f'header states {start} to {stop}.'
                 )
             if stop > size - 8 - length:
                 raise CheckpointError(
-                    f'{path}: cut short: {name} ends at byte {stop} of {size - 8 - length}.'
+                    f'{path}: truncated: {name} ends at byte {stop} of {size - 8 - length}.'
                 )
             state[name] = np.frombuffer(mapped[start:stop], dtype).reshape(shape)
             used = stop

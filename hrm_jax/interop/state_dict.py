@@ -1,4 +1,4 @@
-"""State dicts (names and arrays, from whatever file) against ``SavedModel``, both ways.
+"""State dicts (names and arrays, from any file) to and from ``SavedModel``, both ways.
 
 Two ways to name the same tensors exist: the original's and that of transformers. Both store
 linear weights as (out, in). Names and types that a source has and ours does not need are kept
@@ -7,7 +7,6 @@ in ``meta['source']``, so that the way back gives the same names, order, types a
 
 from collections.abc import Iterable, Mapping
 import dataclasses
-import json
 import os
 import re
 from typing import Any
@@ -16,6 +15,7 @@ from flax import traverse_util
 import ml_dtypes
 import numpy as np
 
+from hrm_jax import files
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig, ModelConfig
 from hrm_jax.errors import CheckpointError
@@ -33,9 +33,13 @@ _TRANSFORMERS_NAMES = {
 _ORIGINAL_NAMES = {there: name for name, there in _TRANSFORMERS_NAMES.items()}
 ORIGINAL_PREFIX = '_orig_mod.model.inner.'  # torch.compile around the loss head around the model
 TRANSFORMERS_PREFIX = 'model.inner.'  # HrmForCausalLM; HrmModel alone has 'inner.'
-_FLOATS = tuple(map(np.dtype, (np.float32, np.float16, ml_dtypes.bfloat16)))
-# Cells of a puzzle by the name of its data set, for rotary models whose data are not at hand.
-_KNOWN_SEQ_LEN = {'sudoku': 81, 'arc': 900, 'maze-30x30': 900}
+_FLOATS = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
+# Tensors that every model of the family has, under one of these names.
+_ANCHORS = {'embed_tokens.embedding_weight', 'embed_tokens.weight', 'embed.tok.weight'}
+
+
+class UnknownLength(CheckpointError):
+    """Nothing states the number of cells of a puzzle."""
 
 
 def to_model(
@@ -47,7 +51,7 @@ def to_model(
     seq_len: int = 0,
     forward_dtype: str = '',
 ) -> SavedModel:
-    """Makes weights of ours from a state dict and what a configuration says about it.
+    """Makes weights of ours from a state dict and what a configuration states about it.
 
     Args:
       tensors: result of ``unify_names``; may be memory mapped. A large puzzle table is not
@@ -65,6 +69,11 @@ def to_model(
     """
     dtypes = {name: str(array.dtype) for name, array in tensors.items()}
     stated = dict(settings.model)
+    if seq_len and stated.get('seq_len') not in (None, 0, seq_len):
+        raise CheckpointError(
+            f'{settings.source} states that a puzzle has {stated["seq_len"]} cells; got --seq-len '
+            f'{seq_len}. Leave the flag out.'
+        )
     if seq_len:
         stated['seq_len'] = seq_len
     if forward_dtype:
@@ -144,22 +153,36 @@ def to_official(
     return tensors
 
 
+def is_of_this_family(names: Iterable[str]) -> bool:
+    """Whether a state dict with these names may be a model of this family."""
+    return any(tensor_names.strip_prefix(name) in _ANCHORS for name in names)
+
+
 def unify_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """Returns the tensors under the original's names, and the prefix cut off them.
+    """Returns the tensors under the original's names, and the prefix removed from them.
 
     Raises:
-      CheckpointError: the prefixes differ.
+      CheckpointError: the prefixes differ, or two names mean the same tensor.
     """
-    tensors, prefixes = {}, {}
+    tensors: dict[str, np.ndarray] = {}
+    whole: dict[str, str] = {}  # prefix, wrappers included -> a name with it
+    inside: dict[str, str] = {}  # the same without wrappers
     for name, array in state.items():
         short = tensor_names.strip_prefix(name)
-        prefixes.setdefault(name[: len(name) - len(short)], name)
-        tensors[_TRANSFORMERS_NAMES.get(short, short)] = array
-    if len(prefixes) != 1:
+        ours = _TRANSFORMERS_NAMES.get(short, short)
+        if ours in tensors:
+            raise CheckpointError(f'two tensors are called {ours}, one of them {name}.')
+        tensors[ours] = array
+        whole.setdefault(name.removesuffix(short) if name.endswith(short) else '?', name)
+        plain = tensor_names.unwrapped(name)
+        inside.setdefault(plain.removesuffix(short), name)
+    if len(inside) != 1:
         raise CheckpointError(
-            f'all tensors must have the same prefix; got {", ".join(prefixes.values())}.'
+            f'all tensors must have the same prefix; got {", ".join(inside.values())}.'
         )
-    return tensors, next(iter(prefixes))
+    # Wrappers around parts of the model are not put back.
+    again = whole if len(whole) == 1 and '?' not in whole else inside
+    return tensors, next(iter(again))
 
 
 def has_transformers_names(names: Iterable[str]) -> bool:
@@ -174,16 +197,15 @@ def _sized(model: ModelConfig, settings: Settings) -> ModelConfig:
         return model
     path = settings.rest.get('data', {}).get('path', '')
     metadata = os.path.join(path, 'train', 'dataset.json')
-    if path and os.path.exists(metadata):
-        with open(metadata, encoding='utf-8') as file:
-            return dataclasses.replace(model, seq_len=int(json.load(file)['seq_len']))
-    folder = os.path.basename(path.rstrip('/')).lower()
-    for name, cells in _KNOWN_SEQ_LEN.items():
-        if folder.startswith(name):
+    if path and os.path.isfile(metadata):
+        stated = files.read_json(metadata, CheckpointError, dict)
+        cells = stated.get('seq_len')
+        # The data set itself, not another one of its name: the alphabet must be the model's.
+        if type(cells) is int and cells > 0 and stated.get('vocab_size') == model.vocab_size:
             return dataclasses.replace(model, seq_len=cells)
-    raise CheckpointError(
-        f'the tensors do not show the number of cells of a puzzle, and {settings.source} does not '
-        f'say. Give it with --seq_len (81 for Sudoku, 900 for 30x30 mazes and ARC).'
+    raise UnknownLength(
+        f'neither the tensors nor {settings.source} state the number of cells of a puzzle. Give it '
+        f'with --seq-len: 81 for 9x9 Sudokus, 900 for 30x30 mazes and ARC.'
     )
 
 
@@ -200,12 +222,16 @@ def _cast(tensors: Mapping[str, np.ndarray], model: ModelConfig) -> dict[str, np
     for name, array in tensors.items():
         if array.dtype not in _FLOATS:
             raise CheckpointError(
-                f'{name} must be float32, bfloat16 or float16; it is {array.dtype}.'
+                f'{name} must be float32, float64, bfloat16 or float16; it is {array.dtype}.'
             )
     usual = _usual_dtypes(model, tensors)
-    return {
-        name: array.astype(np.dtype(usual[name]), copy=False) for name, array in tensors.items()
-    }
+    cast = {}
+    for name, array in tensors.items():
+        with np.errstate(over='ignore'):
+            cast[name] = array.astype(np.dtype(usual[name]), copy=False)
+        if array.dtype == np.float64 and not np.isfinite(cast[name]).all():
+            raise CheckpointError(f'{name} has values that float32 does not hold.')
+    return cast
 
 
 def to_state(

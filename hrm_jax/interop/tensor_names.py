@@ -3,20 +3,24 @@
 sapientinc/HRM stores linear weights as (out, in) under names such as
 ``H_level.layers.0.self_attn.qkv_proj.weight``; ours are (in, out) with the axes kept apart. TRM
 and the SRU fork keep its names where they keep its parts; krychu/hrm has names of its own.
-Prefixes that wrap the model (``_orig_mod.`` of torch.compile, ``model.inner.``) carry no
-information and are removed on reading.
+Wrappers (``_orig_mod.`` of torch.compile, ``module.`` of data parallelism, ``model.inner.`` ...)
+carry no information and are removed on reading, in any order and depth.
 """
 
 from collections.abc import Callable
 import dataclasses
-import re
 
 import numpy as np
 
 from hrm_jax.config.model import SRUPP_SHRINK, ModelConfig
 from hrm_jax.errors import CheckpointError
 
-_PREFIX = re.compile(r'^(_orig_mod\.)?(model\.)?inner\.')
+# Parts of a name that a wrapper adds where it wraps, which may be inside of the model.
+_WRAPPERS = {
+    '_orig_mod', 'module', '_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_forward_module',
+}  # fmt: skip
+# Attributes under which programs hold the model: the loss head, the core, a trainer's module.
+_HOLDERS = {'model', 'inner', 'net', 'network', '_model', 'ema_model'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +91,17 @@ def bias(name: str, path: tuple[str, ...], outputs: tuple[int, ...]) -> Entry:
     return reshaped(name, 'params', (*path, 'bias'), (int(np.prod(outputs)),), outputs)
 
 
+def unwrapped(name: str) -> str:
+    """Removes what wrappers put into a name, wherever they wrap."""
+    return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
+
+
 def strip_prefix(name: str) -> str:
-    """Removes the wrappers from a name of the original's state dict."""
-    return _PREFIX.sub('', name)
+    """Returns a name of the original's state dict without wrappers and holders."""
+    parts = unwrapped(name).split('.')
+    while len(parts) > 1 and parts[0] in _HOLDERS:
+        del parts[0]
+    return '.'.join(parts)
 
 
 def _block_entries(config: ModelConfig, there: str, here: tuple[str, ...]) -> list[Entry]:

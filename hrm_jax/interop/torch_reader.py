@@ -1,45 +1,26 @@
 """Reads the tensors of a ``torch.save`` file without torch and without running its pickle.
 
-Such a file is an uncompressed zip: ``data.pkl`` describes the tensors and one entry per
-storage holds their bytes. A pickle is a program for a small stack machine; unpickling a file
-from a stranger would let that program call anything. Here its opcodes are only listed
-(``pickletools.genops``) and interpreted symbolically: a global is a name to look up in a short
-table, never something imported or called, so the worst a hostile file can do is be refused.
+Such a file is an uncompressed zip: ``data.pkl`` describes the tensors (torch_pickle.py) and one
+entry per storage holds their bytes.
 
 The storages are memory mapped: a tensor is a read-only view into the file, and nothing is read
 before somebody looks at it.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import math
 import os
-import pickletools
 import struct
 from typing import Any
 import zipfile
 import zlib
 
-import ml_dtypes
 import numpy as np
 
 from hrm_jax.errors import CheckpointError
-
-# The name of a storage class in the pickle, and the type of its elements.
-STORAGE_DTYPES = {
-    'torch DoubleStorage': np.dtype(np.float64),
-    'torch FloatStorage': np.dtype(np.float32),
-    'torch HalfStorage': np.dtype(np.float16),
-    'torch BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
-    'torch LongStorage': np.dtype(np.int64),
-    'torch IntStorage': np.dtype(np.int32),
-    'torch ShortStorage': np.dtype(np.int16),
-    'torch CharStorage': np.dtype(np.int8),
-    'torch ByteStorage': np.dtype(np.uint8),
-    'torch BoolStorage': np.dtype(np.bool_),
-}
-ORDERED_DICT = 'collections OrderedDict'
-REBUILD_TENSOR = 'torch._utils _rebuild_tensor_v2'
-ALLOWED_GLOBALS = (ORDERED_DICT, REBUILD_TENSOR, *STORAGE_DTYPES)
+from hrm_jax.interop import torch_pickle
+from hrm_jax.interop.torch_pickle import Storage, Tensor
 
 # A state dict of a model of this family has some dozens of tensors, about 100 bytes each.
 _MAX_PICKLE_BYTES = 64 * 2**20
@@ -47,47 +28,58 @@ _LOCAL_HEADER = struct.Struct('<4s5H3I2H')
 _CHUNK = 8 * 2**20
 # What zipfile raises for one damage or another.
 _ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error)
+_DEPTH = 6  # of the dicts in which a state dict is looked for
+# Where training programs count their steps.
+_STEP_KEYS = ('step', 'global_step', 'train_step', 'iteration', 'iter', 'num_steps')
 
 
 @dataclasses.dataclass(frozen=True)
-class _Global:
-    name: str
+class TorchFile:
+    """The state dict of a file.
 
+    Attributes:
+      tensors: name -> read-only array, a view of the memory-mapped file, in the file's order.
+      member: keys that lead to the state dict, joined by dots; '' where it is the whole file.
+      step: train steps that the file states beside it, or None.
+    """
 
-@dataclasses.dataclass(frozen=True)
-class _Storage:
-    key: str
-    dtype: np.dtype
-    numel: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tensor:
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-_MARK = object()
+    tensors: dict[str, np.ndarray]
+    member: str
+    step: int | None
 
 
 def read_torch(path: str | os.PathLike, *, check_crc: bool = True) -> dict[str, np.ndarray]:
-    """Returns the tensors of a ``torch.save``d state dict, in the order of the file.
+    """Returns the tensors of a ``torch.save``d flat state dict, in the order of the file.
+
+    Args, Raises: see ``read_state_dict``.
+    """
+    return read_state_dict(path, check_crc=check_crc).tensors
+
+
+def read_state_dict(
+    path: str | os.PathLike,
+    *,
+    check_crc: bool = True,
+    is_wanted: Callable[[Sequence[str]], bool] | None = None,
+    member: str = '',
+) -> TorchFile:
+    """Reads the tensors of a state dict, alone in the file or beside other things.
 
     Args:
       path: a zip file as torch writes since version 1.6 (``step_N`` of the original).
       check_crc: compares each storage with its checksum (one sequential read of the file).
+      is_wanted: whether names are those of the state dict that is looked for inside of a file with
+        more; None: the file must be a state dict.
+      member: keys that lead to the state dict, joined by dots, where several are wanted.
 
     Returns:
-      read-only arrays which are views of the memory-mapped file; bfloat16 as
-      ``ml_dtypes.bfloat16``.
+      The state dict; bfloat16 as ``ml_dtypes.bfloat16``.
 
     Raises:
-      CheckpointError: not such a file, cut short, damaged, compressed, not little
-        endian, a pickle that uses anything but ``ALLOWED_GLOBALS``, a tensor that reaches
-        outside of its storage, or anything but a flat dict of tensors.
-      OSError: the file can not be opened.
+      CheckpointError: not such a file, truncated, damaged, compressed, not little endian, a pickle
+        that asks for anything but tensors and plain settings, a tensor that reaches outside of its
+        storage, no state dict that is wanted, or several.
+      OSError: the file cannot be opened.
     """
     path = os.fspath(path)
     with open(path, 'rb') as file:
@@ -101,7 +93,8 @@ def read_torch(path: str | os.PathLike, *, check_crc: bool = True) -> dict[str, 
                 f'than the {_MAX_PICKLE_BYTES} allowed here. Is it a checkpoint of this model?'
             )
         pickled = _read_entry(archive, program, path)
-        tensors = _state_dict(_interpret(pickled, path), path)
+        content = torch_pickle.interpret(pickled, path)
+        member, tensors = _state_dict(content, path, is_wanted, member)
         mapped = np.memmap(path, dtype=np.uint8, mode='r')
         state, checked = {}, {}
         for name, tensor in tensors.items():
@@ -112,7 +105,7 @@ def read_torch(path: str | os.PathLike, *, check_crc: bool = True) -> dict[str, 
                     file, mapped, entries.get(entry), entry, storage, check_crc, path
                 )
             state[name] = _view(checked[storage], name, tensor, path)
-    return state
+    return TorchFile(state, member, _step(content))
 
 
 def is_torch_file(path: str | os.PathLike) -> bool:
@@ -125,7 +118,7 @@ def _open_zip(file: Any, path: str) -> zipfile.ZipFile:
     magic = file.read(4)
     if magic[:1] == b'\x80':
         raise CheckpointError(
-            f'{path}: a bare pickle (torch before version 1.6), which can not be read without '
+            f'{path}: a bare pickle (torch before version 1.6), which cannot be read without '
             f'running it. Load it once with torch and save it again with torch.save.'
         )
     if magic != b'PK\x03\x04':
@@ -135,7 +128,7 @@ def _open_zip(file: Any, path: str) -> zipfile.ZipFile:
     except _ZIP_ERRORS as error:
         raise CheckpointError(
             f'{path}: the zip directory at the end of the file is missing or damaged ({error}): '
-            f'the file was probably cut short. Copy or download it again.'
+            f'the file was probably truncated. Copy or download it again.'
         ) from error
 
 
@@ -176,157 +169,67 @@ def _check_byte_order(
     order = _read_entry(archive, info, path) if info.file_size < 16 else b'?'
     if order != b'little':
         raise CheckpointError(
-            f'{path}: the bytes must be little endian; the file says {order!r}. Save it again '
+            f'{path}: the bytes must be little endian; the file states {order!r}. Save it again '
             f'on a little-endian machine.'
         )
 
 
-def _interpret(pickled: bytes, path: str) -> Any:
-    """Runs the stack machine on symbols; see the pickle protocol in the standard library."""
-
-    def refuse(what: str) -> CheckpointError:
-        return CheckpointError(
-            f'{path}: refused, its pickle {what}. Only tensors are read here, nothing is run; '
-            f'if you trust the file, save its plain state dict again with torch.save.'
-        )
-
-    stack: list[Any] = []
-    memo: dict[Any, Any] = {}
-
-    def pop_to_mark() -> list[Any]:
-        items = []
-        while (item := stack.pop()) is not _MARK:
-            items.append(item)
-        return items[::-1]
-
-    def set_items(target: Any, pairs: list[Any]) -> None:
-        if not isinstance(target, dict) or len(pairs) % 2:
-            raise refuse('sets items of something that is not a dict')
-        if not all(isinstance(key, str) for key in pairs[::2]):
-            raise refuse('has a dict whose keys are not text')
-        target.update(zip(pairs[::2], pairs[1::2], strict=True))
-
-    try:
-        for opcode, arg, _ in pickletools.genops(pickled):
-            match opcode.name:
-                case 'PROTO' | 'FRAME':
-                    pass
-                case 'GLOBAL' | 'STACK_GLOBAL':
-                    if opcode.name == 'STACK_GLOBAL':
-                        attribute, module = stack.pop(), stack.pop()
-                        if not isinstance(module, str) or not isinstance(attribute, str):
-                            raise refuse('is malformed')
-                        arg = f'{module} {attribute}'
-                    if arg not in ALLOWED_GLOBALS:
-                        raise refuse(f'asks for {str(arg).replace(" ", ".")}')
-                    stack.append(_Global(arg))
-                case 'MARK':
-                    stack.append(_MARK)
-                case 'EMPTY_TUPLE':
-                    stack.append(())
-                case 'EMPTY_DICT':
-                    stack.append({})
-                case 'EMPTY_LIST':
-                    stack.append([])
-                case 'NONE':
-                    stack.append(None)
-                case 'NEWTRUE' | 'NEWFALSE':
-                    stack.append(opcode.name == 'NEWTRUE')
-                case (
-                    'BININT'
-                    | 'BININT1'
-                    | 'BININT2'
-                    | 'LONG1'
-                    | 'BINFLOAT'
-                    | 'BINUNICODE'
-                    | ('SHORT_BINUNICODE' | 'SHORT_BINSTRING')
-                ):
-                    stack.append(arg)
-                case 'TUPLE':
-                    stack.append(tuple(pop_to_mark()))
-                case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
-                    count = int(opcode.name[-1])
-                    items = tuple(stack[-count:])
-                    if len(items) < count or _MARK in items:
-                        raise refuse('is malformed')
-                    stack[-count:] = [items]
-                case 'BINPUT' | 'LONG_BINPUT':
-                    memo[arg] = stack[-1]
-                case 'MEMOIZE':
-                    memo[len(memo)] = stack[-1]
-                case 'BINGET' | 'LONG_BINGET':
-                    stack.append(memo[arg])
-                case 'BINPERSID':
-                    stack.append(_storage(stack.pop(), refuse))
-                case 'REDUCE':
-                    args = stack.pop()
-                    stack.append(_reduce(stack.pop(), args, refuse))
-                case 'SETITEM':
-                    value, key = stack.pop(), stack.pop()
-                    set_items(stack[-1], [key, value])
-                case 'SETITEMS':
-                    pairs = pop_to_mark()
-                    set_items(stack[-1], pairs)
-                case 'BUILD':
-                    # The module versions (``_metadata``) of a state dict: of no use here.
-                    stack.pop()
-                    if not isinstance(stack[-1], dict):
-                        raise refuse('gives attributes to something that is not a dict')
-                case 'STOP':
-                    if len(stack) == 1:
-                        return stack[0]
-                    raise refuse('is malformed')
-                case name:
-                    raise refuse(f'uses the opcode {name}')
-    except (IndexError, KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise refuse(f'is malformed ({type(error).__name__}: {error})') from error
-    raise refuse('has no end')
-
-
-def _reduce(function: Any, args: Any, refuse: Any) -> Any:
-    name = function.name if isinstance(function, _Global) else None
-    if name == ORDERED_DICT and args == ():
-        return {}
-    if name != REBUILD_TENSOR or not isinstance(args, tuple) or len(args) not in (6, 7):
-        raise refuse(f'calls {name or "something unnamed"} in an unknown way')
-    storage, offset, shape, strides = args[:4]
-    integers = (offset, *shape, *strides)
-    if not (
-        isinstance(storage, _Storage)
-        and isinstance(shape, tuple)
-        and isinstance(strides, tuple)
-        and all(type(value) is int for value in integers)
-    ):
-        raise refuse('describes a tensor in an unknown way')
-    return _Tensor(storage, offset, shape, strides)
-
-
-def _storage(identifier: Any, refuse: Any) -> _Storage:
-    if not (isinstance(identifier, tuple) and len(identifier) == 5 and identifier[0] == 'storage'):
-        raise refuse('has an unknown persistent id')
-    _, kind, key, _, numel = identifier  # the fourth is the device that the tensor lay on
-    dtype = STORAGE_DTYPES.get(kind.name) if isinstance(kind, _Global) else None
-    if dtype is None or not isinstance(key, str) or type(numel) is not int:
-        raise refuse('has an unknown persistent id')
-    return _Storage(key, dtype, numel)
-
-
-def _state_dict(value: Any, path: str) -> dict[str, _Tensor]:
+def _state_dict(
+    value: Any, path: str, is_wanted: Callable[[Sequence[str]], bool] | None, member: str
+) -> tuple[str, dict[str, Tensor]]:
+    """The state dict within what a file holds, and the keys that lead to it."""
     if not isinstance(value, dict) or not value:
         raise CheckpointError(
             f'{path}: must hold a state dict (names and tensors); it holds '
-            f'{"an empty dict" if value == {} else type(value).__name__}.'
+            f'{"an empty dict" if value == {} else type(value).__name__.lower()}.'
         )
+    if not member and all(isinstance(item, Tensor) for item in value.values()):
+        if not all(isinstance(name, str) for name in value):
+            raise CheckpointError(f'{path}: it has a dict whose keys are not text.')
+        return '', value
+    found = dict(_nested(value)) if is_wanted is not None else {}
+    if member:
+        if member in found:
+            return member, found[member]
+        raise CheckpointError(
+            f'{path}: has no state dict {member!r}; it has {", ".join(found) or "none"}.'
+        )
+    wanted = {
+        keys: state
+        for keys, state in found.items()
+        if is_wanted is not None and is_wanted(list(state))
+    }
+    if len(wanted) > 1 and len({tuple(state.items()) for state in wanted.values()}) == 1:
+        wanted = dict([next(iter(wanted.items()))])  # the same tensors under several keys
+    if len(wanted) == 1:
+        return next(iter(wanted.items()))
+    if wanted:
+        raise CheckpointError(
+            f'{path}: has several state dicts of a model: {", ".join(wanted)}. State which one is '
+            f'wanted: --member {next(iter(wanted))}'
+        )
+    name, item = next((n, i) for n, i in value.items() if not isinstance(i, Tensor))
+    if not isinstance(name, str):
+        raise CheckpointError(f'{path}: it has a dict whose keys are not text.')
+    raise CheckpointError(
+        f'{path}: must hold names and tensors only, or a state dict of this model inside; {name!r} '
+        f'is a {type(item).__name__.lower()}. Save the state dict alone with torch.save.'
+    )
+
+
+def _nested(value: dict, keys: str = '', depth: int = 0) -> Iterator[tuple[str, dict]]:
+    """Yields the keys and content of every dict of names and tensors within a dict."""
+    own = {name: item for name, item in value.items() if isinstance(item, Tensor)}
+    if own and len(own) == len(value) and all(isinstance(name, str) for name in own):
+        yield keys, value
     for name, item in value.items():
-        if not isinstance(name, str) or not isinstance(item, _Tensor):
-            raise CheckpointError(
-                f'{path}: must hold names and tensors only; {name!r} is a '
-                f'{type(item).__name__}. If the weights lie deeper inside, save that state dict '
-                f'alone with torch.save.'
-            )
-    return value
+        if isinstance(item, dict) and isinstance(name, str) and depth < _DEPTH:
+            yield from _nested(item, f'{keys}.{name}' if keys else name, depth + 1)
+
+
+def _step(content: dict) -> int | None:
+    found = [content.get(key) for key in _STEP_KEYS]
+    return next((one for one in found if type(one) is int and one >= 0), None)
 
 
 def _storage_bytes(
@@ -334,7 +237,7 @@ def _storage_bytes(
     mapped: np.ndarray,
     info: zipfile.ZipInfo | None,
     name: str,
-    storage: _Storage,
+    storage: Storage,
     check_crc: bool,
     path: str,
 ) -> np.ndarray:
@@ -373,7 +276,7 @@ def _check_crc(file: Any, start: int, info: zipfile.ZipInfo, path: str) -> None:
         )
 
 
-def _view(raw: np.ndarray, name: str, tensor: _Tensor, path: str) -> np.ndarray:
+def _view(raw: np.ndarray, name: str, tensor: Tensor, path: str) -> np.ndarray:
     storage, shape, strides = tensor.storage, tensor.shape, tensor.strides
     numel = math.prod(shape)
     last = tensor.offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=False))

@@ -14,7 +14,7 @@ import numpy as np
 
 from hrm_jax.errors import CheckpointError
 from hrm_jax.files import replacing
-from hrm_jax.interop.torch_reader import ORDERED_DICT, REBUILD_TENSOR, STORAGE_DTYPES
+from hrm_jax.interop.torch_pickle import ORDERED_DICT, REBUILD_TENSOR, STORAGE_DTYPES
 
 _STORAGE_NAMES = {dtype: name for name, dtype in STORAGE_DTYPES.items()}
 _ALIGNMENT = 64
@@ -32,7 +32,7 @@ def write_torch(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> Non
         one does not have to fit in memory.
 
     Raises:
-      CheckpointError: an array of a type that torch can not hold.
+      CheckpointError: an array of a type that torch cannot hold.
     """
     for name, array in state.items():
         if array.dtype not in _STORAGE_NAMES:

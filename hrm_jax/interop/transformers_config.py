@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import dataclasses
 import json
 import os
+import typing
 from typing import Any
 
 from hrm_jax.config import ExperimentConfig, ModelConfig
 from hrm_jax.errors import CheckpointError
 from hrm_jax.files import replacing
-from hrm_jax.interop.original_config import Settings, read_mapping
+from hrm_jax.interop.original_config import Settings, read_mapping, typed
 
 FILE_NAME = 'config.json'
 # Key there -> setting of ModelConfig.
@@ -34,7 +35,29 @@ _MODEL_KEYS = {
     'num_puzzle_identifiers': 'num_puzzle_identifiers',
     'dtype': 'forward_dtype',
 }
-_FLOATS = ('expansion', 'rope_theta', 'rms_norm_eps', 'halt_exploration_prob')
+# Keys of every configuration of transformers that change no output of this model.
+_HARMLESS = {
+    'add_cross_attention', 'architectures', 'attn_implementation', 'auto_map', 'bad_words_ids',
+    'begin_suppress_tokens', 'bos_token_id', 'chunk_size_feed_forward',
+    'cross_attention_hidden_size', 'decoder_start_token_id', 'diversity_penalty', 'do_sample',
+    'early_stopping', 'encoder_no_repeat_ngram_size', 'eos_token_id',
+    'exponential_decay_length_penalty', 'finetuning_task', 'forced_bos_token_id',
+    'forced_eos_token_id', 'id2label', 'is_decoder', 'is_encoder_decoder', 'label2id',
+    'length_penalty', 'max_length', 'min_length', 'no_repeat_ngram_size', 'num_beam_groups',
+    'num_beams', 'num_return_sequences', 'output_attentions', 'output_hidden_states',
+    'output_scores', 'pad_token_id', 'prefix', 'problem_type', 'pruned_heads',
+    'remove_invalid_values', 'repetition_penalty', 'return_dict', 'return_dict_in_generate',
+    'sep_token_id', 'suppress_tokens', 'task_specific_params', 'temperature', 'tf_legacy_loss',
+    'tie_encoder_decoder', 'tokenizer_class', 'top_k', 'top_p', 'torchscript',
+    'transformers_version', 'typical_p', 'use_bfloat16',
+}  # fmt: skip
+# Values that other keys may have because they change nothing then.
+_NEUTRAL = {
+    'hidden_act': ('silu', 'swish', 'swiglu'),
+    'partial_rotary_factor': (1, 1.0),
+    'attention_dropout': (0, 0.0),
+    'hidden_dropout': (0, 0.0),
+}
 
 
 @dataclasses.dataclass
@@ -80,31 +103,53 @@ class HrmConfig:
     model_type = 'hrm'
 
     def __post_init__(self):
+        for name, hint in typing.get_type_hints(type(self)).items():
+            kinds = typing.get_args(hint) or (hint,)  # int, or (int, None)
+            optional = type(None) in kinds and getattr(self, name) is None
+            if name not in ('extra', 'hrm_jax') and not optional:
+                setattr(self, name, typed(vars(self), name, kinds[0], FILE_NAME))
         self.h_layers = self.num_hidden_layers if self.h_layers is None else self.h_layers
         self.l_layers = self.num_hidden_layers if self.l_layers is None else self.l_layers
         if self.intermediate_size is None:
             self.intermediate_size = int(self.hidden_size * self.expansion)
-        self.dtype = str(self.dtype).removeprefix('torch.')
+        self.dtype = self.dtype.removeprefix('torch.')
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> 'HrmConfig':
         """Builds the configuration from parsed JSON; ``torch_dtype`` is the older ``dtype``.
 
+        Keys that are null count as absent. ``rope_theta`` may stand in ``rope_parameters``, where
+        transformers 5 writes it.
+
         Raises:
-          CheckpointError: ``model_type`` is given and not ``hrm``.
+          CheckpointError: ``model_type`` is given and not ``hrm``, a value has another type than
+            its key, or a key that may change the outputs is not known here.
         """
-        values = dict(values)
+        values = {name: value for name, value in values.items() if value is not None}
         if values.pop('model_type', 'hrm') != 'hrm':
-            raise CheckpointError('config.json must have the model_type hrm.')
+            raise CheckpointError(f'{FILE_NAME} must have the model_type hrm.')
         older = values.pop('torch_dtype', None)
         if older is not None:
             values.setdefault('dtype', older)
+        values = _with_rope_theta(values)
         known = {field.name for field in dataclasses.fields(cls)} - {'extra'}
         extra = {name: value for name, value in values.items() if name not in known}
+        unknown = [
+            name
+            for name, value in extra.items()
+            if name not in _HARMLESS
+            and not name.startswith('_')
+            and value not in (False, '', [], {}, *_NEUTRAL.get(name, ()))
+        ]
+        if unknown:
+            listed = ', '.join(f'{name}={extra[name]!r:.40}' for name in unknown)
+            raise CheckpointError(
+                f'{FILE_NAME}: {listed} may change what the model computes, and is not known here. '
+                f'Take it out of the file (or a copy for --config) if it does not.'
+            )
         given = {name: value for name, value in values.items() if name in known}
-        for name in _FLOATS:
-            if name in given:
-                given[name] = float(given[name])
+        if not isinstance(given.get('hrm_jax', {}), Mapping):
+            raise CheckpointError(f'{FILE_NAME}: hrm_jax must be an object.')
         return cls(**given, extra=extra)
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,6 +214,42 @@ class HrmConfig:
         return ExperimentConfig.from_dict(rest | {'model': model})
 
 
+def _with_rope_theta(values: dict[str, Any]) -> dict[str, Any]:
+    """Takes the rotary base from where the versions of transformers write it.
+
+    Raises:
+      CheckpointError: two places differ, or the angles are scaled, which is not known here.
+    """
+    values = dict(values)
+    found = {'rope_theta': values['rope_theta']} if 'rope_theta' in values else {}
+    for place in ('rope_parameters', 'rope_scaling'):
+        inner = values.pop(place, None)
+        if not inner:
+            continue
+        if not isinstance(inner, Mapping):
+            raise CheckpointError(f'{FILE_NAME}: {place} must be an object; got {inner!r:.60}.')
+        inner = {name: value for name, value in inner.items() if value is not None}
+        kinds = [inner.pop(name) for name in ('rope_type', 'type') if name in inner]
+        if 'rope_theta' in inner:
+            found[place] = inner.pop('rope_theta')
+        others = {n: v for n, v in inner.items() if (n, v) != ('partial_rotary_factor', 1)}
+        if any(kind != 'default' for kind in kinds) or others:
+            raise CheckpointError(
+                f'{FILE_NAME}: {place}={dict(zip(["rope_type"], kinds, strict=False)) | inner} '
+                f'scales the rotary angles, which is not known here; only the type default is.'
+            )
+    if len(set(map(str, map(_as_float, found.values())))) > 1:
+        listed = ', '.join(f'{place}: {value}' for place, value in found.items())
+        raise CheckpointError(f'{FILE_NAME}: the rotary base is stated twice ({listed}).')
+    if found:
+        values['rope_theta'] = next(iter(found.values()))
+    return values
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int | float) else value
+
+
 def _rest(values: Mapping[str, Any]) -> dict[str, Any]:
     """Our sections, with the keys that transformers has for them taken from there."""
     ours = values.get('hrm_jax') or {}
@@ -177,21 +258,21 @@ def _rest(values: Mapping[str, Any]) -> dict[str, Any]:
     act = rest.setdefault('act', {})
     for name in ('halt_max_steps', 'halt_exploration_prob'):
         if name in values:
-            act[name] = float(values[name]) if name in _FLOATS else values[name]
+            act[name] = values[name]
     return rest
 
 
 def settings(values: Mapping[str, Any], source: str) -> Settings:
     """Translates a parsed config.json for a comparison with the tensors.
 
-    ``transformers`` leaves out keys that have their default value, so an absent key means that
-    default; but for what the tensors show, they decide.
+    An absent key means the default of the class there; but where the tensors show it, they decide,
+    and the length of a puzzle and the number of heads must be stated.
     """
+    values = {name: value for name, value in values.items() if value is not None}
     config = HrmConfig.from_dict(values)
     rest = _rest(config.to_dict())
     model = rest.pop('model')
-    stated = set(values) | {'num_attention_heads', 'h_cycles', 'l_cycles', 'pos_encodings'}
-    stated |= {'max_position_embeddings', 'rope_theta', 'rms_norm_eps'}
+    stated = set(values) | {'h_cycles', 'l_cycles', 'pos_encodings', 'rope_theta', 'rms_norm_eps'}
     if 'torch_dtype' in values:
         stated.add('dtype')
     for there, ours in _MODEL_KEYS.items():

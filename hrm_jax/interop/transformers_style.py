@@ -1,7 +1,7 @@
-"""``HrmModel`` and ``HrmForCausalLM``: the model in the habits of transformers, thinly.
+"""``HrmModel`` and ``HrmForCausalLM``: the model behind the interface of transformers.
 
 transformers has no Flax classes any more, so these live here under the same names. An object
-holds the Flax module, which itself holds no weights, and the weights; everything it does is a
+holds the Flax module, which itself has no weights, and the weights; everything it does is a
 call of the pure functions that training uses.
 
 Two things are different from the HRM contribution to transformers on purpose, because they are
@@ -104,7 +104,7 @@ class HrmModel:
           path_or_hub_id: a folder with config.json and model.safetensors, an original's
             ``step_N``, a checkpoint or run of ours, or ``owner/name`` on the hub.
           config: configuration file in place of the one beside the weights.
-          seq_len: cells of a puzzle, where nothing else says.
+          seq_len: cells of a puzzle, where nothing else states it.
           dtype: type to compute in; empty: the checkpoint's.
           param_dtype: type to hold the parameters in. Every layer casts its weights to the
             compute type, so with both ``bfloat16`` the outputs are those of float32 parameters
@@ -113,11 +113,11 @@ class HrmModel:
           num_puzzle_identifiers: rows that the puzzle table shall have, for new puzzles; 0: as
             it is.
           puzzle_table: what to do when that is another number: ``error``, ``mean``, ``zeros``
-            or ``overlap`` (hrm_jax/puzzle_table.py).
+            or ``overlap`` (hrm_jax/checkpoint/compatible.py).
           revision: branch, tag or commit on the hub.
 
         Raises:
-          ValueError, OSError: see ``formats.load``; the message says what to do.
+          ValueError, OSError: see ``formats.load``; the message states what to do.
         """
         saved = formats.load(
             path_or_hub_id, config=config, seq_len=seq_len, forward_dtype=dtype, revision=revision
@@ -195,11 +195,11 @@ class HrmModel:
         """Runs one ACT step.
 
         Args:
-          input_ids: int [B, S]; shorter rows are padded with 0, longer ones cut (with a
+          input_ids: int [B, S]; shorter rows are padded with 0, longer ones truncated (with a
             warning), as over there.
           puzzle_identifiers: int [B], rows of the puzzle table; None: 0.
           labels: int [B, S], the answer to each cell (not shifted); -100 where none counts.
-          carry: from the previous call, whose unfinished rows go on with *their* puzzle and
+          carry: from the previous call, whose unfinished rows continue with *their* puzzle and
             ignore the new one; None: every row begins.
           train: halts by the Q values, with exploration; and the loss includes the target of
             q_continue, which takes one more pass.
@@ -231,7 +231,7 @@ class HrmModel:
             raise ValueError(f'input_ids must have the axes [boards, cells]; got {inputs.shape}.')
         if inputs.shape[1] > cells:
             warnings.warn(
-                f'input_ids has {inputs.shape[1]} cells, the model {cells}: the rest is cut off.',
+                f'input_ids has {inputs.shape[1]} cells, the model {cells}: the rest is dropped.',
                 stacklevel=3,
             )
 

@@ -1,6 +1,7 @@
 """``python -m hrm_jax.lisp [FILE]``: evaluates a file, or starts a prompt."""
 
 import argparse
+import os
 import sys
 
 from hrm_jax.lisp import errors, repl
@@ -33,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
         help='let (use "module") import Python modules: they may do anything on this machine',
     )
     parser.add_argument(
+        '--allow-load',
+        action='store_true',
+        help='let (load "file") read any file of this user; --allow-use implies it',
+    )
+    parser.add_argument(
         '--original-quirks',
         action='store_true',
         help="behave as HRM-Lisp's mini_lisp where that differs",
@@ -54,7 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     interpreter = interpreter_lib.Interpreter(
-        limits=limits, original_quirks=flags.original_quirks, allow_use=flags.allow_use
+        limits=limits,
+        original_quirks=flags.original_quirks,
+        allow_use=flags.allow_use,
+        allow_load=flags.allow_load,
     )
     if flags.trace:
         interpreter.run('(trace-on)')
@@ -76,5 +85,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _quietly() -> int:
+    """``main``, but a reader of the output who has left ends it without a word."""
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(_quietly())

@@ -8,8 +8,10 @@ import functools
 import math
 import operator
 
-from hrm_jax.lisp import errors, values
+from hrm_jax.lisp import errors, host, values
 
+# One call may not take seconds: budgets are checked between steps.
+_MODULAR_BITS = 4096
 _FAULTS = {ArithmeticError: 'arithmetic', ValueError: 'arithmetic', TypeError: 'type'}
 
 
@@ -29,7 +31,7 @@ class Arithmetic:
             ('*', guard('*', self._multiply), 0, None),
             ('/', guard('/', self._divide), 1, None),
             ('sqrt', guard('sqrt', lambda a: math.sqrt(a[0])), 1, 1),
-            ('pow', guard('pow', self._power), 2, 2),
+            ('pow', guard('pow', self._power), 2, 3 if self._quirks else 2),
             ('<', self._comparison('<', operator.lt), 2, 2),
             ('<=', self._comparison('<=', operator.le), 2, 2),
             ('>', self._comparison('>', operator.gt), 2, 2),
@@ -48,7 +50,10 @@ class Arithmetic:
         def call(arguments):
             if not self._quirks:
                 self._require_numbers(name, arguments)
-            return self._host(function, self._as_host(arguments))
+            if not self._quirks:
+                return self._host(function, arguments)
+            result = self._host(function, [_as_host(value) for value in arguments])
+            return values.make_list(result) if isinstance(result, list) else result
 
         return call
 
@@ -63,16 +68,23 @@ class Arithmetic:
                     f'{values.type_name(a)} and {values.type_name(b)}',
                     'type',
                 )
-            return self._host(lambda pair: compare(*pair), self._as_host([a, b]))
+            if self._quirks:
+                a, b = self._first_difference(a, b)
+            return self._host(lambda pair: compare(*pair), [a, b])
 
         return call
 
-    @staticmethod
-    def _as_host(arguments):
-        # Operators of the host on lists would be a third language; refuse them by type.
-        if any(values.is_list(value) for value in arguments):
-            return [_HostList() if values.is_list(value) else value for value in arguments]
-        return arguments
+    def _first_difference(self, a, b):
+        """Returns what decides the order of two lists in the host."""
+        while values.is_list(a) and values.is_list(b):
+            pairs = zip(a, b, strict=False)
+            limit = self._limits.max_nodes
+            unequal = (p for p in pairs if not values.is_equal(*p, True, limit))
+            pair = next(unequal, None)
+            if pair is None:
+                return a.size, b.size
+            a, b = pair
+        return [_as_host(value) for value in (a, b)]
 
     def _host(self, function, arguments):
         try:
@@ -111,17 +123,20 @@ class Arithmetic:
     def _subtract(self, arguments):
         if len(arguments) == 1:
             return -arguments[0]
+        if self._quirks:
+            return self._bounded(arguments[0] - self.total(arguments[1:]))
         return self._bounded(functools.reduce(operator.sub, arguments))
 
     def _times(self, a, b):
         if isinstance(a, int) and isinstance(b, int):
             if a.bit_length() + b.bit_length() > self._limits.max_bits + 1:
                 self._too_large()
-        elif isinstance(a, str) or isinstance(b, str):
-            text, count = (a, b) if isinstance(a, str) else (b, a)
+        elif isinstance(a, (str, list)) or isinstance(b, (str, list)):
+            text, count = (a, b) if isinstance(a, (str, list)) else (b, a)
             if isinstance(count, int) and len(text) * count > self._limits.max_chars:
                 raise errors.LispLimitError(
-                    f'a string must have at most {self._limits.max_chars} characters'
+                    f'a string must have at most {self._limits.max_chars} characters, and a list '
+                    f'that many elements'
                 )
         return self._bounded(a * b)
 
@@ -131,17 +146,27 @@ class Arithmetic:
     def _divide(self, arguments):
         if len(arguments) == 1:
             return 1 / arguments[0]
-        return functools.reduce(operator.truediv, arguments[1:], float(arguments[0]))
+        divide = operator.itruediv if self._quirks else operator.truediv  # named in the errors
+        return functools.reduce(divide, arguments[1:], float(arguments[0]))
 
     def _power(self, arguments):
-        base, exponent = arguments
+        base, exponent, *modulus = arguments
+        if modulus:  # with quirks only
+            if any(isinstance(n, int) and n.bit_length() > _MODULAR_BITS for n in arguments):
+                raise errors.LispLimitError(
+                    f'pow with three args takes integers of at most {_MODULAR_BITS} bits'
+                )
+            return pow(base, exponent, *modulus)
         integers = isinstance(base, int) and isinstance(exponent, int)
         if integers and (base.bit_length() - 1) * exponent > self._limits.max_bits:
             self._too_large()
         return self._bounded(base**exponent)
 
 
-class _HostList:
-    """Stands for a list among the host's operands: no operator takes it."""
-
-    __slots__ = ()
+def _as_host(value):
+    """What stands for a value among the operands of the host: its own lists, types of its names."""
+    if values.is_list(value):
+        return list(value)
+    if isinstance(value, values.Builtin):
+        return type(host.host_type(value), (), {})()
+    return value

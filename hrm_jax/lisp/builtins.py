@@ -1,16 +1,20 @@
 """The procedures that every program finds, apart from the numeric ones (arithmetic.py)."""
 
+import errno
 import importlib
+import math
 import os
 import stat
 from typing import Any
 
-from hrm_jax.lisp import arithmetic, errors, forms, simplifier, values
+from hrm_jax.lisp import arithmetic, errors, forms, host, simplifier, values
 
 MAX_FILE_BYTES = 64 << 20
 
 
-def install(scope: values.Environment, reader, limits, quirks: bool, allow_use: bool) -> None:
+def install(
+    scope: values.Environment, reader, limits, quirks: bool, allow_use: bool, allow_load: bool
+) -> None:
     """Binds every builtin in ``scope``.
 
     Args:
@@ -19,9 +23,11 @@ def install(scope: values.Environment, reader, limits, quirks: bool, allow_use: 
       limits: bounds on sizes.
       quirks: the original's behaviour where it differs.
       allow_use: let ``use`` import modules of the host, which may do anything.
+      allow_load: let ``load`` read any file that this process can read.
     """
     lists = _Lists(limits, quirks)
-    control = _Control(reader, simplifier.Simplifier(limits, quirks), quirks, allow_use)
+    simplify = simplifier.Simplifier(limits, quirks)
+    control = _Control(reader, simplify, quirks, allow_use, allow_load or allow_use)
     table = arithmetic.Arithmetic(limits, quirks).table() + lists.table()
     for name, function, least, most in table:
         scope[name] = values.Builtin(name, function, least, most)
@@ -46,7 +52,7 @@ class _Lists:
             ('cdr', self._cdr, 1, 1),
             ('list', self._list, 0, None),
             ('length', self._length, 1, 1),
-            ('null?', lambda a: a[0] is values.NIL, 1, 1),
+            ('null?', lambda a: values.is_nil(a[0]), 1, 1),
             ('list?', lambda a: values.is_list(a[0]), 1, 1),
             ('symbol?', lambda a: isinstance(a[0], values.Symbol), 1, 1),
             ('number?', lambda a: values.is_number(a[0]), 1, 1),
@@ -60,9 +66,14 @@ class _Lists:
         return values.is_equal(a, b, self._quirks, self._limits.max_nodes)
 
     def _identical(self, arguments):
-        # Equal small numbers are one object by chance in the host; here by definition.
         a, b = arguments
-        return a is b or (type(a) is type(b) and type(a) in (int, float) and a == b)
+        if a is b:
+            return True
+        if type(a) is not type(b):
+            return False
+        if self._quirks:  # identity in the host, which has one object for each single character
+            return type(a) is str and a == b and len(a) < 2
+        return type(a) in (int, float) and a == b
 
     def _cons(self, arguments):
         first, rest = arguments
@@ -74,7 +85,7 @@ class _Lists:
             raise errors.LispLimitError(
                 f'a list must have at most {self._limits.max_nodes} elements; cons would add one'
             )
-        return values.Pair(first, rest)
+        return values.Pair(first, values.NIL if values.is_nil(rest) else rest)
 
     def _car(self, arguments):
         value = arguments[0]
@@ -87,15 +98,19 @@ class _Lists:
     def _cdr(self, arguments):
         value = arguments[0]
         if type(value) is values.Pair:
-            return value.cdr
-        if value is values.NIL:
-            return value
+            rest = value.cdr
+            if not self._quirks:
+                return rest
+            # A new list there, with the same elements.
+            return values.Nil() if rest is values.NIL else values.Pair(rest.car, rest.cdr)
+        if values.is_nil(value):
+            return values.Nil() if self._quirks else value
         if self._quirks and isinstance(value, str):
             return value[1:]
         raise self._type_error('cdr', 'a list', value)
 
     def _list(self, arguments):
-        return values.make_list(arguments)
+        return values.make_list(arguments) if arguments or not self._quirks else values.Nil()
 
     def _length(self, arguments):
         value = arguments[0]
@@ -108,12 +123,12 @@ class _Lists:
     def _type_error(self, name, wanted, value):
         kind = values.type_name(value)
         if self._quirks:
-            host = {'integer': 'int', 'boolean': 'bool', 'no value': 'NoneType'}.get(kind, kind)
+            kind = host.host_type(value)
             texts = {
-                'cons': f'{host!r} object is not iterable',
-                'length': f'object of type {host!r} has no len()',
+                'cons': f'{kind!r} object is not iterable',
+                'length': f'object of type {kind!r} has no len()',
             }
-            text = texts.get(name, f'{host!r} object is not subscriptable')
+            text = texts.get(name, f'{kind!r} object is not subscriptable')
             if values.is_list(value) or isinstance(value, str):
                 text = f'{"list" if values.is_list(value) else "string"} index out of range'
         else:
@@ -124,11 +139,12 @@ class _Lists:
 class _Control:
     """Procedures that print, evaluate, load, or steer the machine."""
 
-    def __init__(self, reader, simplify, quirks, allow_use):
+    def __init__(self, reader, simplify, quirks, allow_use, allow_load):
         self._reader = reader
         self._simplify = simplify
         self._quirks = quirks
         self._allow_use = allow_use
+        self._allow_load = allow_load
 
     def table(self):
         return [
@@ -154,7 +170,13 @@ class _Control:
     def _load(self, machine, expr, arguments):
         path = arguments[0]
         if not isinstance(path, str):
-            raise errors.LispError(f'load takes a path, got {values.type_name(path)}', 'type')
+            raise self._no_path(path)
+        if not self._allow_load:
+            raise errors.LispError(
+                f'load must be enabled to read {values.to_source(path, 60)}: it reads any file '
+                f'of this user. Start with --allow-load (allow_load=True) if you trust the program',
+                'host',
+            )
         if machine.load_depth >= machine.limits.max_load_depth:
             raise errors.LispLimitError(
                 f'files must load each other at most {machine.limits.max_load_depth} deep'
@@ -164,8 +186,25 @@ class _Control:
         machine.push(_LoadFrame(expr))
         return forms.evaluate_body(machine, expr, values.make_list(forms_read), machine.globals)
 
+    def _no_path(self, value):
+        if not self._quirks:
+            return errors.LispError(f'load takes a path, got {values.type_name(value)}', 'type')
+        if not isinstance(value, int):
+            return errors.LispError(
+                f'expected str, bytes or os.PathLike object, not {host.host_type(value)}', 'type'
+            )
+        # The host takes a number for an open file, and closes it afterwards. Not here.
+        if value < 0:
+            return errors.LispError('negative file descriptor', 'type')
+        return errors.LispError('[Errno 9] Bad file descriptor', 'io')
+
     def _use(self, machine, expr, arguments):
         name = arguments[0]
+        if not isinstance(name, str):
+            text = f"use takes a module's name, got {values.type_name(name)}"
+            if self._quirks:
+                text = f"{host.host_type(name)!r} object has no attribute 'startswith'"
+            raise errors.LispError(text, 'type')
         if not self._allow_use:
             raise errors.LispError(
                 f'use must be enabled to import {values.to_source(name, 60)}: it runs any code '
@@ -199,20 +238,23 @@ class _Control:
         steps = self._bound(steps)
         milliseconds = self._bound(milliseconds)
         # The original asks the host whether `simplify?` is true, for which 0, "" and () are not.
-        empty = simplify is values.NIL or (not values.is_list(simplify) and not simplify)
+        empty = values.is_nil(simplify) or (not values.is_list(simplify) and not simplify)
         if not empty if self._quirks else forms.is_true(simplify):
             target = self._simplify(target)
         machine.enter_limits(steps, None if milliseconds is None else milliseconds / 1000)
         return machine.evaluate_next(target, machine.globals)
 
     def _bound(self, value: Any) -> float | None:
-        """Returns a limit, or None for any value that is no number.
+        """Returns a limit, or None for any value that is not a number.
 
         A boolean counts as the number 0 or 1 in the original, so #f fails at once there.
         """
-        if isinstance(value, (int, float)) and (self._quirks or not isinstance(value, bool)):
-            return min(value, 1e15)
-        return None
+        if not isinstance(value, (int, float)) or (isinstance(value, bool) and not self._quirks):
+            return None
+        if self._quirks and not math.isfinite(value):
+            what = 'NaN' if math.isnan(value) else 'infinity'
+            raise errors.LispError(f'cannot convert float {what} to integer', 'type')
+        return min(value, 1e15)
 
     def _trace_on(self, machine, expr, arguments):
         machine.tracing = True
@@ -240,6 +282,8 @@ def read_file(path: str) -> str:
     """
     try:
         facts = os.stat(path)
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
             raise errors.LispError(
                 f'{path!r} must be a plain file of at most {MAX_FILE_BYTES} bytes', 'io'

@@ -1,12 +1,12 @@
-"""Special forms, and the frames that wait for their parts.
+"""Special forms, and the stack frames that evaluate their parts.
 
 Special forms are ``quote if define set! lambda begin and or``; in head position their names
-can not be shadowed.
+cannot be shadowed.
 """
 
 from typing import Any
 
-from hrm_jax.lisp import errors, values
+from hrm_jax.lisp import errors, host, values
 
 EVAL = object()  # "evaluate what was asked for": the answer of a frame without a value yet
 
@@ -102,6 +102,8 @@ class BindFrame:
 
     def resume(self, machine, value):
         scope = self.scope
+        if values.is_list(self.name):  # with quirks only; the value comes first there
+            raise errors.LispError("unhashable type: 'list'", 'type')
         if self.is_set:
             scope = scope.scope_of(self.name)
             if scope is None:
@@ -177,8 +179,11 @@ def _require_parts(machine, expr, count):
 
 
 def _parameters(machine, value) -> tuple[str, ...]:
-    if machine.quirks and (values.is_list(value) or isinstance(value, str)):
-        return tuple(value)  # also the letters of a symbol, as the host iterates over it
+    if machine.quirks:
+        if not values.is_list(value) and not isinstance(value, str):
+            raise errors.LispError(f'{host.host_type(value)!r} object is not iterable', 'type')
+        # Also the letters of a symbol: the host iterates over what comes.
+        return tuple(values.Symbol(host.host_repr(part)) for part in value)
     valid = values.is_list(value) and all(type(name) is values.Symbol for name in value)
     if not valid or len(set(value)) != value.size:
         raise errors.LispError(
@@ -211,9 +216,13 @@ def _define(machine, expr, scope):
         text = 'list index out of range' if machine.quirks else 'define takes 2 parts, got 0'
         raise errors.LispError(text, 'arity')
     target = expr.cdr.car
+    if values.is_nil(target) and machine.quirks:
+        raise errors.LispError('list index out of range', 'arity')
     if type(target) is values.Pair:
         name = target.car
         _require_symbol(machine, name)
+        if type(name) is not values.Symbol:  # the host makes one of the text of anything
+            name = values.Symbol(host.host_repr(name))
         params = _parameters(machine, target.cdr)
         scope.names[name] = values.Procedure(params, expr.cdr.cdr, scope, str(name))
         return name
@@ -232,7 +241,9 @@ def _set(machine, expr, scope):
 
 def _lambda(machine, expr, scope):
     if expr.size == 1:
-        text = 'list index out of range' if machine.quirks else 'lambda takes parameters, got none'
+        text = 'lambda takes parameters, got none'
+        if machine.quirks:
+            text = 'not enough values to unpack (expected at least 2, got 1)'
         raise errors.LispError(text, 'arity')
     return values.Procedure(_parameters(machine, expr.cdr.car), expr.cdr.cdr, scope, '')
 

@@ -1,4 +1,4 @@
-"""Interpreter: programs in, values out. The entry point for Python code.
+"""Interpreter: evaluates programs. The entry point for Python code.
 
 interpreter = Interpreter(limits=Limits(max_steps=10_000, max_seconds=1.0))
 interpreter.run('(define (square x) (* x x)) (square 7)')  # [define's symbol, 49]
@@ -21,8 +21,8 @@ class Interpreter:
       write: takes the text of ``display``, ``newline`` and traces; standard output by default.
       limits: bounds on every program (each ``run`` has the full budget of steps and time).
       original_quirks: behave as HRM-Lisp's mini_lisp where that differs.
-      allow_use: let ``use`` import modules of the host. Off: programs can read files with
-        ``load`` but run no foreign code.
+      allow_use: let ``use`` import modules of the host, which may do anything.
+      allow_load: let ``load`` read any file that this process can read; ``allow_use`` implies it.
     """
 
     def __init__(
@@ -31,14 +31,19 @@ class Interpreter:
         limits: limits_lib.Limits = limits_lib.Limits(),
         original_quirks: bool = False,
         allow_use: bool = False,
+        allow_load: bool = False,
     ):
         self.limits = limits
         self.quirks = original_quirks
         self._write = write or _write_out
         self._reader = reader_lib.Reader(original_quirks)
         scope = values.Environment()
-        builtins.install(scope, self._reader, limits, original_quirks, allow_use)
+        builtins.install(scope, self._reader, limits, original_quirks, allow_use, allow_load)
         self._machine = machine_lib.Machine(scope, self._write, limits, original_quirks)
+
+    def bind(self, name: str, value: Any) -> None:
+        """Binds a name in the global scope, e.g. to a ``values.Builtin``."""
+        self._machine.globals[name] = value
 
     def read(self, text: str) -> list[Any]:
         """Returns the expressions of ``text``; raises LispParseError."""

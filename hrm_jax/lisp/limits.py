@@ -1,4 +1,4 @@
-"""How much a program may use.
+"""Resource limits of a program.
 
 The sizes always have a bound: they keep one step short, so that the budgets of steps and
 time, which are checked between steps, end any program soon after they are spent.

@@ -2,7 +2,7 @@
 
 A frame waits for one value. ``resume`` takes it and either returns the frame's own value or
 asks for another evaluation (``machine.evaluate_next`` and the result ``EVAL``). Whatever the
-program nests lies on a Python list, so depth is bounded by ``Limits.max_depth`` and not by
+program nests is on a Python list, so depth is bounded by ``Limits.max_depth`` and not by
 the host's stack. An expression in tail position replaces its frame; with ``quirks`` it does
 not, and depth is bounded as it was for the original, which had no tail calls.
 """
@@ -10,7 +10,7 @@ not, and depth is bounded as it was for the original, which had no tail calls.
 from collections.abc import Callable
 from typing import Any
 
-from hrm_jax.lisp import errors, forms, values
+from hrm_jax.lisp import errors, forms, host, values
 from hrm_jax.lisp import limits as limits_lib
 
 EVAL = forms.EVAL
@@ -52,7 +52,7 @@ class Machine:
         self._current: Any = None
 
     def run(self, expr: Any, scope: values.Environment | None = None) -> Any:
-        """Evaluates one expression; the machine's own budget goes on from the last one.
+        """Evaluates one expression; the machine's own budget continues from the last one.
 
         Raises:
           LispError: with the stack of expressions under evaluation filled in.
@@ -125,7 +125,7 @@ class Machine:
         if kind is values.Symbol:
             return scope[expr]
         if kind is not values.Pair:
-            return expr
+            return values.Nil() if self.quirks and kind is values.Nil else expr
         return self._evaluate_list(expr, expr.car, scope)
 
     def _evaluate_list(self, expr: values.Pair, head: Any, scope: values.Environment) -> Any:
@@ -166,12 +166,12 @@ class Machine:
             return function.function(arguments)
         if callable(function):
             return self._call_host(function, arguments)
-        shown = values.host_repr(function) if self.quirks else values.to_source(function)
+        shown = host.host_repr(function) if self.quirks else values.to_source(function)
         raise errors.LispError(f'attempt to call non-procedure: {shown}', 'type')
 
     def _call_host(self, function: Callable, arguments: list[Any]) -> Any:
         try:
-            return values.from_host(function(*(values.to_host(value) for value in arguments)))
+            return host.from_host(function(*(host.to_host(value) for value in arguments)))
         except Exception as error:  # a module of the user's may raise anything
             raise errors.LispError(f'{type(error).__name__}: {error}', 'host') from error
 

@@ -1,4 +1,4 @@
-"""Text to expressions.
+"""Reader: parses text into expressions.
 
 Blanks separate tokens, ``;`` starts a comment, ``'e`` is ``(quote e)``, strings know the
 escapes n, t, " and \\ and may span lines. ``#t`` and ``#f`` are booleans; whatever the host
@@ -27,7 +27,7 @@ QUOTE = values.Symbol('quote')
 
 
 class _String(str):
-    """A string literal's content, told apart from a symbol's token."""
+    """A string literal's content, distinct from a symbol's token."""
 
     __slots__ = ()
 
@@ -65,7 +65,7 @@ class Reader:
             if token == ')' and type(token) is str:
                 if quotes or not opened:
                     raise self._error("unexpected ')'", text, position)
-                datum = values.make_list(items)
+                datum = values.make_list(items) if items or not self._quirks else values.Nil()
                 items, quotes, _ = opened.pop()
             elif type(token) is _String:
                 datum = str(token)

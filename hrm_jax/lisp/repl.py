@@ -1,15 +1,41 @@
-"""The prompt: reads expressions line by line, prints their values."""
+"""The prompt: reads expressions line by line, prints their values.
+
+``(help)`` lists what there is; ``quit``, ``exit`` and Ctrl-D end the session. With quirks the
+names and the banner are absent, as in the original.
+"""
 
 import os
 import pathlib
 import sys
 
-from hrm_jax.lisp import errors, reader
+from hrm_jax.lisp import errors, reader, values
+from hrm_jax.lisp import help as help_lib
 from hrm_jax.lisp import interpreter as interpreter_lib
 
+BANNER = 'A small Lisp. (help) lists its forms and builtins; quit or Ctrl-D ends.'
 PROMPT = 'lisp> '
 CONTINUATION = '...   '
 _HISTORY_LINES = 1000
+
+
+class _Leave(Exception):
+    """The program asked to end the session."""
+
+
+def _commands() -> dict[str, values.Builtin]:
+    """Procedures that exist at the prompt only; a bare name does the same as a call."""
+
+    def leave(_arguments):
+        raise _Leave
+
+    def help(arguments):
+        print(help_lib.text(*map(str, arguments)))
+
+    return {
+        'help': values.Builtin('help', help, 0, 1),
+        'quit': values.Builtin('quit', leave, 0, 0),
+        'exit': values.Builtin('exit', leave, 0, 0),
+    }
 
 
 def run(interpreter: interpreter_lib.Interpreter) -> int:
@@ -18,12 +44,19 @@ def run(interpreter: interpreter_lib.Interpreter) -> int:
     Ctrl-C abandons the expression at hand (with quirks it ends the session, as Ctrl-D does).
     """
     history = _start_line_editing()
+    commands = {} if interpreter.quirks else _commands()
+    for name, command in commands.items():
+        interpreter.bind(name, command)
+    if commands:
+        print(BANNER, file=sys.stderr, flush=True)  # standard output is the programs' own
     buffer = ''
     try:
         while True:
             try:
                 line = input(CONTINUATION if buffer else PROMPT)
-                buffer = _feed(interpreter, f'{buffer}\n{line}' if buffer else line)
+                buffer = _feed(interpreter, f'{buffer}\n{line}' if buffer else line, commands)
+            except _Leave:
+                return 0
             except EOFError:
                 print()
                 return 0
@@ -36,7 +69,9 @@ def run(interpreter: interpreter_lib.Interpreter) -> int:
         _save_history(history)
 
 
-def _feed(interpreter: interpreter_lib.Interpreter, buffer: str) -> str:
+def _feed(
+    interpreter: interpreter_lib.Interpreter, buffer: str, commands: dict[str, values.Builtin]
+) -> str:
     """Evaluates ``buffer`` when it is complete; returns what is still to be completed."""
     if not buffer.strip():
         return ''
@@ -44,7 +79,7 @@ def _feed(interpreter: interpreter_lib.Interpreter, buffer: str) -> str:
     if depth < 0:
         print("SyntaxError: too many ')'")
         return ''
-    # The original's strings can not span lines at the prompt.
+    # The original's strings cannot span lines at the prompt.
     if depth > 0 or (in_string and not interpreter.quirks):
         return buffer
     try:
@@ -55,7 +90,9 @@ def _feed(interpreter: interpreter_lib.Interpreter, buffer: str) -> str:
     for expression in expressions:
         try:
             for value in interpreter.evaluate([expression]):
-                if value is not None:
+                if type(expression) is values.Symbol and value in commands.values():
+                    value.function([])
+                elif value is not None:
                     print(interpreter.text(value))
         except errors.LispError as error:
             print(f'Error: {error}')

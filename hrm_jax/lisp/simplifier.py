@@ -41,7 +41,7 @@ class Simplifier:
         Raises:
           LispLimitError: the expression has too many parts.
         """
-        if type(expr) is not values.Pair:
+        if type(expr) is not values.Pair or _is_call(expr, 'quote'):
             return expr
         nodes = 0
         done: list[Any] = []
@@ -56,7 +56,7 @@ class Simplifier:
                         f'an expression to simplify must have at most {self._limits.max_nodes} '
                         f'parts; this one has more'
                     )
-                if type(part) is values.Pair:
+                if type(part) is values.Pair and not _is_call(part, 'quote'):
                     stack.append(self._open(part))
                     break
                 simple.append(part)
@@ -68,11 +68,8 @@ class Simplifier:
 
     def _open(self, expr: values.Pair) -> tuple[Any, list[Any]]:
         head = expr.car
-        if type(head) is values.Symbol:
-            if head == 'quote':
-                return iter(()), list(expr)
-            if head in ('lambda', 'define') and not self._quirks:
-                return iter(_tail(expr, 2)), [head, *list(expr)[1:2]]
+        if type(head) is values.Symbol and head in ('lambda', 'define') and not self._quirks:
+            return iter(_tail(expr, 2)), [head, *list(expr)[1:2]]
         return iter(expr), []
 
     def _rewrite(self, parts: list[Any]) -> Any:
@@ -104,15 +101,23 @@ class Simplifier:
         if any(_is_value(part, 0) for part in parts):
             return 0
         parts = [part for part in parts if not _is_value(part, 1)]
+        if len(parts) == 1:
+            return parts[0]
         if all(values.is_number(part) for part in parts):
             if self._quirks:
                 return _integral(functools.reduce(operator.mul, parts, 1.0))
             return _integral(self._numbers.product(parts))
-        return parts[0] if len(parts) == 1 else values.make_list([head, *parts])
+        return values.make_list([head, *parts])
 
     def _difference(self, head, parts):
+        if len(parts) == 2 and self._quirks and _is_value(parts[1], 0):
+            return parts[0]
         if parts and all(values.is_number(part) for part in parts):
-            return -parts[0] if len(parts) == 1 else functools.reduce(operator.sub, parts)
+            if len(parts) == 1:
+                return -parts[0]
+            if self._quirks:
+                return _integral(functools.reduce(operator.sub, map(float, parts)))
+            return functools.reduce(operator.sub, parts)
         if len(parts) == 2 and _is_value(parts[1], 0):
             return parts[0]
         return values.make_list([head, *parts])
@@ -125,7 +130,8 @@ class Simplifier:
                 return 0
         if parts and all(values.is_number(part) for part in parts):
             first, rest = (1.0, parts) if len(parts) == 1 else (parts[0], parts[1:])
-            return _integral(functools.reduce(operator.truediv, rest, first))
+            result = functools.reduce(operator.truediv, rest, first)
+            return result if self._quirks and len(parts) == 1 else _integral(result)
         return values.make_list([head, *parts])
 
     def _if(self, head, parts):
@@ -143,7 +149,7 @@ class Simplifier:
             elif is_and or self._quirks or not kept:
                 return not is_and
             else:
-                # (or x #t): x may be true and not #t, so it still has a say.
+                # (or x #t): x may be true and not #t, so it still matters.
                 kept.append(part)
                 break
         if not kept:
@@ -155,7 +161,9 @@ class Simplifier:
     def _begin(self, head, parts):
         if self._quirks:
             flat = self._flat('begin', parts)
-            return values.make_list([head, *flat]) if flat else values.NIL
+            if len(flat) == 1:
+                return flat[0]
+            return values.make_list([head, *flat]) if flat else values.Nil()
         # An empty begin has no value, so one at the end is the answer and has to stay.
         keep_last = bool(parts) and _is_call(parts[-1], 'begin') and parts[-1].size == 1
         flat = self._flat('begin', parts[:-1] if keep_last else parts)

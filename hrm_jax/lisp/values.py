@@ -22,7 +22,10 @@ class Symbol(str):
 
 
 class Nil:
-    """The empty list; there is one, ``NIL``."""
+    """The empty list. Chains end in ``NIL``; with ``quirks`` a value may be another instance.
+
+    There every list has an identity of its own, which ``eq?`` compares.
+    """
 
     __slots__ = ()
     size = 0
@@ -55,7 +58,11 @@ class Pair:
 
 
 def is_list(value: Any) -> bool:
-    return value is NIL or type(value) is Pair
+    return type(value) is Pair or type(value) is Nil
+
+
+def is_nil(value: Any) -> bool:
+    return type(value) is Nil
 
 
 def make_list(items) -> Pair | Nil:
@@ -160,7 +167,8 @@ def _int_text(number: int) -> str:
     return sign + str(number) + ''.join(reversed(parts))
 
 
-def _atom_text(value: Any, quirks: bool) -> str:
+def atom_text(value: Any, quirks: bool) -> str:
+    """Returns the printed form of anything but a list."""
     if value is True or value is False:
         return '#t' if value else '#f'
     if isinstance(value, str):
@@ -205,7 +213,7 @@ def to_text(value: Any, quirks: bool = False, max_chars: float = math.inf) -> st
                 rest[1:] = reversed(rest[1:])
                 stack.extend(rest)
         else:
-            text = _atom_text(item, quirks)
+            text = atom_text(item, quirks)
         length += len(text)
         if length > max_chars:
             raise errors.LispLimitError(
@@ -216,7 +224,7 @@ def to_text(value: Any, quirks: bool = False, max_chars: float = math.inf) -> st
 
 
 def to_source(value: Any, max_chars: int = 200) -> str:
-    """Returns a form for error stacks and traces, cut after ``max_chars`` characters."""
+    """Returns a form for error stacks and traces, truncated after ``max_chars`` characters."""
     pieces, length = [], 0
     stack = [value]
     while stack and length <= max_chars:
@@ -234,32 +242,11 @@ def to_source(value: Any, max_chars: int = 200) -> str:
             stack.append((')',))
             stack.extend(reversed(parts))
         else:
-            text = _atom_text(item, quirks=False)
+            text = atom_text(item, quirks=False)
         length += len(text)
         pieces.append(text)
     text = ''.join(pieces)
     return text if len(text) <= max_chars else text[: max_chars - 3] + '...'
-
-
-def host_repr(value: Any) -> str:
-    """Returns ``str`` of a value as the original holds it (its error texts show these)."""
-    if not is_list(value):
-        return str(value)
-    pieces, stack = [], [value]
-    while stack:
-        item = stack.pop()
-        if type(item) is tuple:
-            pieces.append(item[0])
-        elif is_list(item):
-            pieces.append('[')
-            parts = []
-            for part in item:
-                parts += [(', ',), part] if parts else [part]
-            stack.append((']',))
-            stack.extend(reversed(parts))
-        else:
-            pieces.append(repr(str(item)) if isinstance(item, str) else repr(item))
-    return ''.join(pieces)
 
 
 def _same_atom(a: Any, b: Any, quirks: bool) -> bool:
@@ -288,7 +275,7 @@ def is_equal(a: Any, b: Any, quirks: bool = False, max_nodes: float = math.inf) 
             raise errors.LispLimitError(
                 f'values to compare must have at most {max_nodes:.0f} parts; these have more'
             )
-        if a is b and is_list(a):
+        if (a is b and is_list(a)) or (type(a) is Nil and type(b) is Nil):
             continue
         if type(a) is Pair and type(b) is Pair:
             if a.size != b.size:
@@ -298,42 +285,3 @@ def is_equal(a: Any, b: Any, quirks: bool = False, max_nodes: float = math.inf) 
         elif is_list(a) or is_list(b) or not _same_atom(a, b, quirks):
             return False
     return True
-
-
-def from_host(value: Any) -> Any:
-    """Turns nested Python lists and tuples into Lisp lists."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    done: list[Any] = []
-    stack: list[Any] = [(value, iter(value), [])]
-    while stack:
-        _, items, built = stack[-1]
-        for item in items:
-            if isinstance(item, (list, tuple)):
-                stack.append((item, iter(item), []))
-                break
-            built.append(item)
-        else:
-            stack.pop()
-            (stack[-1][2] if stack else done).append(make_list(built))
-    return done[0]
-
-
-def to_host(value: Any) -> Any:
-    """Turns Lisp lists into nested Python lists."""
-    if not is_list(value):
-        return value
-    result: list[Any] = []
-    stack = [(iter(value), result)]
-    while stack:
-        items, built = stack[-1]
-        for item in items:
-            if is_list(item):
-                inner: list[Any] = []
-                built.append(inner)
-                stack.append((iter(item), inner))
-                break
-            built.append(item)
-        else:
-            stack.pop()
-    return result

@@ -1,4 +1,4 @@
-"""The one attention function: full (not causal), unmasked, over every position."""
+"""Attention: full (not causal), unmasked, over every position."""
 
 from collections.abc import Callable
 import functools
@@ -37,7 +37,7 @@ def _attend_cudnn(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> ja
 
 
 def _on_each_shard(kernel: Callable[..., jax.Array]) -> Attend:
-    """Runs a kernel where the rows and heads are: XLA does not know how to cut a kernel."""
+    """Runs a kernel where the rows and heads are: XLA does not know how to shard a kernel."""
 
     def attend(q_BTNK, k_BTNK, v_BTNK):
         mesh = partitioning.active_mesh()
@@ -117,7 +117,7 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
     at most 128), and XLA everywhere else. From which length on ``pallas`` and ``tpu`` are faster
     is to be measured with experiments/benchmark; until then they run only where asked for.
 
-    An implementation that can not run here is replaced by ``xla``, with a warning the first time.
+    An implementation that cannot run here is replaced by ``xla``, with a warning the first time.
     """
     if implementation == 'auto':
         return 'xla' if obstacle('cudnn', dtype, head_dim) else 'cudnn'

@@ -1,4 +1,4 @@
-"""What a level is made of: blocks [B, T, D] -> [B, T, D], chosen by ``model.block``.
+"""Blocks of a level: [B, T, D] -> [B, T, D], chosen by ``model.block``.
 
 With ``first_only`` a block computes no more than position 0 of its output needs, [B, 1, D].
 """

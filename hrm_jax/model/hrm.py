@@ -88,7 +88,7 @@ class HRM(nn.Module):
           puzzle_rows_BE: float32 rows of the puzzle table, or None without a prefix.
 
         Returns:
-          The new state, through which gradients flow as far as ``gradient_window`` says,
+          The new state, through which gradients flow as far as ``gradient_window`` reaches,
           and the predictions.
         """
         with _full_precision(self.config):
@@ -192,7 +192,7 @@ class HRM(nn.Module):
                 high_level(latent.high, x_BTD)
             return latent
 
-        # Linen modules can not be called inside jax.lax.scan: apply unbound copies instead.
+        # Linen modules cannot be called inside jax.lax.scan: apply unbound copies instead.
         def rule(level: nn.Module, first_only: bool = False) -> recursion.Update:
             unbound = level.clone(parent=None)
 
@@ -212,7 +212,7 @@ class HRM(nn.Module):
             x_BTD,
             schedule,
             self.make_rng('dropout') if self.has_rng('dropout') else None,
-            # Models whose last update is a low one have nothing to cut down.
+            # Models whose last update is a low one have nothing to shorten.
             rule(high_level, first_only=True) if first_only else None,
         )
 
@@ -317,7 +317,7 @@ def act_step(
       training: dropout is on, where the model has any.
 
     Returns:
-      The new state, through which gradients flow as far as ``gradient_window`` says, and the
+      The new state, through which gradients flow as far as ``gradient_window`` reaches, and the
       predictions.
     """
     return _apply(

@@ -22,7 +22,7 @@ Initializer = Callable[..., jax.Array]
 
 
 def truncated_normal(std: float) -> Initializer:
-    """Normal cut at two (uncorrected) deviations whose *resulting* deviation is ``std``.
+    """Normal truncated at two (uncorrected) deviations whose *resulting* deviation is ``std``.
 
     The convention of JAX's ``variance_scaling``, not of torch's ``trunc_normal_``
     (models/common.py, trunc_normal_init_).
@@ -104,7 +104,7 @@ def rms_norm(x: jax.Array, eps: float, axis: int = -1) -> jax.Array:
 
 
 class Norm(nn.Module):
-    """``rms_norm`` over the last axis, with a learnable scale if ``norm_scale`` says so."""
+    """``rms_norm`` over the last axis, with a learnable scale if ``norm_scale`` is set."""
 
     config: ModelConfig
 
@@ -161,7 +161,7 @@ class Projection(nn.Module):
         names = (*self.in_names, *self.out_names)
         kernel = param(self, 'kernel', self.kernel_init, (*in_shape, *self.features), names)
         # One plain matrix product whatever the axes: XLA's CPU backend is slower on the rest.
-        # Not where the mesh cuts a new axis, which a merged one could not show.
+        # Not where the mesh shards a new axis, which a merged one could not show.
         rows = x.reshape(*x.shape[: x.ndim - num_in], math.prod(in_shape))
         cut = partitioning.is_cut(self.out_names)
         kernel = kernel[(slice(None),) * num_in + (part,)]
@@ -195,7 +195,7 @@ class Embedding(nn.Module):
 
     def table(self, dtype: jnp.dtype) -> jax.Array:
         """The whole table [size, dim] in ``dtype``."""
-        # Whole on every device: it is small, and looking up rows of a cut one moves far more.
+        # Whole on every device: it is small, and looking up rows of a sharded one moves far more.
         return partitioning.constrain(self.embedding.astype(dtype), (None, None))
 
     def __call__(self, ids: jax.Array, dtype: jnp.dtype) -> jax.Array:

@@ -29,7 +29,7 @@ def recur(
     """The elementwise recurrence over the positions, in float32.
 
     f = sigmoid(u1 + b_f + v_f c), r = sigmoid(u2 + b_r + v_r c), c <- f c + (1 - f) u0,
-    h = r c + (1 - r) x with the new c. The gates read the cell, so it is no linear recurrence
+    h = r c + (1 - r) x with the new c. The gates read the cell, so it is not a linear recurrence
     and has no associative form; everything that does not need the cell stands outside the loop.
 
     Args:

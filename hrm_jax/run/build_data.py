@@ -5,8 +5,10 @@ The only module of this package that knows data_builders, and only when it is as
 
 from collections.abc import Callable
 import dataclasses
+import os
 from pathlib import Path
 
+from hrm_jax import files
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import ConfigError, DatasetError
 from hrm_jax.run import workdir as workdir_lib
@@ -23,7 +25,7 @@ def with_built_data(
 
     Args:
       config: the experiment.
-      workdir: folder of the run; the set lies within.
+      workdir: folder of the run; the set is stored in it.
       say: prints a message.
 
     Raises:
@@ -40,11 +42,11 @@ def with_built_data(
             f'data.source needs the package data_builders and what it needs ({error}). Install '
             f'them, or build the set elsewhere and give its folder as data.path.'
         ) from None
-    output = Path(workdir) / FOLDER
-    workdir_lib.prepare(workdir)
-    in_use = any((Path(workdir) / 'checkpoints').glob('[0-9]*'))
+    output = workdir_lib.prepare(workdir) / FOLDER
+    in_use = any((output.parent / 'checkpoints').glob('[0-9]*'))
     try:
-        on_demand.ensure(config.data.source, config.data.source_flags, output, in_use, say)
+        source = os.path.abspath(files.expanded(config.data.source))
+        on_demand.ensure(source, config.data.source_flags, output, in_use, say)
     except BuildError as error:
         raise DatasetError(str(error)) from error
     data = dataclasses.replace(config.data, path=str(output))

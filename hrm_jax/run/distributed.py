@@ -1,4 +1,4 @@
-"""Several processes: how they find each other, agree, and notice that one is missing.
+"""Multi-process runs: initialization, agreement, and detection of missing processes.
 
 The engine is JAX's own multi-controller runtime (``jax.distributed``); this file only starts
 it, compares what the processes were started with, and asks it about stop signals.
@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from hrm_jax.checkpoint.compatible import differences
-from hrm_jax.errors import ClusterError
+from hrm_jax.errors import RESTART, ClusterError, LostProcess
 from hrm_jax.run.workdir import StopRequest
 
 START_TIMEOUT = 300  # seconds
@@ -32,7 +32,7 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
     """Whether the environment shows that this process was started as one of several.
 
     SLURM (srun), Open MPI, JAX's own variables, GKE and XPK on TPU slices. A TPU pod that is
-    reached by ssh shows nothing: --distributed=on says it there.
+    reached by ssh shows nothing: --distributed=on states it there.
     """
 
     def several(name: str) -> bool:
@@ -59,7 +59,7 @@ def start(
     """Joins the processes of a run; must come before anything else asks JAX for devices.
 
     Args:
-      mode: ``on``; ``off``; ``auto``: on where flags or the environment say so.
+      mode: ``on``; ``off``; ``auto``: on where flags or the environment ask for it.
       coordinator_address: HOST:PORT of process 0; None: found out by JAX, like the next two.
       num_processes, process_id: how many there are, and which this is (from 0).
       start_timeout: seconds until all have to be there.
@@ -67,7 +67,7 @@ def start(
 
     Raises:
       ClusterError: the flags are incomplete or contradict each other, the port is in use, or
-        nothing says who the others are.
+        nothing states who the others are.
     """
     explicit = {'coordinator_address': coordinator_address, 'num_processes': num_processes,
                 'process_id': process_id}  # fmt: skip
@@ -93,7 +93,7 @@ def start(
             f'another one is missing: the output of process 0 names it. Start all of them, or '
             f'raise --start_timeout.', file=sys.stderr, flush=True,
         )  # fmt: skip
-        os._exit(1)
+        os._exit(RESTART)
 
     # Process 0 ends after naming who is missing, the others a little later.
     watchdog = threading.Timer(start_timeout + _SOON, give_up)
@@ -112,8 +112,9 @@ def start(
             )
     except (ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ClusterError(
-            f'the processes of the run can not be joined: {first}. Give --coordinator_address, '
+        silent = any(word in first for word in ('DEADLINE_EXCEEDED', 'UNAVAILABLE', 'imed out'))
+        raise (LostProcess if silent else ClusterError)(
+            f'the processes of the run cannot be joined: {first}. Give --coordinator_address, '
             f'--num_processes and --process_id, or --distributed=off for a single process.'
         ) from error
     finally:
@@ -139,7 +140,7 @@ def _check_explicit(address: str, num_processes: int, process_id: int) -> None:
         raise ClusterError(f'--coordinator_address must be HOST:PORT; got {address!r}.')
     if not 0 <= process_id < num_processes:
         raise ClusterError(
-            f'--process_id must lie in 0..{num_processes - 1} for --num_processes='
+            f'--process_id must be in 0..{num_processes - 1} for --num_processes='
             f'{num_processes}; got {process_id}.'
         )
     if process_id == 0:
@@ -217,7 +218,7 @@ def _compare(found: Mapping[int, Mapping[str, Any]], seconds: int) -> None:
         raise ClusterError(f'process {process} could not begin: {message}')
     missing = [process for process in range(jax.process_count()) if process not in found]
     if missing:
-        raise ClusterError(
+        raise LostProcess(
             f'process {", ".join(map(str, missing))} of {jax.process_count()} did not get ready '
             f'within {seconds} s. See its output; raise --start_timeout if it reads slow storage.'
         )
@@ -253,7 +254,7 @@ def leave(code: int) -> None:
     if is_joined():
         sys.stdout.flush()
         sys.stderr.flush()
-        time.sleep(1)  # the others get to say why they stop as well
+        time.sleep(1)  # the others get to print why they stop as well
         os._exit(code)
 
 
@@ -265,30 +266,38 @@ def from_first(value: int) -> int:
 class SharedStop(StopRequest):
     """A stop request that all processes see after the same step.
 
-    JAX passes SIGTERM (or another notice of preemption) of any process on to all, and tells
-    them at which of their next calls of ``agreed`` to stop.
+    JAX passes SIGTERM (or another notice of preemption) of any process on to all, and signals
+    at which of their next calls of ``agreed`` to stop.
     """
 
-    _SIGNALS = (signal.SIGINT,)  # SIGTERM belongs to JAX
+    _SIGNALS = (signal.SIGINT, signal.SIGHUP)  # SIGTERM belongs to JAX
 
     def __init__(self) -> None:
         super().__init__()
         self._calls = 0
-        self._interrupted = False
+        self._own = ''
 
     def _note(self, number: int, _frame: object) -> None:
-        if self._interrupted:
+        if self._own and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._interrupted = True
+        if number == signal.SIGHUP:
+            self._leave_terminal()
+        self._pass_on(signal.Signals(number).name)
+
+    def _closed_pipe(self) -> None:
+        self._pass_on('SIGPIPE')
+
+    def _pass_on(self, name: str) -> None:
+        self._own = self._own or name
         os.kill(os.getpid(), signal.SIGTERM)
 
     def agreed(self) -> bool:
         if not self.name and multihost_utils.reached_preemption_sync_point(self._calls):
-            self.name = 'SIGINT' if self._interrupted else 'SIGTERM'
+            self.name = self._own or 'SIGTERM'
         self._calls += 1
         return bool(self)
 
 
 def stop_request() -> StopRequest:
-    """What tells this run to stop: its own signals, or those of any of its processes."""
+    """Stop requests of this run: its own signals, or those of any of its processes."""
     return SharedStop() if is_joined() else StopRequest()

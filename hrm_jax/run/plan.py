@@ -1,12 +1,15 @@
-"""What is settled before a run begins: configuration, data, devices, and what happens when."""
+"""Plan of a run, made before it starts: configuration, data, devices, and its schedule."""
 
 import dataclasses
+import functools
+import os
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from hrm_jax import metrics, partitioning
+from hrm_jax import files, metrics, partitioning
+from hrm_jax.checkpoint import data_facts
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import puzzles, records, sampling
 from hrm_jax.errors import ConfigError
@@ -22,6 +25,12 @@ class Plan:
     mesh: Mesh
     total_steps: int  # of the learning-rate schedule
     last_step: int  # where this run ends; earlier with train.max_steps
+
+    @functools.cached_property
+    def data_facts(self) -> dict[str, Any]:
+        """What a checkpoint records about the meaning of the data (checkpoint/data_facts.py)."""
+        splits = {self.config.eval.split: self.eval_data, 'train': self.train_data}
+        return data_facts.data_facts(splits)
 
     def _due(self, step: int) -> int:
         """Evaluations that the schedule has up to a step, evenly spread over all of it."""
@@ -66,6 +75,7 @@ def make_plan(config: ExperimentConfig) -> Plan:
       ConfigError: settings that do not fit the data or the devices.
       DatasetError: the data set is missing or damaged.
     """
+    config = _with_absolute_paths(config)
     mesh = partitioning.make_mesh(config=config.mesh)
     partitioning.check_fits(config, mesh)
     train_data, eval_data = (
@@ -79,6 +89,13 @@ def make_plan(config: ExperimentConfig) -> Plan:
         raise records.DatasetError(
             f'the splits of {config.data.path} must agree on vocab_size and seq_len. Build the '
             f'data set again as a whole.'
+        )
+    for data, split in ((train_data, 'train'), (eval_data, config.eval.split)):
+        records.DatasetError.require(
+            data.has_answers,
+            f'the split {split!r} of {config.data.path} must have answers; no label of it counts. '
+            f'Train on another data set, or set eval.split to one with answers. (A split without '
+            f'answers is predicted with --mode=eval.)',
         )
     model = config.model.for_dataset(
         vocab_size=metadata.vocab_size,
@@ -96,13 +113,30 @@ def make_plan(config: ExperimentConfig) -> Plan:
     return Plan(config, train_data, eval_data, mesh, total, last)
 
 
+def _with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
+    """The paths as they are recorded, so that the run finds its data from any folder."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(files.expanded(path)) if path and '://' not in path else path
+
+    data, directory = config.data, config.checkpoint.directory
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(data, path=absolute(data.path), source=absolute(data.source)),
+        checkpoint=dataclasses.replace(config.checkpoint, directory=absolute(directory)),
+    )
+
+
 def facts(plan: Plan) -> dict[str, Any]:
     """What must be the same in every process of a run, JSON-able."""
     config = plan.config.to_dict()
-    for key in ('path', 'source'):  # the same data may lie elsewhere
+    for key in ('path', 'source'):  # the same data may be stored elsewhere
         del config['data'][key]
-    data = {split: dataset.fingerprint() for split, dataset in
-            (('train', plan.train_data), (plan.config.eval.split, plan.eval_data))}  # fmt: skip
+    del config['checkpoint']['directory']
+    data = {
+        'train': plan.data_facts['digest'],
+        plan.config.eval.split: plan.eval_data.digest,
+    }
     return {'config': config, 'data set': data, 'jax': jax.__version__}
 
 

@@ -1,8 +1,9 @@
-"""What a run holds open from its first step to its last: lock, log, saver, stop request."""
+"""Resources that a run keeps open from first to last step: lock, log, saver, stop request."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 from pathlib import Path
@@ -13,9 +14,9 @@ import jax
 
 from hrm_jax import files, partitioning
 from hrm_jax.checkpoint import layout
-from hrm_jax.checkpoint.store import Saver
+from hrm_jax.checkpoint.saver import Saver
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.run import distributed, summary
+from hrm_jax.run import device_memory, distributed, summary
 from hrm_jax.run import plan as plan_lib
 from hrm_jax.run import start as start_lib
 from hrm_jax.run import workdir as workdir_lib
@@ -36,6 +37,7 @@ def open_session(
     selector: str,
     log: Log,
     start_timeout: int,
+    accept_data_change: bool = False,
 ) -> Iterator['Session']:
     """Prepares a run, and finishes what is still being written when the block ends.
 
@@ -48,6 +50,7 @@ def open_session(
       selector: checkpoint to begin from (start.py); empty: the latest of the workdir, if any.
       log: prints a message; only that of the first process is called.
       start_timeout: seconds that processes wait for each other before the first step.
+      accept_data_change: resumes also where the training set is another one of the same sizes.
 
     Raises:
       UserError: of any kind; what is wrong and what to do.
@@ -56,13 +59,14 @@ def open_session(
     log = log if first else lambda _message: None
     with contextlib.ExitStack() as resources:
         with distributed.arrival(start_timeout) as facts:
-            plan = plan_lib.make_plan(config)
             workdir = workdir_lib.prepare(workdir)
+            resources.callback(workdir_lib.remove_if_empty, workdir)
+            plan = plan_lib.make_plan(config)
             if first:
-                resources.enter_context(workdir_lib.lock(workdir))
+                resources.enter_context(workdir_lib.lock(workdir, log))
             facts |= plan_lib.facts(plan)
         stop = resources.enter_context(distributed.stop_request())
-        start = start_lib.begin(plan, workdir, selector, log)
+        start = start_lib.begin(plan, workdir, selector, log, accept_data_change)
         yield Session(start, workdir, stop, resources, log)
 
 
@@ -87,10 +91,10 @@ class Session:
         self.start, self.workdir, self.stop, self.log = start, workdir, stop, log
         self.plan, config = start.plan, start.plan.config
         self._resources = resources
-        self._saver = resources.enter_context(Saver(workdir, config.checkpoint))
+        self._saver = resources.enter_context(Saver(workdir, config.checkpoint, log))
         self._writers: Writers | NoWriters = NoWriters()
         if distributed.is_first():
-            files.write_text(workdir / 'config.json', config.to_json() + '\n')
+            files.write_text(workdir / workdir_lib.CONFIG, config.to_json() + '\n')
             self._writers = Writers(workdir, config, start.step, start.meta.get('record'), log)
         resources.callback(self._writers.close)
         self._early = EarlyStopping(config.train.early_stopping)
@@ -122,8 +126,10 @@ class Session:
             return train_steps(state, batches)
         self.log('compiling the train step ...')
         began = time.perf_counter()
-        state, sums = train_steps(state, batches)
-        jax.block_until_ready(sums)
+        lower = functools.partial(train_steps.lower, state, batches)
+        with device_memory.explained(self.plan.config, 'a train step', lower):
+            state, sums = train_steps(state, batches)
+            jax.block_until_ready(sums)
         self.log(f'compiled, and ran the first step, in {time.perf_counter() - began:.1f} s')
         bar = Progress('train', self.plan.last_step, step)
         self._steps.start(self._resources.enter_context(bar))
@@ -145,9 +151,13 @@ class Session:
         """Adds an evaluation to the record of its step."""
         self._steps.record_evaluation(step, values, seconds)
 
-    def check_saver(self) -> None:
-        """Raises CheckpointError if the save in the background has failed; does not wait."""
-        self._saver.check()
+    def save_is_due(self) -> bool:
+        """Whether a save in the background has failed and is to be tried again; does not wait.
+
+        Raises:
+          CheckpointError: it failed in a way that does not pass.
+        """
+        return self._saver.save_is_due()
 
     def save(
         self, state: TrainState, step: int, data_position: Any, scores: dict[str, float]
@@ -166,15 +176,25 @@ class Session:
         self._steps.restart_clock()
 
     def add_scores(self, step: int, scores: dict[str, float]) -> None:
-        """Adds the evaluation that a stop signal had cut off to the checkpoint of the start."""
+        """Adds the evaluation that a stop signal had interrupted to the checkpoint of the start."""
         assert self.start.path is not None  # only a resumed run has a step to evaluate
         if distributed.is_first():
             layout.add_evaluation(self.start.path, self._description(step, scores))
 
-    def finish(self, step: int, scores: Mapping[str, float]) -> None:
-        """Waits for the last save and logs how the run ended."""
+    def finish(self, step: int, scores: Mapping[str, float], save: Callable[[], None]) -> None:
+        """Waits for the last save and logs how the run ended.
+
+        Args:
+          step: train steps done.
+          scores: of the last evaluation.
+          save: saves the state of the end once more, where the storage did not answer.
+        """
         self._steps.close()
         self._saver.wait()
+        while self._saver.is_behind:
+            time.sleep(self._saver.seconds_to_next_attempt())
+            save()
+            self._saver.wait()
         self._log_summary(step, scores)
 
     def advice_after_a_broken_step(self) -> str:
@@ -188,6 +208,7 @@ class Session:
             'total_steps': self.plan.total_steps,
             'config': self.plan.config.to_dict(),
             'dataset': dataclasses.asdict(self.plan.train_data.metadata),
+            'data_facts': self.plan.data_facts,
             'metrics': dict(scores),
             'record': self._writers.log.held,
             'log': self._steps.get_state(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from hrm_jax import train_state
 from hrm_jax.checkpoint import compatible, layout, store
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
+from hrm_jax.interop import formats
 from hrm_jax.run import distributed
 from hrm_jax.run.plan import Plan
 from hrm_jax.types import TrainState
@@ -39,7 +41,9 @@ class Start:
     path: Path | None = None
 
 
-def begin(plan: Plan, workdir: Path, selector: str, log: Log) -> Start:
+def begin(
+    plan: Plan, workdir: Path, selector: str, log: Log, accept_data_change: bool = False
+) -> Start:
     """Makes a new state, or restores one.
 
     Without ``selector`` the run resumes from the latest checkpoint of the workdir. A step,
@@ -47,20 +51,27 @@ def begin(plan: Plan, workdir: Path, selector: str, log: Log) -> Start:
     from elsewhere gives a *new* workdir its weights, nothing else; when the workdir has
     checkpoints of its own the run resumes from those, so that a restarted job may keep the flag.
 
+    Args:
+      plan: of the run.
+      workdir: its folder.
+      selector: see above.
+      log: prints a message.
+      accept_data_change: resumes also where the training set is another one of the same sizes.
+
     Raises:
       CheckpointError: no such checkpoint, a damaged one, or one of another experiment.
     """
     layout.record_location(workdir, plan.config.checkpoint.directory)
     known = layout.steps(workdir)
-    path = layout.resolve(selector, workdir) if selector else None
-    if path is not None and not _is_inside(path, workdir):
+    path = _own(selector, workdir) if selector else None
+    if selector and path is None:
         if not known:
-            return warm(plan, path, log)
+            return warm(plan, *formats.open_model(selector, workdir), log)
         log(f'--checkpoint={selector} was for the start only; {workdir} has its own.')
-        path = None
     if path is None and not known:
         return fresh(plan, workdir, log)
-    start = rewound(plan, path) if path is not None else resumed(plan, workdir, known, log)
+    restore = functools.partial(_restored, plan, accept=accept_data_change, log=log)
+    start = rewound(path, restore) if path is not None else resumed(workdir, known, restore, log)
     _set_aside_later(start.step, workdir, log)
     log(f'resumed from step {start.step} of {start.path}')
     return start
@@ -72,7 +83,7 @@ def fresh(plan: Plan, workdir: Path, log: Log) -> Start:
     return Start(plan, train_state.create(plan.config, plan.mesh))
 
 
-def resumed(plan: Plan, workdir: Path, known: list[int], log: Log) -> Start:
+def resumed(workdir: Path, known: list[int], restore: Callable[[Path], Start], log: Log) -> Start:
     """The newest checkpoint that can be read; damaged ones are named in a warning."""
     for step in sorted(known, reverse=True):
         path = layout.root(workdir) / layout.FOLDER / str(step)
@@ -80,7 +91,7 @@ def resumed(plan: Plan, workdir: Path, known: list[int], log: Log) -> Start:
             if distributed.is_joined():
                 # One process looks for all: no process can restore what another cannot read.
                 _all_can_read(path)
-            return _restored(plan, path)
+            return restore(path)
         except DamagedCheckpoint as error:
             if step == min(known):
                 raise
@@ -88,7 +99,7 @@ def resumed(plan: Plan, workdir: Path, known: list[int], log: Log) -> Start:
     raise AssertionError('known is not empty')
 
 
-def rewound(plan: Plan, path: Path) -> Start:
+def rewound(path: Path, restore: Callable[[Path], Start]) -> Start:
     """An earlier checkpoint of this run.
 
     Raises:
@@ -100,14 +111,14 @@ def rewound(plan: Plan, path: Path) -> Start:
             f'so the run cannot be resumed from there. It can be evaluated (--mode=eval), and a '
             f'new run can begin with its weights: another --workdir and --checkpoint={path}'
         )
-    return _restored(plan, path)
+    return restore(path)
 
 
-def warm(plan: Plan, path: Path, log: Log) -> Start:
-    """A new run with the weights (and moving average) of another run's checkpoint."""
+def warm(plan: Plan, saved: store.SavedModel, path: Path, log: Log) -> Start:
+    """A new run with the weights (and moving average) of another checkpoint, of any format."""
     config, state = plan.config, train_state.create(plan.config, plan.mesh)
-    saved = store.read_model(path)
-    compatible.check_same_model(saved.meta, config, path, free=('num_puzzle_identifiers',))
+    meta = saved.meta | {'config': saved.config.to_dict()}
+    compatible.check_same_model(meta, config, path, free=('num_puzzle_identifiers',))
 
     def place(new, like):
         return jax.tree.map(lambda n, old: jax.device_put(n, old.sharding), new, like)
@@ -118,15 +129,27 @@ def warm(plan: Plan, path: Path, log: Log) -> Start:
         if old is None:
             raise layout.damaged(path, FileNotFoundError('puzzle_table is missing'))
         rows, padded = config.model.num_puzzle_identifiers, config.model.table_rows
-        table = compatible.resize_table(old, rows, choice)
+        same = compatible.check_table(saved.meta, plan.data_facts, choice, path)
+        table = compatible.resize_table(old, rows, choice, same)
         weights = weights.replace(puzzle_table=np.pad(table, ((0, padded - rows), (0, 0))))
-        if len(old) != rows:
-            log(f'the puzzle table has {rows} rows instead of {len(old)}: {choice}')
+        if len(old) != rows or not same:
+            log(f'the puzzle table has {rows} rows for new puzzles, {len(old)} before: {choice}')
     ema = state.ema
     if ema is not None:
         ema = place(weights.params if saved.ema is None else saved.ema, ema)
     log(f'new run with the weights of step {saved.step} of {path}')
     return Start(plan, state.replace(weights=place(weights, state.weights), ema=ema))
+
+
+def _own(selector: str, workdir: Path) -> Path | None:
+    """The checkpoint of this workdir that a selector names, or None: it is from elsewhere."""
+    try:
+        path = layout.resolve(selector, workdir)
+    except CheckpointError:
+        if selector in ('latest', 'best') or selector.isdecimal():
+            raise
+        return None
+    return path if _is_inside(path, workdir) else None
 
 
 def _is_inside(path: Path, workdir: Path) -> bool:
@@ -157,17 +180,19 @@ def _all_can_read(path: Path) -> None:
         raise problem or DamagedCheckpoint(f'process 0 cannot read {path}')
 
 
-def _restored(plan: Plan, path: Path) -> Start:
+def _restored(plan: Plan, path: Path, accept: bool, log: Log) -> Start:
     """Restores a checkpoint of this experiment."""
     config, mesh = plan.config, plan.mesh
     meta = layout.read_meta(path)
-    if not (path / 'opt_state').exists():
+    has_state = any((path / item).exists() for item in layout.TRAINING_ITEMS)
+    if not layout.is_resumable(meta) or not (has_state or meta.get('has_digests')):
         raise CheckpointError(
-            f'{path} holds weights only (it was converted), so no run can be resumed from it. '
+            f'{path} has weights only (it was converted), so no run can be resumed from it. '
             f'Begin a new one with its weights: another --workdir and --checkpoint={path}'
         )
     metadata = dataclasses.asdict(plan.train_data.metadata)
     compatible.check_same_experiment(meta, config, metadata, path)
+    compatible.check_same_content(meta, plan.data_facts['digest'], path, accept, log)
     abstract, total = train_state.abstract(config, mesh), meta.get('total_steps', plan.total_steps)
     before, now = meta['config']['train']['global_batch_size'], config.train.global_batch_size
     if before == now:

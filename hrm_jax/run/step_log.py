@@ -1,4 +1,4 @@
-"""From the sums of train steps to records, averages, the progress bar and the stop checks."""
+"""Step log: turns the sums of train steps into records, averages, progress and stop checks."""
 
 from collections.abc import Mapping
 import math
@@ -17,7 +17,7 @@ from hrm_jax.run.writers import NoWriters, Writers
 from hrm_jax.types import Sums
 
 _LOSSES = ('train/lm_loss', 'train/q_halt_loss', 'train/q_continue_loss')
-_SHORTEST_SECONDS = 0.5  # a speed over less says little
+_SHORTEST_SECONDS = 0.5  # a speed over less means little
 _RATES = ('train/lr', 'train/puzzle_emb_lr')
 
 
@@ -90,7 +90,7 @@ class StepLog:
             for number, one in zip(numbers, sums, strict=True)
         ]
         if self._early.watches_training and any(number % self._every == 0 for number in numbers):
-            self.catch_up()  # else the run would stop one call later than it was told to
+            self.catch_up()  # else the run would stop one call later than was asked
 
     def catch_up(self) -> None:
         """Waits for the newest step and logs all that is not logged yet.

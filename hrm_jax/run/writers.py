@@ -1,4 +1,4 @@
-"""Where metrics go: metrics.jsonl always, TensorBoard and Weights & Biases when there.
+"""Metric writers: metrics.jsonl always, TensorBoard and Weights & Biases when installed.
 
 ``metrics.jsonl`` has one record per train step, and an evaluation's metrics join the record
 of the step that they were made after. It holds nothing that depends on the clock, so two
@@ -27,40 +27,82 @@ def _finite_or_null(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The record in a line; None where the line is damaged or truncated (its process died)."""
+    try:
+        record = json.loads(line.decode('utf-8'))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    step = record.get('step')
+    return record if isinstance(step, int) and not isinstance(step, bool) else None
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Returns the records of a JSONL file up to the first line that is not whole."""
-    records = []
-    if path.exists():
-        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:  # the process died while it wrote this line
-                break
-    return records
+    """Returns the records of a metrics file; damaged lines are left out."""
+    if not path.exists():
+        return []
+    return [record for line in path.read_bytes().split(b'\n') if (record := _parsed(line))]
 
 
 class MetricLog:
-    """Append-only JSONL file that can be cut back to a step.
+    """Append-only JSONL file that can be taken back to a step.
 
     The newest record is held in memory, because an evaluation may add to it, and travels in
     the checkpoint's metadata. So the file and the checkpoint agree wherever a process dies.
 
+    No line is ever deleted: what must not stay in the file is appended to one of the same name in
+    ``set_aside/``.
+
     Args:
       path: the file.
-      last_step: step that the run continues from. Later records, of a process that went on
-        after its last checkpoint, are cut away.
+      last_step: step that the run resumes from. Later records, of a process that continued
+        after its last checkpoint, are set aside, as this run writes them again.
       last_record: the record of that step as the checkpoint has it.
 
     Attributes:
       held: the newest record, not yet in the file.
       missing: how many of the steps before ``last_step`` have no record.
+      damaged: how many lines were no records and are set aside.
+      aside: the file that has what was set aside.
     """
 
     def __init__(self, path: Path, last_step: int = 0, last_record: dict[str, Any] | None = None):
-        kept = [record for record in read_records(path) if record['step'] < last_step]
-        files.write_text(path, ''.join(json.dumps(r) + '\n' for r in kept))
+        self.aside = path.parent / 'set_aside' / path.name
+        kept: dict[int, bytes] = {}
+        later: list[bytes] = []
+        damaged: list[bytes] = []
+        content = path.read_bytes() if path.exists() else b''
+        *lines, rest = content.split(b'\n')
+        if rest and _parsed(rest) is None:
+            later.append(rest)  # the process died while it wrote this line
+        elif rest:
+            lines.append(rest)
+        for line in lines:
+            record = _parsed(line)
+            if record is None:
+                damaged.append(line)
+            elif record['step'] >= last_step:
+                later.append(line)
+            else:
+                before = kept.pop(record['step'], None)  # two writers at once: the later one
+                damaged += [] if before in (None, line) else [before]
+                kept[record['step']] = line
+        if later or damaged:
+            self.aside.parent.mkdir(exist_ok=True)
+            with self.aside.open('ab') as file:
+                file.write(b''.join(line + b'\n' for line in later + damaged))
+                file.flush()
+                os.fsync(file.fileno())
+        # Only a record of the last step may stand in the checkpoint alone.
+        text = b''.join(line + b'\n' for line in kept.values())
+        if text != content or not path.exists():
+            with files.replacing(path) as beside:
+                beside.write_bytes(text)
         self.held = last_record
-        self.missing = max(last_step - 1, 0) - len(kept)
+        self.damaged = len(damaged)
+        self.missing = max(last_step - 1, 0) - sum(step > 0 for step in kept)
         self._file = path.open('a', encoding='utf-8')
 
     def append(self, step: int, metrics: Metrics) -> None:
@@ -109,7 +151,7 @@ class _TensorBoardWriter:
 
 
 class _WandbWriter:
-    """Weights & Biases run that goes on under the same id after a resume."""
+    """Weights & Biases run that continues under the same id after a resume."""
 
     def __init__(self, directory: Path, config: ExperimentConfig):
         try:
@@ -145,8 +187,8 @@ class Writers:
 
     Args:
       directory: the working directory.
-      config: says which destinations are wanted.
-      last_step, last_record: where the run continues (``MetricLog``).
+      config: states which destinations are wanted.
+      last_step, last_record: where the run resumes (``MetricLog``).
       log: prints a message.
 
     """
@@ -160,7 +202,12 @@ class Writers:
         log: Callable[[str], None] = print,
     ):
         self.log = MetricLog(directory / 'metrics.jsonl', last_step, last_record)
-        if self.log.missing:
+        if self.log.damaged:
+            log(
+                f'note: damaged lines of {directory / "metrics.jsonl"} were moved to '
+                f'{self.log.aside} ({self.log.damaged}); all others are kept.'
+            )
+        if self.log.missing > 0:
             log(
                 f'note: {directory / "metrics.jsonl"} lacks {self.log.missing} of the records '
                 f'before step {last_step}.'

@@ -20,6 +20,7 @@ from hrm_jax.scoring.arc_names import PuzzleMaps
 
 KS = (1, 2, 5, 10, 100, 1000)
 _SIDE = augment.ARC_SIDE
+_NOTHING = bytes(2)  # a grid of 0 x 0
 _FIRST, _LAST = augment.FIRST_COLOUR, augment.FIRST_COLOUR + augment.ARC_COLOURS - 1
 
 
@@ -59,8 +60,33 @@ def to_bytes(grid: Sequence[Sequence[int]]) -> bytes:
     """Turns rows of colours into the form in which grids are compared."""
     cells = np.asarray(grid, np.uint8)
     if cells.ndim != 2:
-        return bytes(2)
+        return _NOTHING
     return bytes(cells.shape) + (cells + _FIRST).tobytes()
+
+
+def _tests_of(name: str, puzzle: Any) -> list[tuple[bytes, bytes | None]]:
+    """Returns the tests of a puzzle of test_puzzles.json: input, and the answer if it is known."""
+    if not isinstance(puzzle, Mapping) or not isinstance(puzzle.get('test'), list):
+        raise PredictionError(f'test_puzzles.json, puzzle {name!r} must have a list test.')
+    found = []
+    for number, pair in enumerate(puzzle['test'], start=1):
+        where = f'test_puzzles.json, puzzle {name!r}, test {number}'
+        PredictionError.require(
+            isinstance(pair, Mapping) and pair.get('input') is not None,
+            f'{where} must have an input.',
+        )
+        try:
+            grids = [
+                to_bytes(pair[key]) for key in ('input', 'output') if pair.get(key) is not None
+            ]
+        except (ValueError, TypeError, OverflowError):  # ragged, texts, numbers beyond a byte
+            grids = [_NOTHING]
+        PredictionError.require(
+            all(len(grid) > 2 and max(grid[2:]) <= _LAST for grid in grids),
+            f'{where} must have grids of colours 0 to 9: rows of one length.',
+        )
+        found.append((grids[0], grids[1] if len(grids) > 1 else None))
+    return found
 
 
 def to_rows(grid: bytes) -> list[list[int]]:
@@ -96,7 +122,8 @@ class ArcResult:
       puzzles: name -> score with votes.
       submission: name -> one dict ``attempt_1``, ``attempt_2`` per test, as the competition
         wants it.
-      missing: puzzles without any prediction; they count as not solved.
+      missing: puzzles without any prediction, and single tests (``NAME, test K``) without one;
+        they count as not solved.
       rows: predictions used.
     """
 
@@ -110,7 +137,9 @@ class ArcResult:
     rows: int
 
     def metrics(self) -> dict[str, float]:
-        """Returns the scores under flat names, for the logs."""
+        """Returns the scores under flat names, for the logs; none where nothing was scored."""
+        if not self.puzzles:
+            return {'arc/puzzles': 0, 'arc/missing': len(self.missing)}
         named = {'hrm_pass': self.hrm, 'trm_pass': self.trm,
                  'hrm_single': self.single_hrm, 'trm_single': self.single_trm}  # fmt: skip
         values = {f'arc/{name}@{k}': v for name, by_k in named.items() for k, v in by_k.items()}
@@ -122,34 +151,44 @@ class ArcResult:
 _Votes = dict[tuple[int, bytes], dict[bytes, list[float]]]
 
 
+# Name of a puzzle -> (question, answer) of each of its tests.
+Truth = Mapping[str, Sequence[tuple[bytes, bytes | None]]]
+
+
 class ArcScorer:
     """Collects predictions, in any order and from any number of files and checkpoints.
 
     Args:
       maps: what each puzzle identifier stands for.
       test_puzzles: name -> {'test': [{'input': grid, 'output': grid}, ...]} of every puzzle
-        that counts (a TRM folder's test_puzzles.json). None: the truth is taken from the
+        that counts (a TRM folder's test_puzzles.json).
+      truth: the same as grids in bytes: name -> (question, answer) of each test; an answer of None
+        is not known, and its puzzle does not count. Neither of the two: the truth is taken from the
         labels of the rows without augmentation, and puzzles without rows do not count.
     """
 
-    def __init__(self, maps: PuzzleMaps, test_puzzles: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        maps: PuzzleMaps,
+        test_puzzles: Mapping[str, Any] | None = None,
+        truth: Truth | None = None,
+    ):
         self._maps = maps
         self._votes: _Votes = {}
         self._single: _Votes = {}
         self._rows = 0
-        self._from_rows = test_puzzles is None
+        if test_puzzles is not None:
+            truth = {name: _tests_of(name, puzzle) for name, puzzle in test_puzzles.items()}
+        self._from_rows = truth is None
         # puzzle -> its tests in order, as (input grid, answer)
         self._truth: dict[int, list[tuple[bytes, bytes | None]]] = {}
         self._names = list(maps.bases)
         places = {name: index for index, name in enumerate(self._names)}
-        for name, puzzle in (test_puzzles or {}).items():
+        for name, tests in (truth or {}).items():
             if name not in places:
                 places[name] = len(self._names)
                 self._names.append(name)
-            self._truth[places[name]] = [
-                (to_bytes(pair['input']), to_bytes(pair['output']) if 'output' in pair else None)
-                for pair in puzzle['test']
-            ]
+            self._truth[places[name]] = list(tests)
 
     def add(
         self,
@@ -174,7 +213,7 @@ class ArcScorer:
         ids = np.asarray(puzzle_identifiers)
         if ids.size and not 0 <= ids.min() <= ids.max() < len(self._maps.base_of):
             raise PredictionError(
-                f'puzzle identifiers must lie in 0..{len(self._maps.base_of) - 1}; got '
+                f'puzzle identifiers must be in 0..{len(self._maps.base_of) - 1}; got '
                 f'{ids.min()}..{ids.max()}. Give the data set that the predictions were made on.'
             )
         keep = self._maps.base_of[ids] >= 0
@@ -200,11 +239,13 @@ class ArcScorer:
         if labels is None:
             raise PredictionError(
                 'the truth must come from test_puzzles.json or from labels; the predictions '
-                'hold none. Give the data set, or save labels (eval.save_outputs).'
+                'have none. Give the data set, or save labels (eval.save_outputs).'
             )
         truth = undo(np.asarray(labels)[keep][rows], inverse[rows])
         for row, answer in zip(rows, truth, strict=True):
             tests = self._truth.setdefault(bases[row], [])
+            # A question to predict has no label that counts: it is answered, not scored.
+            answer = None if answer == _NOTHING else answer
             if (questions[row], answer) not in tests:  # several checkpoints bring it again
                 tests.append((questions[row], answer))
 
@@ -212,7 +253,7 @@ class ArcScorer:
         """Scores what was collected.
 
         Raises:
-          PredictionError: there is no row at all, or a row's input is no test of its puzzle.
+          PredictionError: there is no row at all, or a row's input is not a test of its puzzle.
         """
         self._check()
         counted = {p: tests for p, tests in self._truth.items() if all(t[1] for t in tests)}
@@ -220,7 +261,6 @@ class ArcScorer:
             {self._names[p]: _score(p, tests, votes) for p, tests in counted.items()}
             for votes in (self._votes, self._single)
         )
-        asked = {base for base, _ in self._votes}
         return ArcResult(
             hrm=_share(voted, fractional=False),
             trm=_share(voted, fractional=True),
@@ -231,9 +271,16 @@ class ArcScorer:
                 self._names[p]: [_attempts(self._votes.get((p, question))) for question, _ in tests]
                 for p, tests in self._truth.items()
             },
-            missing=tuple(self._names[p] for p in self._truth if p not in asked),
+            missing=tuple(name for p in self._truth for name in self._missing(p)),
             rows=self._rows,
         )
+
+    def _missing(self, puzzle: int) -> list[str]:
+        """What of a puzzle nobody has answered: its name, or those of single tests."""
+        tests, name = self._truth[puzzle], self._names[puzzle]
+        lacking = [k for k, (question, _) in enumerate(tests, 1)
+                   if (puzzle, question) not in self._votes]  # fmt: skip
+        return [name] if len(lacking) == len(tests) else [f'{name}, test {k}' for k in lacking]
 
     def _check(self) -> None:
         if not self._rows:
@@ -242,7 +289,7 @@ class ArcScorer:
         strange = [key for key in self._votes if key not in known]
         if strange:
             names = sorted({self._names[base] for base, _ in strange})
-            what = 'a row without augmentation' if self._from_rows else 'test_puzzles.json'
+            what = 'a row without augmentation' if self._from_rows else 'the set that was asked for'
             raise PredictionError(
                 f'the input of every row must be a test of its puzzle in {what}; '
                 f'{len(strange)} are not (of {", ".join(names[:5])}). The predictions are '

@@ -1,20 +1,15 @@
 """What an ARC row of a prediction file is about: which puzzle, and which map led to it."""
 
 import dataclasses
-import json
 import os
 import pathlib
-import re
 
 import numpy as np
 
 from hrm_jax.data import augment
+from hrm_jax.data.names import AUGMENTED, IDENTIFIERS, read_identifiers
 from hrm_jax.data.puzzles import PuzzleDataset, PuzzleSet
 from hrm_jax.errors import PredictionError
-
-# ``<name>_t<dihedral>_<colours>`` (HRM) or ``<name>|||t<dihedral>|||<colours>`` (TRM). Only
-# this ending is cut off: names may hold underscores themselves.
-_AUGMENTED = re.compile(r'(?P<base>.*)(?:_|\|\|\|)t(?P<t>\d)(?:_|\|\|\|)(?P<colours>\d{10})\Z')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +30,11 @@ class PuzzleMaps:
 
     @classmethod
     def from_identifiers(cls, identifiers: list[str]) -> 'PuzzleMaps':
-        """Parses ``identifiers.json`` of a folder in an original's format."""
+        """Takes the names of ``identifiers.json`` of a folder in an original's format apart.
+
+        Raises:
+          PredictionError: a name is empty, or its colours are not a permutation.
+        """
         places: dict[str, int] = {}
         base_of = np.full(len(identifiers), -1, np.int32)
         maps = np.tile(augment.identity_map('arc', augment.ARC_SIDE), (len(identifiers), 1))
@@ -43,8 +42,14 @@ class PuzzleMaps:
         for index, name in enumerate(identifiers):
             if index == 0:
                 continue
-            match = _AUGMENTED.match(name)
+            match = AUGMENTED.match(name)
             base = match['base'] if match else name
+            PredictionError.require(
+                bool(base) and (match is None or _is_map(match['t'], match['colours'])),
+                f'{IDENTIFIERS}: the name of identifier {index} must be that of a puzzle, or '
+                f'<puzzle>_t<0..7>_<permutation of 0..9>; got {name[:80]!r}. Give the file of the '
+                f'data set that the predictions were made on.',
+            )
             base_of[index] = places.setdefault(base, len(places))
             if match is None:
                 is_original[index] = True
@@ -80,6 +85,10 @@ class PuzzleMaps:
         return cls(names, base_of, inverse, is_original)
 
 
+def _is_map(dihedral: str, colours: str) -> bool:
+    return dihedral < '8' and len(set(colours)) == augment.ARC_COLOURS
+
+
 def find(
     dataset: PuzzleDataset | None, identifiers: str | os.PathLike | None = None
 ) -> PuzzleMaps | None:
@@ -87,14 +96,13 @@ def find(
 
     Args:
       dataset: the split that was answered; its folder may hold ``identifiers.json``.
-      identifiers: the file, where it lies elsewhere.
+      identifiers: the file, where it is stored elsewhere.
     """
     if identifiers is None and dataset is not None:
-        beside = pathlib.Path(dataset.path) / 'identifiers.json'
+        beside = pathlib.Path(dataset.path) / IDENTIFIERS
         identifiers = beside if beside.is_file() else None
     if identifiers is not None:
-        names = json.loads(pathlib.Path(identifiers).read_text(encoding='utf-8'))
-        return PuzzleMaps.from_identifiers(names)
+        return PuzzleMaps.from_identifiers(read_identifiers(identifiers))
     if dataset is None:
         return None
     puzzles = next(iter(dataset.sets.values()))

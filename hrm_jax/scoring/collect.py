@@ -1,6 +1,6 @@
 """Keeps what an evaluation answers (``eval.save_outputs``), and scores ARC from it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import contextlib
 import json
 import os
@@ -12,8 +12,9 @@ import numpy as np
 
 from hrm_jax import files as files_lib
 from hrm_jax import partitioning
+from hrm_jax.checkpoint.places import absolute
 from hrm_jax.config import EvalConfig, ExperimentConfig
-from hrm_jax.data.puzzles import PuzzleDataset
+from hrm_jax.data.puzzles import PuzzleDataset, stored_examples
 from hrm_jax.errors import PredictionError
 from hrm_jax.eval_step import EvalResult
 from hrm_jax.run import distributed
@@ -42,8 +43,11 @@ class Collector:
     ):
         self.folder = pathlib.Path(folder)
         self.wanted = config.save_outputs
+        self._limit = config.max_examples
         self._dataset, metadata = dataset, dataset.metadata
         self._facts = dict(facts) | {'task': metadata.task, 'vocab_size': metadata.vocab_size}
+        if self._limit:
+            self._facts['max_examples'] = self._limit
         self._types = {
             'predictions': predictions.smallest_dtype(metadata.vocab_size - 1),
             'inputs': predictions.smallest_dtype(metadata.vocab_size - 1),
@@ -68,8 +72,18 @@ class Collector:
         folder: pathlib.Path,
         checkpoint: pathlib.Path,
         log: Callable[[str], None],
+        data: Mapping[str, Any] | None = None,
     ) -> 'Collector | None':
-        """A collector where outputs are wanted and the folder can be written, else None."""
+        """A collector where outputs are wanted and the folder can be written, else None.
+
+        Args:
+          config: the experiment.
+          dataset: the split.
+          folder: see the class.
+          checkpoint: what is evaluated.
+          log: prints a message.
+          data: more facts about the data, which the prediction files record.
+        """
         if not config.eval.save_outputs:
             return None
         try:
@@ -78,10 +92,11 @@ class Collector:
             log(f'predictions are not kept, as {folder} cannot be made: {error.strerror}')
             return None
         facts = {
-            'data': str(pathlib.Path(config.data.path).absolute()),
+            'data': str(pathlib.Path(config.data.path).expanduser().absolute()),
             'split': config.eval.split,
-            'checkpoint': str(checkpoint.absolute()),
+            'checkpoint': str(absolute(checkpoint)),
             'halting': config.eval.halting,
+            **(data or {}),
         }
         return cls(folder, config.eval, dataset, facts)
 
@@ -112,7 +127,7 @@ class Collector:
         if self._dataset.metadata.task != 'arc' or not enough or not distributed.is_first():
             return {}
         try:
-            return score_arc_folder(self.folder, self._dataset)
+            return score_arc_folder(self.folder, self._dataset, bool(self._limit))
         except PredictionError as error:
             log(f'no ARC score: {error}')
             return {}
@@ -151,21 +166,32 @@ def score_arc(
     maps: arc_names.PuzzleMaps,
     dataset: PuzzleDataset | None = None,
     test_puzzles: Mapping[str, Any] | None = None,
+    sets: Sequence[str] | None = None,
+    only_answered: bool = False,
 ) -> arc.ArcResult:
     """Scores prediction files of ARC puzzles.
+
+    What counts is what was asked for: the puzzles of ``test_puzzles``, or else of the data set.
+    Those without predictions are not solved. Where neither is given, or with ``only_answered``,
+    only puzzles with predictions count.
 
     Args:
       files: merged, whatever process or checkpoint they are of.
       maps: what the puzzle identifiers stand for.
-      dataset: where inputs and labels come from, if the files hold none.
+      dataset: the split that was asked for; inputs and labels, if the files have none.
       test_puzzles: see ``arc.ArcScorer``.
+      sets: of the data set; None: all.
+      only_answered: the evaluation was limited on purpose.
 
     Raises:
-      PredictionError, PredictionError: the files do not fit, or lack something.
+      PredictionError: the files do not fit, or lack something.
     """
-    scorer = arc.ArcScorer(maps, test_puzzles)
+    truth = None
+    if dataset is not None and not test_puzzles and not only_answered:
+        truth = truth_of(dataset, maps, sets or dataset.metadata.sets)
+    scorer = arc.ArcScorer(maps, test_puzzles, truth)
     wanted = ['puzzle_identifiers', 'inputs', 'predictions', 'q_halt']
-    wanted += [] if test_puzzles else ['labels']
+    wanted += [] if test_puzzles or truth is not None else ['labels']
     for file in files:
         for chunk in examples.chunks(file, *wanted, dataset=dataset):
             rows: dict[str, Any] = {'labels': None} | {name: chunk[name] for name in wanted}
@@ -173,8 +199,47 @@ def score_arc(
     return scorer.result()
 
 
-def score_arc_folder(folder: pathlib.Path, dataset: PuzzleDataset) -> dict[str, float]:
-    """Scores an evaluation's own folder, writes its submission, returns metrics by set."""
+def truth_of(
+    dataset: PuzzleDataset, maps: arc_names.PuzzleMaps, sets: Sequence[str]
+) -> dict[str, list[tuple[bytes, bytes | None]]]:
+    """Returns the tests of every puzzle of a split, from its puzzles without augmentation.
+
+    Args:
+      dataset: the split.
+      maps: what its puzzle identifiers stand for.
+      sets: those that were asked for.
+
+    Returns:
+      Name -> (question, answer) of each test; the answer is None where the set has none.
+    """
+    truth: dict[str, list[tuple[bytes, bytes | None]]] = {}
+    for one in (dataset.sets[name] for name in sets):
+        ids = one.puzzle_identifiers
+        known = ids < len(maps.base_of)
+        plain = np.flatnonzero(known & maps.is_original[np.where(known, ids, 0)])
+        plain = plain[maps.base_of[ids[plain]] >= 0]
+        for puzzle in plain.tolist():
+            rows = np.arange(*one.puzzle_indices[puzzle : puzzle + 2])
+            inputs, labels = stored_examples(one, dataset.metadata, rows)
+            inverse = np.repeat(maps.inverse[ids[puzzle]][None], len(rows), axis=0)
+            tests = truth.setdefault(maps.bases[maps.base_of[ids[puzzle]]], [])
+            for test in zip(arc.undo(inputs, inverse), arc.undo(labels, inverse), strict=True):
+                pair = (test[0], test[1] if any(test[1][:2]) else None)
+                if pair not in tests:
+                    tests.append(pair)
+    return truth
+
+
+def score_arc_folder(
+    folder: pathlib.Path, dataset: PuzzleDataset, only_answered: bool = False
+) -> dict[str, float]:
+    """Scores an evaluation's own folder, writes its submission, returns metrics by set.
+
+    Args:
+      folder: of the predictions.
+      dataset: the split that was evaluated.
+      only_answered: not all of it was (``eval.max_examples``).
+    """
     found: dict[str, list[predictions.PredictionFile]] = {}
     for file in predictions.find([folder]):
         found.setdefault(file.set_name, []).append(file)
@@ -182,7 +247,8 @@ def score_arc_folder(folder: pathlib.Path, dataset: PuzzleDataset) -> dict[str, 
     for set_name, files in found.items():
         maps = arc_names.find(dataset)
         assert maps is not None  # of a data set there always are
-        result = score_arc(files, maps, dataset)
+        sets = [set_name] if set_name in dataset.sets else None
+        result = score_arc(files, maps, dataset, sets=sets, only_answered=only_answered)
         values |= {f'eval/{set_name}/{name}': v for name, v in result.metrics().items()}
         path = folder / (SUBMISSION if len(found) == 1 else f'{set_name}-{SUBMISSION}')
         files_lib.write_text(path, json.dumps(result.submission))

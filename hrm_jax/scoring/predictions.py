@@ -21,6 +21,7 @@ memory as a whole.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import glob
 import json
 import os
 import pathlib
@@ -32,6 +33,7 @@ import numpy as np
 
 from hrm_jax import files
 from hrm_jax.errors import PredictionError
+from hrm_jax.scoring.prediction_rows import ArrayRows, MemberRows
 
 FIELDS = (
     'predictions', 'q_halt', 'q_continue', 'puzzle_identifiers', 'example', 'steps', 'inputs',
@@ -89,7 +91,7 @@ class Writer:
         self._folder.mkdir(parents=True, exist_ok=True)
         # Without its closing record a folder counts as incomplete from here on.
         (self._folder / f'{self._stem}.json').unlink(missing_ok=True)
-        for path in self._folder.glob(f'{self._stem}-*.npz'):
+        for path in self._folder.glob(f'{glob.escape(self._stem)}-*.npz'):
             path.unlink()
         return self
 
@@ -139,7 +141,7 @@ class PredictionFile:
     """One file of predictions, read in chunks.
 
     Attributes:
-      path: where it lies.
+      path: its location.
       set_name: set of the data split, '' in other programs' files.
       rows: number of puzzles.
       fields: names of the arrays in it, in this project's words.
@@ -203,7 +205,7 @@ def find(
     """
     files: list[pathlib.Path] = []
     for given in paths:
-        path = pathlib.Path(given)
+        path = pathlib.Path(given).expanduser()
         if path.is_dir():
             files += _in_folder(path, step, all_steps)
         elif path.exists():
@@ -215,29 +217,51 @@ def find(
 
 def folder_metadata(folder: str | os.PathLike) -> dict[str, Any]:
     """Returns the facts that a folder's closing records state; {} for other programs' files."""
-    for path in sorted(pathlib.Path(folder).glob('*-p*.json')):
-        return json.loads(path.read_text(encoding='utf-8')).get('metadata', {})
+    for path in sorted(_evaluation(pathlib.Path(folder)).glob('*-p*.json')):
+        if not files.visible(path):
+            continue
+        facts = files.read_json(path, PredictionError, dict).get('metadata', {})
+        PredictionError.require(
+            isinstance(facts, dict)
+            and all(isinstance(facts.get(key, ''), str) for key in ('data', 'split', 'task')),
+            f'{path}: metadata must be an object whose data, split and task are texts; got '
+            f'{files.shown(facts)}. Evaluate again.',
+        )
+        return facts
     return {}
 
 
+def _evaluation(folder: pathlib.Path) -> pathlib.Path:
+    """The folder itself, or the only evaluation within (``<workdir>/predictions/step_N_test``)."""
+    within = _evaluations(folder)
+    return within[0] if len(within) == 1 and not any(folder.glob('*-p*.npz')) else folder
+
+
+def _evaluations(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted({path.parent for path in folder.glob('*/*-p*.npz')})
+
+
 def _in_folder(folder: pathlib.Path, step: int | None, all_steps: bool) -> list[pathlib.Path]:
-    own = sorted(p for p in folder.glob('*.npz') if _SHARD.match(p.name))
+    folder = _evaluation(folder)
+    shards = sorted(path for path in folder.glob('*.npz') if files.visible(path))
+    own = [path for path in shards if _SHARD.match(path.name)]
     if own:
         _check_complete(folder, own)
         return own
     found: dict[int, list[tuple[int, pathlib.Path]]] = {}
-    for path in folder.iterdir():
+    for path in filter(files.visible, folder.iterdir()):
         match = _ORIGINAL.match(path.name)
         if match:
             key = int(match['step'] or 0)
             found.setdefault(key, []).append((int(match['rank']), path))
     if not found:
-        plain = sorted(folder.glob('*.npz'))
-        if plain:
-            return plain
+        if shards:
+            return shards
+        if names := ', '.join(map(str, _evaluations(folder))):
+            raise PredictionError(f'{folder} has several evaluations; name one: {names}.')
         raise PredictionError(
             f"{folder} must hold predictions (SET-pNNN-NNNNN.npz, or an original's "
-            f'step_N_all_preds.R); it holds none. Evaluate with eval.save_outputs.'
+            f'step_N_all_preds.R); it has none. Evaluate with eval.save_outputs.'
         )
     if step is not None and step not in found:
         raise PredictionError(f'{folder} has steps {sorted(found)}, not {step}.')
@@ -249,8 +273,13 @@ def _check_complete(folder: pathlib.Path, shards: list[pathlib.Path]) -> None:
     names = {path.name for path in shards}
     for set_name in sorted({match['set'] for name in names if (match := _SHARD.match(name))}):
         records = {}
-        for path in folder.glob(f'{set_name}-p*.json'):
-            records[path.stem] = json.loads(path.read_text(encoding='utf-8'))
+        for path in folder.glob(f'{glob.escape(set_name)}-p*.json'):
+            records[path.stem] = record = files.read_json(path, PredictionError, dict)
+            PredictionError.require(
+                type(record.get('process_count')) is int and isinstance(record.get('rows'), list),
+                f'{path} must have process_count, a whole number, and rows, a list. Evaluate '
+                f'again.',
+            )
         count = max((r['process_count'] for r in records.values()), default=1)
         wanted = [f'{set_name}-p{index:03d}' for index in range(count)]
         missing = [stem for stem in wanted if stem not in records]
@@ -276,63 +305,8 @@ def _open(path: pathlib.Path, read_torch) -> PredictionFile:
     if any(name.endswith('data.pkl') for name in members):
         if read_torch is None:
             raise PredictionError(f'{path} is a torch file; no reader for it was given.')
-        return PredictionFile(path, {n: _ArrayRows(a) for n, a in read_torch(str(path)).items()})
+        return PredictionFile(path, {n: ArrayRows(a) for n, a in read_torch(str(path)).items()})
     names = [name for name in members if name.endswith('.npy')]
     if not names:
         raise PredictionError(f'{path} must hold arrays; it holds {members[:5]}.')
-    return PredictionFile(path, {n.removesuffix('.npy'): _MemberRows(path, n) for n in names})
-
-
-class _ArrayRows:
-    """Rows of an array."""
-
-    def __init__(self, array: np.ndarray):
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def read(self, rows: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(self), rows):
-            yield np.asarray(self._array[start : start + rows])
-
-
-class _MemberRows:
-    """Rows of a ``.npy`` member of a zip file, read from the front without the rest."""
-
-    def __init__(self, path: pathlib.Path, member: str):
-        self._path = path
-        self._member = member
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            self._shape, self._dtype = self._header(file)
-
-    def __len__(self) -> int:
-        return self._shape[0]
-
-    def _header(self, file: Any) -> tuple[tuple[int, ...], np.dtype]:
-        try:
-            version = np.lib.format.read_magic(file)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran, dtype = read(file)
-        except (ValueError, KeyError) as error:
-            raise PredictionError(f'{self._path}: {self._member} is damaged ({error}).') from error
-        if dtype.hasobject or not shape or (fortran and len(shape) > 1):
-            raise PredictionError(
-                f'{self._path}: {self._member} must hold plain rows in C order; got {dtype} of '
-                f'shape {shape}.'
-            )
-        return shape, dtype
-
-    def read(self, rows: int) -> Iterator[np.ndarray]:
-        row_bytes = self._dtype.itemsize * int(np.prod(self._shape[1:], dtype=np.int64))
-        with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
-            self._header(file)
-            for start in range(0, len(self), rows):
-                count = min(rows, len(self) - start)
-                data = file.read(count * row_bytes)
-                if len(data) != count * row_bytes:
-                    raise PredictionError(f'{self._path}: {self._member} is cut short.')
-                yield np.frombuffer(data, self._dtype).reshape(count, *self._shape[1:])
+    return PredictionFile(path, {n.removesuffix('.npy'): MemberRows(path, n) for n in names})

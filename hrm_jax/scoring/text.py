@@ -141,7 +141,7 @@ def semantically_equal(
     Args:
       truth, answer: tokens of prefix expressions over + - * / and single-letter variables.
       rng: draws the values, from -5..5.
-      trials: assignments; those where one side is undefined say nothing.
+      trials: assignments; those where one side is undefined do not count.
       pad: token to drop.
       original_quirks: 5 trials, then 5 others of which one must be defined.
     """
@@ -168,13 +168,21 @@ def semantically_equal(
 
 @dataclasses.dataclass(frozen=True)
 class TextScores:
-    """Means over examples; ``examples`` counts those with at least one scored token."""
+    """Means over examples with at least one scored token.
+
+    Attributes:
+      examples: how many were counted.
+      token_accuracy, normalized_levenshtein_similarity, exact_match_ratio,
+        semantic_equivalence_ratio: means, in 0..1.
+      missing: examples among them without a prediction; they count as wrong in every respect.
+    """
 
     examples: int
     token_accuracy: float
     normalized_levenshtein_similarity: float
     exact_match_ratio: float
     semantic_equivalence_ratio: float
+    missing: int = 0
 
 
 def analyze(
@@ -184,6 +192,7 @@ def analyze(
     trials: int = 100,
     pad: str = PAD_TOKEN,
     original_quirks: bool = False,
+    missing: Callable[[], int] = lambda: 0,
 ) -> TextScores:
     """Scores predictions against labels.
 
@@ -195,6 +204,7 @@ def analyze(
       trials: of the same.
       pad: the padding token.
       original_quirks: the numbers of the original's tool (see the module).
+      missing: asked, once all chunks are read, how many examples have no prediction.
 
     Raises:
       PredictionError: there is no example.
@@ -225,4 +235,6 @@ def analyze(
         raise PredictionError(
             'there must be an example with scored tokens; the predictions have none.'
         )
-    return TextScores(count, *(float(total / count) for total in sums))
+    lacking = missing()
+    means = (float(total / (count + lacking)) for total in sums)
+    return TextScores(count + lacking, *means, missing=lacking)

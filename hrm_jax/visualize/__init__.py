@@ -1,1 +1,1 @@
-"""Looking at what a model does: traces of its reasoning, boards as text, pictures."""
+"""Visualization of a model: traces of its reasoning, boards as text, pictures."""

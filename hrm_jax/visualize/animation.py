@@ -32,17 +32,18 @@ def save_gif(
     """
     from PIL import Image
 
-    given = seen.inputs[row] != task.blank
-    boards = [('question', seen.inputs[row], np.zeros_like(given))]
+    given = figures.given_cells(seen.inputs[row], task)
+    titles = ['question']
     for step in range(seen.num_steps):
         share = 1 / (1 + np.exp(-seen.q_halt[step, row]))
-        title = f'step {step + 1} of {seen.num_steps}, thinks it is right: {share:.0%}'
-        boards.append((title, seen.predictions[step, row], seen.wrong[step, row]))
+        title = f'step {step + 1} of {seen.num_steps}'
+        titles.append(f'{title}, thinks it is right: {share:.0%}' if seen.has_q else title)
     frames = []
-    for title, tokens, wrong in boards:
+    panels = figures.panels(seen, row, task)
+    for title, (tokens, wrong, cells) in zip(titles, panels, strict=False):  # not the solution
         figure = figures.new_figure(3.2, 3.6)
         axes = figure.add_subplot()
-        figures.draw_board(axes, tokens, task, given, wrong)
+        figures.draw_board(axes, tokens, task, given, wrong, cells)
         axes.set_title(title, fontsize=9)
         picture = io.BytesIO()
         figure.savefig(picture, dpi=dpi, format='png')

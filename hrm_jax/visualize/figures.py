@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from hrm_jax import files
-from hrm_jax.tasks import Task
+from hrm_jax.tasks import CELL_COLOURS, Task
+from hrm_jax.visualize import boards
 from hrm_jax.visualize.trace import Trace
 
-GIVEN, RIGHT, WRONG = '#e4e4e4', '#ffffff', '#f6b2a8'
-INK, LEARNED, BAD = '#222222', '#1f5fa8', '#b3261e'
+GIVEN, RIGHT, WRONG = (CELL_COLOURS[name] for name in ('given', 'answered', 'wrong'))
+INK, LEARNED, BAD = (CELL_COLOURS[f'{name}_ink'] for name in ('given', 'answered', 'wrong'))
+LINE = '#9aa0ab'
+_GRID_LINES = 30  # rows up to which the cells of a coloured board are set apart
 
 
 def new_figure(width: float, height: float):
@@ -33,40 +36,51 @@ def save(figure: Any, path: str | os.PathLike, dpi: int = 130) -> pathlib.Path:
 
 
 def draw_board(
-    axes: Any, tokens_S: np.ndarray, task: Task, given_S: np.ndarray, wrong_S: np.ndarray
+    axes: Any,
+    tokens_S: np.ndarray,
+    task: Task,
+    given_S: np.ndarray,
+    wrong_S: np.ndarray,
+    cells_HW: np.ndarray | None = None,
 ) -> None:
-    """Draws one square board: given cells grey, wrong cells red.
+    """Draws one board: given cells grey, wrong cells red.
 
     Args:
       axes: matplotlib axes.
-      tokens_S: token ids to show.
-      task: symbols, colours and boxes.
+      tokens_S: token ids to show; those below 0 (not scored) are drawn as padding.
+      task: symbols, colours, shape and boxes.
       given_S: bool, cells that the question already states.
       wrong_S: bool, cells to mark.
+      cells_HW: what is drawn where (boards.arrangement); None: all that the board uses.
     """
-    side = round(len(tokens_S) ** 0.5)
+    tokens = np.where(np.asarray(tokens_S) < 0, task.pad_id, tokens_S)
+    cells = boards.arrangement(task, tokens) if cells_HW is None else cells_HW
     if task.colours:
-        _draw_colours(axes, np.reshape(tokens_S, (side, side)), task, wrong_S)
+        _draw_colours(axes, tokens[cells], task, wrong_S[cells])
         return
-    size = min(16.0, 80.0 / side)
-    for cell, token in enumerate(tokens_S):
-        row, column = divmod(cell, side)
+    height, width = cells.shape
+    texts = {cell: task.symbol(int(tokens[cell])).strip(' .') for cell in cells.ravel()}
+    longest = max(map(len, texts.values()), default=1)
+    size = min(16.0, 80.0 / max(height, width)) * min(1.0, 2.4 / max(longest, 1))
+    for (row, column), cell in np.ndenumerate(cells):
+        if cell < 0 or (task.vocabulary and tokens[cell] == task.pad_id and not wrong_S[cell]):
+            continue
         face = WRONG if wrong_S[cell] else GIVEN if given_S[cell] else RIGHT
         axes.add_patch(_square(column, row, face))
-        text = task.symbol(int(token)).strip(' .')
         ink = BAD if wrong_S[cell] else INK if given_S[cell] else LEARNED
-        axes.text(column + 0.5, row + 0.52, text, ha='center', va='center', color=ink,
+        axes.text(column + 0.5, row + 0.52, texts[cell], ha='center', va='center', color=ink,
                   fontsize=size, fontweight='bold' if given_S[cell] else 'normal')  # fmt: skip
-    rows, columns = task.boxes or (side, side)
-    for y in range(0, side + 1, rows):
-        axes.plot([0, side], [y, y], color=INK, linewidth=1.6, solid_capstyle='butt')
-    for x in range(0, side + 1, columns):
-        axes.plot([x, x], [0, side], color=INK, linewidth=1.6, solid_capstyle='butt')
-    axes.set(xlim=(-0.04, side + 0.04), ylim=(side + 0.04, -0.04), aspect='equal')
+    if task.boxes or not task.vocabulary:
+        rows, columns = task.boxes or (height, width)
+        for y in range(0, height + 1, rows):
+            axes.plot([0, width], [y, y], color=INK, linewidth=1.6, solid_capstyle='butt')
+        for x in range(0, width + 1, columns):
+            axes.plot([x, x], [0, height], color=INK, linewidth=1.6, solid_capstyle='butt')
+    axes.set(xlim=(-0.04, width + 0.04), ylim=(height + 0.04, -0.04), aspect='equal')
     axes.set_axis_off()
 
 
-def _draw_colours(axes: Any, tokens_HW: np.ndarray, task: Task, wrong_S: np.ndarray) -> None:
+def _draw_colours(axes: Any, tokens_HW: np.ndarray, task: Task, wrong_HW: np.ndarray) -> None:
     """Draws a board whose tokens are colours; wrong cells get a red frame."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle
@@ -75,11 +89,52 @@ def _draw_colours(axes: Any, tokens_HW: np.ndarray, task: Task, wrong_S: np.ndar
     known = np.clip(tokens_HW, 0, len(colours) - 1)
     height, width = tokens_HW.shape
     axes.imshow(colours[known], extent=(0, width, height, 0), interpolation='nearest')
-    for cell in np.flatnonzero(wrong_S):
-        row, column = divmod(int(cell), width)
+    if max(height, width) <= _GRID_LINES:
+        for y in range(height + 1):
+            axes.axhline(y, color=LINE, linewidth=0.5)
+        for x in range(width + 1):
+            axes.axvline(x, color=LINE, linewidth=0.5)
+    for row, column in np.argwhere(wrong_HW):
         corner = (column + 0.1, row + 0.1)
         axes.add_patch(Rectangle(corner, 0.8, 0.8, fill=False, edgecolor=BAD, linewidth=1.2))
+    if task.symbols:  # letters show where a path begins and ends
+        for (row, column), token in np.ndenumerate(tokens_HW):
+            if task.symbol(int(token)) in 'SGE':
+                axes.text(column + 0.5, row + 0.52, task.symbol(int(token)), ha='center',
+                          va='center', color=INK, fontsize=min(14.0, 60.0 / height))  # fmt: skip
     axes.set(xticks=[], yticks=[])
+
+
+def given_cells(question_S: np.ndarray, task: Task) -> np.ndarray:
+    """Bool [S], cells that a question states; none where the task has no empty cells."""
+    if task.blank is None:
+        return np.zeros(len(question_S), bool)
+    return question_S != task.blank
+
+
+def panels(seen: Trace, row: int, task: Task) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Returns what is drawn of a puzzle: its question, the answers, and the solution if known.
+
+    Args:
+      seen: from ``trace.trace``.
+      row: which puzzle of it.
+      task: of the puzzles.
+
+    Returns:
+      (tokens [S], wrong cells bool [S], arrangement [H, W]) of each; answers and solution share an
+      arrangement.
+    """
+    question, labels, wrong = seen.inputs[row], seen.labels[row], seen.wrong[:, row]
+    known = np.where(labels < 0, task.pad_id, labels)
+    answers = [task.finished(question, answer) for answer in seen.predictions[:, row]]
+    # A wrong cell is shown, wherever it is.
+    answers = [np.where(w, a, f) for w, a, f in zip(wrong, seen.predictions[:, row], answers,
+                                                    strict=True)]  # fmt: skip
+    clean, is_known = np.zeros_like(wrong[0]), bool((labels >= 0).any())
+    cells = boards.arrangement(task, *([known] if is_known else []), *answers)
+    found = [(question, clean, boards.arrangement(task, question))]
+    found += [(answer, w, cells) for answer, w in zip(answers, wrong, strict=True)]
+    return found + ([(known, clean, cells)] if is_known else [])
 
 
 def draw_puzzles(inputs_BS: np.ndarray, labels_BS: np.ndarray, task: Task, title: str = '') -> Any:
@@ -95,7 +150,7 @@ def draw_puzzles(inputs_BS: np.ndarray, labels_BS: np.ndarray, task: Task, title
     for row, name in enumerate(('question', 'answer')):
         for place, tokens in enumerate((inputs_BS, labels_BS)[row]):
             axes = figure.add_subplot(2, len(inputs_BS), row * len(inputs_BS) + place + 1)
-            draw_board(axes, np.maximum(tokens, 0), task, inputs_BS[place] != task.blank, clean)
+            draw_board(axes, tokens, task, given_cells(inputs_BS[place], task), clean)
             axes.set_title(name, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
@@ -120,23 +175,24 @@ def draw_reasoning(seen: Trace, row: int, task: Task, title: str = '') -> Any:
     Returns:
       A matplotlib figure.
     """
-    given = seen.inputs[row] != task.blank
-    clean = np.zeros_like(given)
-    panels = [('question', seen.inputs[row], clean)]
+    given, known = given_cells(seen.inputs[row], task), bool((seen.labels[row] >= 0).any())
+    names = ['question']
     for step in range(seen.num_steps):
-        wrong = seen.wrong[step, row]
+        wrong = int(seen.wrong[step, row].sum())
         share = 1 / (1 + np.exp(-seen.q_halt[step, row]))
-        note = 'all right' if not wrong.any() else f'{wrong.sum()} wrong'
-        name = f'after step {step + 1}\n{note}\nthinks it is right: {share:.0%}'
-        panels.append((name, seen.predictions[step, row], wrong))
-    panels.append(('solution', seen.labels[row], clean))
+        lines = [f'after step {step + 1}']
+        lines += [f'{wrong} wrong' if wrong else 'all right'] if known else []
+        lines += [f'thinks it is right: {share:.0%}'] if seen.has_q else []
+        names.append('\n'.join(lines))
+    names += ['solution'] if known else []
 
-    columns = min(len(panels), 6)
-    lines = -(-len(panels) // columns)
+    columns = min(len(names), 6)
+    lines = -(-len(names) // columns)
     figure = new_figure(1.9 * columns, 2.45 * lines + 0.3)
-    for place, (name, tokens, wrong) in enumerate(panels):
+    for place, (name, panel) in enumerate(zip(names, panels(seen, row, task), strict=True)):
+        tokens, wrong, cells = panel
         axes = figure.add_subplot(lines, columns, place + 1)
-        draw_board(axes, tokens, task, given, wrong)
+        draw_board(axes, tokens, task, given, wrong, cells)
         axes.set_title(name, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)

@@ -7,7 +7,7 @@ text nodes, never markup.
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import html
 import json
 import os
@@ -20,8 +20,8 @@ import numpy as np
 from hrm_jax import files
 from hrm_jax.data.puzzles import PuzzleDataset, PuzzleSet
 from hrm_jax.errors import PredictionError
-from hrm_jax.tasks import TASKS, Task
-from hrm_jax.visualize.trace import Trace
+from hrm_jax.tasks import CELL_COLOURS, TASKS, Task
+from hrm_jax.visualize.trace import Trace, most_instructive
 
 _STATIC = pathlib.Path(__file__).parent / 'static'
 _SCRIPTS = ('boards.js', 'arrays.js', 'page.js')
@@ -48,7 +48,9 @@ script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
 <label>open predictions (.npz)<input type="file" id="pick-file" accept=".npz"></label>
 </header>
 <main>
-<nav><div class="tools"><input id="filter" placeholder="find by name" aria-label="find by name">
+<nav><div class="tools">
+<input type="text" id="filter" placeholder="find by name" aria-label="find by name">
+<label class="wrong-only"><input type="checkbox" id="wrong-only"> show wrong only</label>
 <div id="group-pager"></div></div><ul id="groups"></ul></nav>
 <section id="cards"></section>
 </main>
@@ -67,15 +69,20 @@ def write(
 
     Args:
       path: of the HTML file.
-      kind: 'dataset', 'predictions' or 'trace': how static/page.js reads the arrays.
+      kind: 'dataset', 'predictions', 'trace' or 'arc_task': how static/page.js reads the arrays.
       arrays: by name.
-      facts: JSON-able: title, task, vocabulary, ...
+      facts: JSON-able: title, look of the task, ...
     """
-    facts = dict(facts) | {'kind': kind, 'arrays': sorted(arrays), 'tasks': _tasks()}
+    facts = dict(facts) | {
+        'kind': kind,
+        'arrays': sorted(arrays),
+        'tasks': _tasks(),
+        'colours': CELL_COLOURS,
+    }
     text = _TEMPLATE.format(
         title=html.escape(facts.get('title', 'hrm_jax')),
         style=(_STATIC / 'page.css').read_text('utf-8'),
-        # A '<' in JSON can only stand in a string; escaped it can not end the script element.
+        # A '<' in JSON can only stand in a string; escaped it cannot end the script element.
         facts=json.dumps(facts).replace('<', '\\u003c'),
         arrays='\n'.join(_embed(name, arrays[name]) for name in sorted(arrays)),
         script='\n'.join((_STATIC / name).read_text('utf-8') for name in _SCRIPTS),
@@ -84,18 +91,33 @@ def write(
     return pathlib.Path(path)
 
 
-def _tasks() -> dict[str, dict[str, Any]]:
-    """What boards.js needs to know of the tasks."""
+def look_of(task: Task) -> dict[str, Any]:
+    """What boards.js needs to know of a task: texts and colours of tokens, shape, boxes."""
+    rows, columns = task.drawn_shape
     return {
-        name: {
-            'symbols': kind.symbols,
-            'colours': kind.colours,
-            'blank': kind.blank,
-            'boxes': {side: kind(side * side, side + 2).boxes for side in range(2, _MAX_SIDE + 1)},
-            'ends': [getattr(kind, 'START', -1), getattr(kind, 'END', -1)],
-        }
-        for name, kind in TASKS.items()
+        'name': task.name,
+        'symbols': [task.symbol(token) for token in range(task.vocab_size)]
+        if task.symbols or task.vocabulary
+        else [],
+        'colours': task.colours,
+        'blank': task.blank,
+        'boxes': {task.side: task.boxes} if task.boxes else {},
+        'shape': [rows, columns],
+        'pad': task.pad_id,
+        'crops': not task.symbols,
+        'ends': [getattr(task, 'START', -1), getattr(task, 'END', -1)],
     }
+
+
+def _tasks() -> dict[str, dict[str, Any]]:
+    """The looks of all tasks, for files that are opened in the page and state no more."""
+    looks = {}
+    for name, kind in TASKS.items():
+        look = look_of(kind(4, 6))
+        look['symbols'], look['shape'] = list(kind.symbols), None
+        look['boxes'] = {s: kind(s * s, s + 2).boxes for s in range(2, _MAX_SIDE + 1)}
+        looks[name] = look
+    return looks
 
 
 def _embed(name: str, array: np.ndarray) -> str:
@@ -118,7 +140,6 @@ def write_dataset(
     dataset: PuzzleDataset,
     title: str = '',
     set_name: str = '',
-    vocabulary: Iterable[str] = (),
     identifiers: Iterable[str] = (),
     max_bytes: int = MAX_BYTES,
 ) -> pathlib.Path:
@@ -129,7 +150,6 @@ def write_dataset(
       dataset: the split.
       title: of the page.
       set_name: set to show; '': the first.
-      vocabulary: text of every token, for Lisp and the like.
       identifiers: name of every puzzle identifier (folders of the originals).
       max_bytes: of the arrays before compression.
     """
@@ -138,20 +158,18 @@ def write_dataset(
     shown, groups = _first_groups(full, max_bytes)
     note = ''
     if groups < full.num_groups:
-        note = f'This page holds the first {groups} of {full.num_groups} groups.'
+        note = f'This page shows the first {groups} of {full.num_groups} groups.'
     identifiers = list(identifiers)
     starts = full.puzzle_identifiers[full.group_indices[:groups]]
     names = list(full.names[:groups]) or [identifiers[i] for i in starts if i < len(identifiers)]
     if len(set(names)) < len(names):
-        names = []  # one identifier for all: says nothing
+        names = []  # one identifier for all: no information
     metadata = dataset.metadata
     facts = {
         'title': title or f'{dataset.path or "data set"}, {name}',
-        'task': metadata.task,
+        'look': look_of(metadata.task_of()),
         'transform': metadata.transform if full.maps is not None else 'none',
-        'pad_id': metadata.pad_id,
         'names': names,
-        'vocabulary': list(vocabulary),
         'note': note,
     }
     return write(path, 'dataset', shown, facts)
@@ -184,7 +202,7 @@ def _first_groups(full: PuzzleSet, max_bytes: int) -> tuple[dict[str, np.ndarray
 def write_predictions(
     path: str | os.PathLike,
     chunks: Iterable[Mapping[str, np.ndarray]],
-    task: str,
+    task: Task | str,
     title: str,
     vocabulary: Iterable[str] = (),
     max_rows: int = 10_000,
@@ -195,9 +213,9 @@ def write_predictions(
       path: of the HTML file.
       chunks: rows with ``predictions`` and what else there is of inputs, labels, q_halt,
         steps, example.
-      task: how boards are drawn.
+      task: how boards are drawn; a name, where no more is known.
       title: of the page.
-      vocabulary: text of every token.
+      vocabulary: text of every token, where the task is a name.
       max_rows: the page holds the first ones.
     """
     parts, rows, cut = [], 0, False
@@ -210,25 +228,56 @@ def write_predictions(
     if not rows:
         raise PredictionError('there must be at least one prediction to show.')
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    note = f'This page holds the first {rows} predictions.' if cut else ''
-    facts = {'title': title, 'task': task, 'vocabulary': list(vocabulary), 'note': note}
+    note = f'This page shows the first {rows:,} predictions.' if cut else ''
+    if isinstance(task, str):
+        facts = {'title': title, 'task': task, 'vocabulary': list(vocabulary), 'note': note}
+        return write(path, 'predictions', arrays, facts)
+    if 'labels' not in arrays and 'inputs' in arrays:
+        arrays['predictions'] = _finished(task, arrays['inputs'], arrays['predictions'])
+    facts = {'title': title, 'look': look_of(task), 'note': note}
     return write(path, 'predictions', arrays, facts)
 
 
+def _finished(task: Task, inputs_NS: np.ndarray, answers_NS: np.ndarray) -> np.ndarray:
+    """Answers without what a model writes after their end."""
+    pairs = zip(inputs_NS, answers_NS, strict=True)
+    return np.stack([task.finished(question, answer) for question, answer in pairs])
+
+
 def write_trace(path: str | os.PathLike, seen: Trace, task: Task, title: str = '') -> pathlib.Path:
-    """Writes a page that plays the reasoning step by step."""
-    arrays = {
-        'inputs': seen.inputs, 'labels': seen.labels, 'predictions': seen.predictions,
-        'q_halt': seen.q_halt, 'q_continue': seen.q_continue,
-    }  # fmt: skip
+    """Writes a page that plays the reasoning step by step; it opens at a telling puzzle."""
+    predictions = np.array(seen.predictions)
+    unknown = np.flatnonzero((seen.labels < 0).all(-1))
+    if len(unknown):
+        for step in predictions:
+            step[unknown] = _finished(task, seen.inputs[unknown], step[unknown])
+    arrays = {'inputs': seen.inputs, 'labels': seen.labels, 'predictions': predictions}
+    if seen.has_q:
+        arrays['q_halt'] = seen.q_halt
     if seen.confidence is not None:
         arrays['confidence'] = seen.confidence
-    names = {token: word for word, token in task.vocabulary.items()}
-    words = [names.get(token, '?') for token in range(max(names, default=-1) + 1)]
     facts = {
         'title': title or 'Reasoning, step by step',
-        'task': task.name,
-        'pad_id': task.pad_id,
-        'vocabulary': words,
+        'look': look_of(task),
+        'first': most_instructive(seen),
+        'has_q': seen.has_q,
     }
     return write(path, 'trace', arrays, facts)
+
+
+def write_arc_task(
+    path: str | os.PathLike,
+    name: str,
+    pairs: Sequence[Sequence[tuple[str, Any]]],
+    tests: Sequence[Sequence[tuple[str, Any]]],
+) -> pathlib.Path:
+    """Writes a page of one ARC task: (caption, rows of colours) for every board.
+
+    Args:
+      path: of the HTML file.
+      name: of the task.
+      pairs: boards of each demonstration.
+      tests: boards of each test: question, attempts, and the solution if it is known.
+    """
+    facts = {'title': name, 'pairs': pairs, 'tests': tests}
+    return write(path, 'arc_task', {}, facts)

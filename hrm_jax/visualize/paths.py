@@ -1,6 +1,6 @@
-"""Boards of the path finding task, as text, PNG and animated GIF.
+"""Boards of the path finding task after every update, as text, PNG and animated GIF.
 
-Source: krychu/hrm boardpath.py, whose symbols, sizes and colours these are.
+Symbols and sizes are those of krychu/hrm, boardpath.py; the colours are those of all pictures here.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from hrm_jax.tasks import PathFinding
 
 _CELL_WIDTH, _CELL_HEIGHT = 28.8, 24
 _PADDING, _HEADER = 20, 67
-_WHITE, _PATH_COLOR = (255, 255, 255), (0, 255, 0)
+_PAPER, _INK, _LINE = '#ffffff', '#222222', '#9aa0ab'
 _MILLISECONDS = 1000
 
 
@@ -32,13 +32,10 @@ def board_text(tokens_S: np.ndarray) -> str:
     return '\n'.join(' '.join(PathFinding.symbols[token] for token in row) for row in rows)
 
 
-def _font():
+def _font(size: int):
     from PIL import ImageFont
 
-    try:
-        return ImageFont.truetype('Courier', 24)
-    except OSError:
-        return ImageFont.load_default(20)
+    return ImageFont.load_default(size)
 
 
 def _draw(tokens_S: np.ndarray, header: str):
@@ -46,17 +43,17 @@ def _draw(tokens_S: np.ndarray, header: str):
 
     side = side_of(tokens_S)
     size = int(_CELL_WIDTH * side + 2 * _PADDING), int(_CELL_HEIGHT * side + _HEADER + _PADDING)
-    image = Image.new('RGB', size, (0, 0, 0))
-    draw, font = ImageDraw.Draw(image), _font()
-    draw.text((_PADDING, _PADDING), header, fill=_WHITE, font=font)
-    for cell, token in enumerate(np.asarray(tokens_S)):
+    image = Image.new('RGB', size, _PAPER)
+    draw, font = ImageDraw.Draw(image), _font(16)
+    draw.text((_PADDING, _PADDING), header, fill=_INK, font=_font(20))
+    for cell, token in enumerate(np.asarray(tokens_S).tolist()):
         row, column = divmod(cell, side)
-        place = (
-            _PADDING + _CELL_WIDTH * column + 0.15 * _CELL_WIDTH,
-            _HEADER + _CELL_HEIGHT * row,
-        )
-        color = _PATH_COLOR if token == PathFinding.PATH else _WHITE
-        draw.text(place, PathFinding.symbols[token], fill=color, font=font)
+        x, y = _PADDING + _CELL_WIDTH * column, _HEADER + _CELL_HEIGHT * row
+        box = (x, y, x + _CELL_WIDTH, y + _CELL_HEIGHT)
+        draw.rectangle(box, fill=PathFinding.colours[token], outline=_LINE)
+        if token in (PathFinding.START, PathFinding.END):
+            middle = (x + _CELL_WIDTH / 2, y + _CELL_HEIGHT / 2)
+            draw.text(middle, PathFinding.symbols[token], fill=_INK, font=font, anchor='mm')
     return image
 
 

@@ -1,5 +1,6 @@
-"""What the model would answer after every ACT step: the raw material of every picture."""
+"""Traces: the model's answers after every ACT step, from which all pictures are drawn."""
 
+from collections.abc import Sequence
 import dataclasses
 
 import jax
@@ -20,8 +21,9 @@ class Trace:
       labels: int32 [B, S], token ids of the right answers.
       predictions: int32 [K, B, S], most probable token of every cell after every step.
       q_halt: float32 [K, B], logit of "stop now".
-      q_continue: float32 [K, B], logit of "go on".
+      q_continue: float32 [K, B], logit of "continue".
       confidence: float32 [K, B, S], probability of the predicted token, or None.
+      has_q: whether the model predicts when to halt; without, the logits are 0.
     """
 
     inputs: np.ndarray
@@ -30,6 +32,7 @@ class Trace:
     q_halt: np.ndarray
     q_continue: np.ndarray
     confidence: np.ndarray | None = None
+    has_q: bool = True
 
     @property
     def num_steps(self) -> int:
@@ -80,15 +83,35 @@ def trace(
     answers, *rest = jax.device_get(
         run(weights, np.asarray(inputs_BS, np.int32), np.asarray(ids_B, np.int32), key)
     )
-    return Trace(np.asarray(inputs_BS), np.asarray(labels_BS), answers, *rest)
+    return Trace(
+        np.asarray(inputs_BS), np.asarray(labels_BS), answers, *rest, has_q=config.model.q_head
+    )
+
+
+def joined(parts: Sequence[Trace]) -> Trace:
+    """Returns the traces of several batches of puzzles as one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    stacked = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis)
+        for name, axis in (('inputs', 0), ('labels', 0), ('predictions', 1), ('q_halt', 1),
+                           ('q_continue', 1), ('confidence', 1))
+        if getattr(first, name) is not None
+    }  # fmt: skip
+    return dataclasses.replace(first, **stacked)
 
 
 def most_instructive(seen: Trace) -> int:
     """Returns the row that is right at the end and took the most steps to get there.
 
     Among those, the one with the most wrong cells after the first step; without any solved
-    board, the one with the fewest wrong cells at the end.
+    board, the one with the fewest wrong cells at the end. Without labels, the one whose answer
+    changed most.
     """
+    if (seen.labels < 0).all():  # nobody knows the answers: where most cells were changed
+        changed = seen.predictions[1:] != seen.predictions[:-1]
+        return int(changed.sum(axis=(0, 2)).argmax())
     wrong = seen.wrong.sum(axis=-1)
     if not seen.solved[-1].any():
         return int(wrong[-1].argmin())

@@ -2,7 +2,7 @@
 
 Full attention over any number of positions: no [T, T] matrix ever reaches device memory, in
 neither direction, and nothing is transposed or padded there. Programs read tiles with masks
-where the length or the head size is no multiple of the tile. The method is FlashAttention-2's
+where the length or the head size is not a multiple of the tile. The method is FlashAttention-2's
 (Dao, 2023): a running maximum and sum in the forward pass, the logarithm of the sum kept for the
 backward pass, which recomputes the weights tile by tile, once for keys and values and once
 for queries.
@@ -43,7 +43,7 @@ class Tiles:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How the two passes are cut. The defaults are plausible sizes, not measured ones."""
+    """Tile sizes of the two passes. The defaults are plausible sizes, not measured ones."""
 
     forward: Tiles
     backward: Tiles
@@ -306,7 +306,7 @@ def attend(
     Args:
       q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype of ``DTYPES``, K at most
         ``MAX_HEAD_DIM``; on one device, or inside ``jax.shard_map``.
-      plan: how to cut the work; None: ``Plan.default``.
+      plan: how to tile the work; None: ``Plan.default``.
       interpret: runs on any platform, slowly.
 
     Returns:

@@ -12,7 +12,7 @@ function typed(bytes, kind, shape) {
   const Type = TYPES[kind];
   if (!Type) throw new Error(`arrays of type ${kind} cannot be shown`);
   const count = shape.reduce((a, b) => a * b, 1), need = count * Type.BYTES_PER_ELEMENT;
-  if (bytes.length < need) throw new Error('an array is cut short');
+  if (bytes.length < need) throw new Error('an array is truncated');
   let data = new Type(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + need));
   if (kind === 'i8' || kind === 'u8') data = Float64Array.from(data, Number);
   return {data, shape};
