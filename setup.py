@@ -56,6 +56,7 @@ setup(
         'tpu': ['jax[tpu]>=0.10.2,<0.12'],
         'torch': ['torch>=2.6'],  # only to read and write PyTorch checkpoints
         'notebooks': ['jupyterlab', 'ipywidgets'],
+        'tensorboard': ['tensorboard>=2.19,<3'],  # the viewer; the files need tensorboardX only
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'basedpyright', 'setuptools>=70.1'],
     },
 )

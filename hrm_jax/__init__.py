@@ -25,6 +25,7 @@ if (platform.system(), platform.machine()) == ('Darwin', 'x86_64') and (
 # Name -> module. Loading these takes JAX and seconds; the rest of the package works without.
 _LAZY = {
     'Solver': 'hrm_jax.inference.solver',
+    'fit': 'hrm_jax.fitting',
     'HrmConfig': 'hrm_jax.interop.transformers_config',
     'HrmModel': 'hrm_jax.interop.transformers_style',
     'HrmForCausalLM': 'hrm_jax.interop.transformers_style',

@@ -5,30 +5,23 @@ By default every puzzle gets the same number of ACT steps, as in the original; w
 """
 
 from collections.abc import Callable, Iterator
-import contextlib
 import dataclasses
-from pathlib import Path
-import time
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from hrm_jax import eval_step, metrics, partitioning, train_state
-from hrm_jax.checkpoint import compatible, data_facts
-from hrm_jax.checkpoint.store import SavedModel
+from hrm_jax import eval_step, metrics, partitioning
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import pipeline, puzzles, records
+from hrm_jax.data import pipeline, records
 from hrm_jax.inference import early_exit
-from hrm_jax.interop import formats
-from hrm_jax.run import device_memory, distributed, summary
+from hrm_jax.run import distributed
 from hrm_jax.run.progress import Progress
 from hrm_jax.scoring.collect import Collector
 from hrm_jax.types import Batch, Sums, Weights
 
 EvalStep = Callable[..., eval_step.EvalResult] | early_exit.Worker
-PREDICTIONS = 'predictions'
 _QUEUE = 8  # puzzles given to the device at a time, per slot
 
 
@@ -165,116 +158,3 @@ def _rows_by_number(batches: list[Batch], number: np.ndarray, size: int) -> Any:
         lambda *leaves: np.stack([leaves[b][r] for b, r in pick])
         if pick else leaves[0][:0], *batches
     )  # fmt: skip
-
-
-def evaluate_checkpoint(
-    config: ExperimentConfig, workdir: Path, selector: str = 'latest', log=print
-) -> dict[str, float]:
-    """Evaluates a saved model on ``eval.split`` of ``data.path``.
-
-    Keeps what ``eval.save_outputs`` names in ``<workdir>/predictions/step_<step>_<split>``,
-    and scores ARC by votes from there; writes nothing else.
-
-    Args:
-      config: names the data and the model, which must be the checkpoint's.
-      workdir: where a step, 'latest' or 'best' is looked up.
-      selector: step, 'latest', 'best', or a checkpoint of any format.
-      log: prints a message.
-
-    Returns:
-      ``eval/<set>/<metric>`` -> value.
-
-    Raises:
-      CheckpointError: there is none, it is damaged, it is of another model, or the data set has
-        another alphabet or other puzzle identifiers.
-      DatasetError: the data set is missing or damaged.
-    """
-    log = log if distributed.is_first() else lambda _message: None
-    saved, path = formats.open_model(selector, workdir)
-    dataset = records.load(
-        config.data.path, config.eval.split, config.data.format, config.data.task
-    )
-    config = _with_sizes(config, dataset, saved, path, log)
-    mesh = partitioning.make_mesh(config=config.mesh)
-    partitioning.check_fits(config, mesh, training=False)
-    averaged = saved.ema is not None and config.eval.use_ema
-    weights = train_state.put_weights(config, mesh, saved.inference_weights(averaged))
-    kind = 'moving average of the weights' if averaged else 'weights'
-    log(f'evaluating step {saved.step} of {path} ({kind}) on {dataset.path}, {config.eval.split}')
-    step = make_step(config, mesh, 'logits' in config.eval.save_outputs)
-    folder = Path(workdir) / PREDICTIONS / f'step_{saved.step}_{config.eval.split}'
-    facts = _facts_of(config, dataset, saved)
-    collector = Collector.for_evaluation(config, dataset, folder, path, log, facts)
-    began = time.perf_counter()
-    with collector or contextlib.nullcontext(), device_memory.explained(config, 'an evaluation'):
-        values = evaluate(config, step, weights, dataset, mesh, collector=collector)
-    assert values is not None  # nothing asks it to stop
-    if not dataset.has_answers:
-        values = {}
-        kept = 'its predictions are kept' if collector else 'set eval.save_outputs to keep them'
-        log(f'the split {config.eval.split!r} has no answers, so nothing is scored; {kept}')
-    seconds = time.perf_counter() - began
-    count = sum(
-        min(one.num_examples, config.eval.max_examples or one.num_examples)
-        for one in dataset.sets.values()
-    )
-    log(f'{count} puzzles in {seconds:.1f} s, {count / seconds:.0f} per second with compiling')
-    if note := limit_note(config, dataset):
-        log(note)
-    if collector is not None:
-        log(f'predictions: {folder}')
-        values |= collector.arc_scores(log)
-    log(summary.metrics_table(values))
-    return values
-
-
-def limit_note(config: ExperimentConfig, dataset: records.PuzzleDataset) -> str:
-    """A sentence where ``eval.max_examples`` leaves puzzles out of an evaluation; '' elsewhere."""
-    limit, counts = config.eval.max_examples, [one.num_examples for one in dataset.sets.values()]
-    if not limit or max(counts) <= limit:
-        return ''
-    answered, asked = sum(min(limit, count) for count in counts), sum(counts)
-    return (
-        f'note: only the first {answered:,} of {asked:,} puzzles are evaluated and counted '
-        f'(eval.max_examples={limit})'
-    )
-
-
-def _facts_of(
-    config: ExperimentConfig, dataset: records.PuzzleDataset, saved: SavedModel
-) -> dict[str, Any]:
-    """What the result of an evaluation records about its data."""
-    split = config.eval.split
-    return {
-        'digest': dataset.digest,
-        'training_digest': (saved.meta.get('data_facts') or {}).get('digest', ''),
-        'vocabulary': data_facts.vocabulary_digest(dataset),
-        'identifiers': data_facts.identifier_digests({split: dataset}).get(split, ''),
-        'answered_with': config.eval.identifiers,
-    }
-
-
-def _with_sizes(
-    config: ExperimentConfig,
-    dataset: records.PuzzleDataset,
-    saved: SavedModel,
-    path: Any,
-    log: Callable[[str], None],
-) -> ExperimentConfig:
-    """Fills in the sizes of the model and checks that it may answer the data set."""
-    blank = config.eval.identifiers == 'blank'
-    own = compatible.check_data(
-        saved.config.model,
-        saved.meta,
-        dataset, path, blank=blank, split=config.eval.split, log=log,
-    )  # fmt: skip
-    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
-    model = config.model.for_dataset(**{name: getattr(saved.config.model, name) for name in sizes})
-    identifiers = 'own' if own else 'blank'
-    config = dataclasses.replace(
-        config, model=model, eval=dataclasses.replace(config.eval, identifiers=identifiers)
-    )
-    compatible.check_same_model(saved.meta | {'config': saved.config.to_dict()}, config, path)
-    if config.model.prefix_len and own:
-        puzzles.check_identifiers(dataset, config.model.num_puzzle_identifiers)
-    return config

@@ -18,14 +18,15 @@ _MAX_NAME = 255  # bytes of a name that file systems take
 _MAX_PATH = 3800  # bytes, less than Linux takes, because more names follow
 
 
-def expanded(path: str | os.PathLike) -> str:
+def expanded(path: str | os.PathLike, kind: type[UserError] = UserError) -> str:
     """Returns a path with its ``~`` expanded, which shells leave alone in ``--flag=~/x``.
 
     Raises:
-      UserError: the ``~`` belongs to no user; it would become a folder of that name.
+      UserError: of the given kind; the ``~`` belongs to no user, and would become a folder of that
+        name.
     """
     text = os.path.expanduser(os.fspath(path))
-    UserError.require(
+    kind.require(
         not re.match(r'~[^/]*(/|$)', text) or os.path.lexists(text),
         f'{os.fspath(path)!r} begins with the home folder of a user that this machine does not '
         f'know (is HOME set?). Give the folder itself.',
@@ -57,7 +58,7 @@ def local_path(path: str | os.PathLike, what: str, kind: type[UserError] = UserE
         f'{what} must be on a disk of this machine; got {text!r}. Only checkpoints can be stored '
         f'elsewhere: --config.checkpoint.directory=gs://BUCKET/RUN',
     )
-    text = os.path.abspath(expanded(text))
+    text = os.path.abspath(expanded(text, kind))
     check_names(text, what, kind)
     return Path(text)
 

@@ -162,11 +162,12 @@ def _lock_file(
         )
     while not _created(file):
         before = _read(file)
-        if not _is_gone(file, before, wait):
-            if not wait:
-                raise Held(path, _described(before))
-        elif before:
+        if before is None:
+            continue
+        if _is_gone(file, before, wait):
             _remove_stale(file, before)
+        elif not wait and (now := _read(file)) is not None:
+            raise Held(path, _described(now))
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=(file, ended), daemon=True)
     beat.start()
@@ -175,7 +176,7 @@ def _lock_file(
     finally:
         ended.set()
         beat.join()
-        facts = _parsed(_read(file))
+        facts = _parsed(_read(file) or '')
         if (facts.get('process'), facts.get('machine')) == (os.getpid(), _machine()):
             file.unlink(missing_ok=True)
 
@@ -188,7 +189,7 @@ def _is_gone(file: Path, before: str, wait: bool) -> bool:
     """
     facts = _parsed(before)
     here, deadline = facts.get('machine') == _machine(), time.monotonic() + EXPIRY
-    while (now := _read(file)) == before:
+    while _read(file) == before:
         if here and _is_dead(facts):
             return True
         if here and not wait:
@@ -196,14 +197,15 @@ def _is_gone(file: Path, before: str, wait: bool) -> bool:
         if not here and time.monotonic() > deadline:
             return True
         time.sleep(min(0.5, EXPIRY / 10))
-    return not now
+    return False  # it lives, or has left in the meantime
 
 
-def _read(file: Path) -> str:
+def _read(file: Path) -> str | None:
+    """Content of a lock file; None where there is none."""
     try:
         return file.read_text(errors='replace')
     except OSError:
-        return ''
+        return None
 
 
 def _created(file: Path) -> bool:

@@ -50,8 +50,13 @@ def define_flags() -> None:
         'Resume although the training set is another one than the checkpoint was trained on.',
     )  # fmt: skip
     flags.DEFINE_bool(
-        'dry_run', False, 'Print parameters, memory, steps and checkpoint size; write nothing.'
+        'dry_run', False, 'Print parameters, memory, steps, checkpoint size, time; write nothing.'
     )
+    flags.DEFINE_integer(
+        'time_steps', None,
+        'With --dry-run: train steps to time for an estimate of the duration; 0: none (default: 3 '
+        'where they are quick).', lower_bound=0,
+    )  # fmt: skip
     flags.DEFINE_enum(
         'distributed', 'auto', ['auto', 'on', 'off'],
         'Whether this is one of several processes: auto (SLURM, Open MPI, GKE and the three flags '
@@ -88,19 +93,20 @@ def command() -> int:
         FLAGS.heartbeat_timeout,
     )
     if FLAGS.dry_run:
-        from hrm_jax import train
+        from hrm_jax.run import estimate
 
         with tempfile.TemporaryDirectory() as folder:
-            train.dry_run(build_data.with_built_data(config, Path(folder)))
+            built = build_data.with_built_data(config, Path(folder))
+            estimate.dry_run(built, time_steps=FLAGS.time_steps)
         return 0
     if config.data.source:
         with distributed.first_goes_first('data built'):
             config = build_data.with_built_data(config, common.workdir())
     if FLAGS.mode == 'eval':
-        from hrm_jax import evaluate
+        from hrm_jax import eval_checkpoint
 
         selector = FLAGS.checkpoint or 'latest'
-        evaluate.evaluate_checkpoint(config, common.workdir(selector), selector)
+        eval_checkpoint.evaluate_checkpoint(config, common.workdir(selector), selector)
         return 0
     from hrm_jax import train
 

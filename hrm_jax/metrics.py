@@ -4,8 +4,9 @@ The train and eval steps return ``Sums``; here they become ``clu.metrics`` colle
 merge over steps, batches and sets and divide once, at the end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
+import re
 from typing import TypeVar
 
 from clu import metrics as clu_metrics
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hrm_jax.config import ExperimentConfig
 from hrm_jax.types import Sums
 
 
@@ -107,6 +109,61 @@ class TrainMetrics(clu_metrics.Collection):
 )
 class EvalMetrics(clu_metrics.Collection):
     """Metrics of evaluated puzzles, all divided by their number (pretrain.py, evaluate)."""
+
+
+# What the metrics mean, where they are printed.
+MEANINGS = {
+    'accuracy': 'share of cells that are right',
+    'exact_accuracy': 'share of puzzles whose every cell is right',
+    'q_halt_accuracy': 'share of puzzles of which the model knows whether its answer is right',
+    'steps': 'ACT steps spent on a puzzle',
+    'lm_loss': 'loss of the answer, lower is better',
+    'q_halt_loss': 'loss of the halting decision, lower is better',
+    'q_continue_loss': 'loss of the value of another step, lower is better',
+    'q_halt_mean': 'mean halting logit; above 0 the model takes its answer for right',
+    'q_continue_mean': 'mean logit of the value of another step',
+    'halted': 'share of the rows that finished in a step',
+    'arc/hrm_pass': 'share of puzzles with all tests solved by one of K answers, by vote',
+    'arc/trm_pass': 'the same, a puzzle counting by the share of its tests',
+    'arc/hrm_single': 'as hrm_pass, without augmentations',
+    'arc/trm_single': 'as trm_pass, without augmentations',
+    'arc/puzzles': 'puzzles that were counted',
+    'arc/missing': 'puzzles without a prediction, counted as wrong',
+}
+
+
+def meaning(name: str) -> str:
+    """Returns what a metric of the log means, '' for an unknown one.
+
+    Args:
+      name: such as ``eval/all/accuracy`` or ``eval/all/arc/hrm_pass@2``.
+    """
+    found = next((m for m in sorted(MEANINGS, key=len, reverse=True)
+                  if name.partition('@')[0].endswith(f'/{m}')), None)  # fmt: skip
+    if found:
+        return MEANINGS[found].replace('one of K', f'one of {name.partition("@")[2]}')
+    depth = re.search(r'/acc(\d+)x\Z', name)
+    return f'exact_accuracy with {depth[1]} times the ACT steps' if depth else ''
+
+
+def is_of_model(config: ExperimentConfig, name: str) -> bool:
+    """Whether the model of a configuration has what a metric measures."""
+    last = name.rpartition('/')[2]
+    if last.startswith('q_continue'):
+        learned = config.act.halting == 'q_learning' and config.act.train_q_continue
+        return config.model.q_head and learned
+    return config.model.q_head or not last.startswith('q_')
+
+
+def of_model(config: ExperimentConfig, values: Mapping[str, float]) -> dict[str, float]:
+    """Returns the metrics of what the model has: nothing about Q where it has no Q head."""
+    return {name: value for name, value in values.items() if is_of_model(config, name)}
+
+
+def names_of(config: ExperimentConfig, collection: type, prefix: str) -> list[str]:
+    """Returns the names of a collection's metrics of what the model has, ``prefix/name``."""
+    names = (f'{prefix}/{name}' for name in collection.__annotations__)
+    return [name for name in names if is_of_model(config, name)]
 
 
 def train_metrics(sums: Sums, rows: int) -> TrainMetrics:

@@ -14,11 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hrm_jax import evaluate, partitioning, train_state, train_step
+from hrm_jax import evaluate, partitioning, train_step
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline
-from hrm_jax.run import device_memory, distributed, summary
-from hrm_jax.run.plan import make_plan
+from hrm_jax.run import device_memory, distributed
 from hrm_jax.run.session import Log, Session, open_session
 from hrm_jax.types import TrainState
 
@@ -136,14 +135,3 @@ def _check_finite(state: TrainState, step: int) -> None:
     weights = state.weights
     if not _all_finite((weights.params, weights.puzzle_table, state.opt_state, state.carry)):
         raise FloatingPointError(f'the weights or the state after step {step} are not finite')
-
-
-def dry_run(config: ExperimentConfig, log: Log = print) -> None:
-    """Prints what a run would need: parameters, memory, steps, size of a checkpoint.
-
-    Compiles the train step for the devices at hand; makes no array and touches no workdir.
-    """
-    plan = make_plan(config)
-    step = train_step.make_train_step(plan.config, plan.total_steps, plan.mesh)
-    abstract = train_state.abstract(plan.config, plan.mesh)
-    log(summary.dry_run(plan, abstract, step))

@@ -73,6 +73,13 @@ class Browser:
         text = '\n'.join(map(str, paths))
         self._call('POST', f'/element/{found[ELEMENT]}/value', {'text': text})
 
+    def narrow(self, width: int) -> None:
+        """Shows pages as a screen of this width does; 0: as the window."""
+        metrics = {'width': width, 'height': 800, 'deviceScaleFactor': 1, 'mobile': True}
+        name = 'setDeviceMetricsOverride' if width else 'clearDeviceMetricsOverride'
+        body = {'cmd': f'Emulation.{name}', 'params': metrics if width else {}}
+        self._call('POST', '/goog/cdp/execute', body)
+
     def close(self) -> None:
         self._call('DELETE', '')
 

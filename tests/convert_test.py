@@ -13,13 +13,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from hrm_jax.checkpoint import weights_only
 from hrm_jax.cli import checkpoints, convert
 from hrm_jax.config import ModelConfig
 from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import (
     formats,
     hub,
-    orbax_io,
     report,
     safetensors_io,
     tensor_names,
@@ -97,7 +97,7 @@ def test_types_of_a_source_come_back(tmp_path):
     state = {name: array.astype(ml_dtypes.bfloat16) for name, array in _state().items()}
     saved = formats.load(_write(tmp_path / 'a', state))
     assert {leaf.dtype for leaf in jax.tree.leaves(saved.weights.params)} == {np.dtype(np.float32)}
-    orbax_io.write_model(tmp_path / 'ours', saved)
+    weights_only.write_model(tmp_path / 'ours', saved)
     formats.save(formats.load(tmp_path / 'ours'), tmp_path / 'step_9', 'torch')
     _assert_same_states(torch_reader.read_torch(tmp_path / 'step_9'), state)
 
@@ -188,9 +188,9 @@ def test_existing_files_are_kept_unless_told(tmp_path, capsys):
         assert 'exists already' in capsys.readouterr().err
         assert commands.exit_code(convert.main, *arguments, '--overwrite') == 0
     saved = formats.load(source)
-    orbax_io.write_model(tmp_path / 'ours', saved)
+    weights_only.write_model(tmp_path / 'ours', saved)
     with pytest.raises(CheckpointError, match='exists already'):
-        orbax_io.write_model(tmp_path / 'ours', saved)
+        weights_only.write_model(tmp_path / 'ours', saved)
 
 
 def test_rotary_models_need_the_number_of_cells(tmp_path):
@@ -208,23 +208,23 @@ def test_rotary_models_need_the_number_of_cells(tmp_path):
 def test_large_tables_are_written_in_pieces(tmp_path, monkeypatch):
     saved = formats.load(_write(tmp_path / 'a'))
     table = np.arange(700 * 16, dtype=np.float32).reshape(700, 16)
-    monkeypatch.setattr(orbax_io, '_LARGE_BYTES', 2**10)
-    monkeypatch.setattr(orbax_io, '_PIECE_BYTES', 2**12)
+    monkeypatch.setattr(weights_only, '_LARGE_BYTES', 2**10)
+    monkeypatch.setattr(weights_only, '_PIECE_BYTES', 2**12)
     weights = saved.weights.replace(puzzle_table=table)
     large = dataclasses.replace(saved, weights=weights)
-    path = orbax_io.write_model(tmp_path / 'ours', large)
-    np.testing.assert_array_equal(orbax_io.read_model(path).weights.puzzle_table, table)
+    path = weights_only.write_model(tmp_path / 'ours', large)
+    np.testing.assert_array_equal(weights_only.read_model(path).weights.puzzle_table, table)
     assert os.listdir(tmp_path / 'ours' / 'checkpoints') == ['12']
 
     def fail(*_):
         raise OSError('no space left')
 
-    monkeypatch.setattr(orbax_io, '_replace_array', fail)
+    monkeypatch.setattr(weights_only, '_replace_array', fail)
     with pytest.raises(OSError, match='no space'):
-        orbax_io.write_model(tmp_path / 'other', large)
+        weights_only.write_model(tmp_path / 'other', large)
     assert os.listdir(tmp_path / 'other' / 'checkpoints') == []
     with pytest.raises(CheckpointError):
-        orbax_io.read_model(tmp_path / 'other')
+        weights_only.read_model(tmp_path / 'other')
 
 
 def test_parameters_without_a_name_are_not_lost(tmp_path):

@@ -37,8 +37,8 @@ LAYERS: tuple[dict[str, str], ...] = (
     {'run/*': 'files, clocks, signals and processes of a run'},
     {'scoring/*': 'scores of saved predictions: ARC, texts'},
     {'inference/*': 'a saved model answers puzzles'},
-    {'evaluate': 'evaluation of a split'},
-    {'train': 'the training loop'},
+    {'evaluate': 'evaluation of a split', 'eval_checkpoint': 'of a saved model'},
+    {'train': 'the training loop', 'fitting': 'from arrays to a model'},
     {'visualize/*': 'pages and pictures of data and of the reasoning'},
     {
         'cli/*': 'the commands',
@@ -82,14 +82,14 @@ PLACES = {
         'checkpoint/digests',
         'checkpoint/saver',
         'checkpoint/store',
-        'interop/orbax_io',
+        'checkpoint/weights_only',
         'run/distributed',
     },
-    'tensorboardX': {'run/writers'},
+    'tensorboardX': {'run/trackers'},
     'tensorflow': set(),
     'torch': set(),
     'tqdm': {'run/progress'},
-    'wandb': {'run/writers'},
+    'wandb': {'run/trackers'},
 }
 # What must run on a machine without any of HEAVY, whatever it imports in turn.
 CORE = tuple(

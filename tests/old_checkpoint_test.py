@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate, partitioning, train, train_state
+from hrm_jax import eval_checkpoint, partitioning, train, train_state
 from hrm_jax.checkpoint import layout, store
 from hrm_jax.inference.solver import Solver
 from hrm_jax.run import plan
@@ -112,7 +112,7 @@ def test_a_resumed_run_goes_where_the_old_code_went(saved, data, tmp_path):
 
 
 def test_its_evaluation_gives_the_recorded_metrics(saved, data):
-    values = evaluate.evaluate_checkpoint(config(data), saved, log=lambda _message: None)
+    values = eval_checkpoint.evaluate_checkpoint(config(data), saved, log=lambda _message: None)
     record = EXPECTED['records'][1]
     wanted = {name: value for name, value in record.items() if name.startswith('eval/')}
     assert values == pytest.approx(wanted, rel=1e-5)

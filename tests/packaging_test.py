@@ -62,7 +62,14 @@ def test_the_lock_fits_the_ranges(monkeypatch, python_version):
 
 def test_the_extras(monkeypatch):
     arguments = setup_arguments(monkeypatch)
-    assert set(arguments['extras_require']) == {'gpu', 'tpu', 'torch', 'notebooks', 'dev'}
+    assert set(arguments['extras_require']) == {
+        'gpu',
+        'tpu',
+        'torch',
+        'notebooks',
+        'tensorboard',
+        'dev',
+    }
 
 
 def test_every_folder_with_code_is_a_package():

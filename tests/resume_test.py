@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate, partitioning, train, train_state
+from hrm_jax import eval_checkpoint, evaluate, partitioning, train, train_state
 from hrm_jax.checkpoint import layout, store
 from hrm_jax.errors import CheckpointError
 from hrm_jax.run import plan
@@ -141,7 +141,9 @@ def test_rewinding_sets_later_checkpoints_aside_and_gives_the_same_end(tmp_path,
     assert any('set_aside' in text for text in logged)
     aside = {path.name for path in (tmp_path / 'run' / 'set_aside').iterdir()}
     assert aside == {'15.0', '18.0', '20.0', 'metrics.jsonl'}
-    old = evaluate.evaluate_checkpoint(config, tmp_path / 'run', 'set_aside/20.0', logged.append)
+    old = eval_checkpoint.evaluate_checkpoint(
+        config, tmp_path / 'run', 'set_aside/20.0', logged.append
+    )
     assert json.loads(log.splitlines()[19])['eval/all/lm_loss'] == old['eval/all/lm_loss']
     with pytest.raises(CheckpointError, match=r'15\.0 was set aside .* another --workdir'):
         train.train(config, tmp_path / 'run', str(tmp_path / 'run' / 'set_aside' / '15.0'))

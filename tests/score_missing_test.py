@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate
+from hrm_jax import eval_checkpoint
 from hrm_jax.cli import score
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import npy_folder, records
@@ -142,7 +142,7 @@ def test_a_limited_evaluation_counts_what_it_answered_and_says_so(arc_folder, tm
     assert 'limited to 2 examples of each set (eval.max_examples)' in err
     for limit, said in ((2, True), (8, False), (0, False)):
         config = ExperimentConfig.from_dict({'eval': {'max_examples': limit}})
-        note = evaluate.limit_note(config, dataset)
+        note = eval_checkpoint.limit_note(config, dataset)
         assert ('only the first 2 of 8 puzzles' in note) == said
 
 

@@ -86,7 +86,8 @@ def test_a_package_of_ones_own_called_configs_stays_what_it_is(elsewhere, load, 
     write(elsewhere, __init__='MARK = 7', sudoku_trm_mlp='raise RuntimeError("not for hrm_jax")',
           mine='from configs import MARK, sudoku_trm_att\ndef get_config(): return {"k": MARK}',
           )  # fmt: skip
-    monkeypatch.syspath_prepend(str(elsewhere))
+    # syspath_prepend would leave the path of `elsewhere` to the tests that follow.
+    monkeypatch.setattr(sys, 'path', [str(elsewhere), *sys.path])
     assert load('sudoku_trm_singlez').name == 'sudoku_trm_singlez'  # derives from sudoku_trm_mlp
     assert load('configs/mine.py') == {'k': 7}
     import configs

@@ -1,6 +1,7 @@
 """The speeds in the log, with a clock of the test's own."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -54,3 +55,41 @@ def test_every_line_has_the_speed_of_its_steps_also_the_last_one(
     assert len(lines) >= 2
     assert {line['steps_per_second'] for line in lines} == {0.5}
     assert '0.5 steps/s' in shown
+
+
+def test_loss_and_accuracy_stand_there_from_the_first_step(tmp_path, capsys, monkeypatch):
+    for has_bar in (True, False):
+        if not has_bar:
+            monkeypatch.setitem(sys.modules, 'tqdm', None)
+        config = tiny_run.config(tmp_path, train={'log_every_steps': 50})
+        writers = Writers(tmp_path, config)
+        log = step_log.StepLog(config, 80, writers, EarlyStopping(config.train.early_stopping))
+        with Progress('train', 80) as bar:
+            log.start(bar)
+            for step in (1, 2, 3):
+                log.record(step, jax.tree.map(jnp.ones_like, types.Sums.zeros()))
+            log.catch_up()
+        writers.close()
+        shown = capsys.readouterr().err
+        assert '1/80' in shown
+        assert 'loss 0.1250, exact 100.0%' in shown
+        assert has_bar or len(shown.splitlines()) == 1  # the next line comes with step 50
+
+
+def test_a_run_that_nobody_waits_for_is_noted_once(tmp_path, capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(step_log.time, 'perf_counter', lambda: now[0])
+    notes = {}
+    for seconds in (0.1, 1e6):
+        config = tiny_run.config(tmp_path, train={'log_every_steps': 2})
+        writers = Writers(tmp_path, config)
+        log = step_log.StepLog(config, 80, writers, EarlyStopping(config.train.early_stopping))
+        with Progress('train', 80) as bar:
+            log.start(bar)
+            for step in range(1, 9):
+                now[0] += seconds
+                log.record(step, jax.tree.map(jnp.ones_like, types.Sums.zeros()))
+        writers.close()
+        notes[seconds] = capsys.readouterr().err.count('note: at')
+    assert notes == {0.1: 0, 1e6: 1}
+    assert 'years' in step_log.duration_note(1e9, 1e-6)

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate, partitioning, train
+from hrm_jax import eval_checkpoint, partitioning, train
 from hrm_jax.checkpoint import layout
 from hrm_jax.errors import CheckpointError, ConfigError, DatasetError, WorkdirError
-from hrm_jax.run import workdir
+from hrm_jax.run import estimate, workdir
 from tests import commands, tiny_run
 
 
@@ -74,14 +74,14 @@ def test_a_saved_model_scores_as_it_did_in_the_run(done, data):
     logged = []
     for selector in ('latest', '10', str(folder)):
         assert (
-            evaluate.evaluate_checkpoint(_config(data), folder, selector, logged.append)
+            eval_checkpoint.evaluate_checkpoint(_config(data), folder, selector, logged.append)
             == outcome.metrics
         )
     some = _config(data, eval={'max_examples': 3, 'use_ema': False})
-    assert evaluate.evaluate_checkpoint(some, folder, log=logged.append) != outcome.metrics
+    assert eval_checkpoint.evaluate_checkpoint(some, folder, log=logged.append) != outcome.metrics
     assert sum('moving average' in text for text in logged) == 3
     with pytest.raises(CheckpointError, match=r'model\.num_heads: 2 in the checkpoint, 4 now'):
-        evaluate.evaluate_checkpoint(_config(data, model={'num_heads': 4}), folder)
+        eval_checkpoint.evaluate_checkpoint(_config(data, model={'num_heads': 4}), folder)
 
 
 def test_a_new_run_can_take_over_weights(done, data, tmp_path):
@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(d
 
 
 def test_a_dry_run_says_what_is_needed_and_writes_nothing(data, capsys):
-    train.dry_run(_config(data))
+    estimate.dry_run(_config(data))
     text = capsys.readouterr().out
     for word in ('parameters in all', '26,818', 'memory:', 'steps: 10 of 8', 'checkpoint:'):
         assert word in text
@@ -175,7 +175,7 @@ def test_wrong_configurations_and_data_are_refused_before_anything_is_written(
     refused(DatasetError, 'go up to 3, and the puzzle table of the model has 1 rows', identifiers)
     # A checkpoint that knows no puzzle answers those of other sets with the blank identifier.
     logged: list[str] = []
-    evaluate.evaluate_checkpoint(_config(identifiers), done[0], log=logged.append)
+    eval_checkpoint.evaluate_checkpoint(_config(identifiers), done[0], log=logged.append)
     assert any('answered with the blank identifier' in text for text in logged)
     shape = {'data': 3, 'fsdp': 1, 'model': 1}
     monkeypatch.setattr(partitioning, 'make_mesh', lambda config: SimpleNamespace(shape=shape))

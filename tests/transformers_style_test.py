@@ -15,10 +15,10 @@ import pytest
 
 import hrm_jax
 from hrm_jax import HrmConfig, HrmForCausalLM, HrmModel, partitioning
-from hrm_jax.checkpoint import compatible
+from hrm_jax.checkpoint import compatible, weights_only
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import CheckpointError, ConfigError
-from hrm_jax.interop import formats, orbax_io, safetensors_io
+from hrm_jax.interop import formats, safetensors_io
 
 CONFIG = {
     'model_type': 'hrm', 'vocab_size': 11, 'hidden_size': 16, 'num_hidden_layers': 1,
@@ -281,7 +281,7 @@ def test_frozen_weights_train_the_table_only(tmp_path):
     ), seed=5)  # fmt: skip
     table = source.weights.puzzle_table + 1
     source.weights = source.weights.replace(puzzle_table=table)
-    other = orbax_io.write_model(tmp_path / 'other', source.saved())
+    other = weights_only.write_model(tmp_path / 'other', source.saved())
     workdir = tmp_path / 'run'
 
     made = plan.make_plan(config)

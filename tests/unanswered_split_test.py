@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate, train
+from hrm_jax import eval_checkpoint, train
 from hrm_jax.data import records
 from hrm_jax.errors import DatasetError
 from hrm_jax.scoring import predictions
@@ -33,7 +33,7 @@ def run(data, tmp_path_factory):
 def evaluated(data, run, **options):
     said = []
     config = tiny_run.config(data, eval={'global_batch_size': 8} | options)
-    values = evaluate.evaluate_checkpoint(config, run, log=said.append)
+    values = eval_checkpoint.evaluate_checkpoint(config, run, log=said.append)
     return values, '\n'.join(said)
 
 

@@ -257,9 +257,9 @@ class _Counter:
 
 @pytest.mark.parametrize('before', range(8))
 def test_held_batches_go_on_where_they_were(before):
-    whole = pipeline.hold(_Counter(), 3)
+    whole = pipeline.HeldBatches(_Counter(), 3)
     first = [next(whole) for _ in range(before)]
-    again = pipeline.hold(_Counter(), 3)
+    again = pipeline.HeldBatches(_Counter(), 3)
     again.set_state(json.loads(json.dumps(whole.get_state())))
     assert first + [next(again) for _ in range(9 - before)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 

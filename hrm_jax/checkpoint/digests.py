@@ -1,7 +1,7 @@
 """Digests of arrays: 64 bits each, computed where the array is, whatever its sharding.
 
-An array is a sequence of words (its elements, bit by bit, in C order); the digest is two sums of
-word times weight modulo 2^32, with odd weights that are mixed from the place of the word. So one
+An array is a sequence of words (its elements, bit by bit, in C order); the digest is two sums
+modulo 2^32 of numbers that are mixed from the word and its place, one to one for each place. So one
 changed word always changes the digest, and other damage goes unnoticed once in 2^64. The sums may
 be taken in any order and over any shards, which makes them the same on every mesh and in numpy.
 They find damage, not forgery.
@@ -26,18 +26,23 @@ from hrm_jax.checkpoint import layout
 
 ITEM = 'digests'
 _FILE = 'digests.json'
-_CHUNK = 2**16  # words of a host's array at a time: they and their weights stay in the cache
-_PLACE, _MIX, _OTHER = np.uint32(0x9E3779B1), np.uint32(0x85EBCA77), np.uint32(0xC2B2AE3D)
+_CHUNK = 2**16  # words of a host's array at a time: they stay in the cache
+_STEP = np.uint32(0x9E3779B1)
+_MIX = tuple(map(np.uint32, (0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F)))  # murmur3's, and another
 
 
-def _weights(place: Any) -> tuple[Any, Any]:
-    """Two odd weights of a word, from its place; uint32, of numpy or of JAX."""
-    mixed = place * _PLACE
-    mixed = mixed ^ (mixed >> 15)
-    mixed = mixed * _MIX
-    mixed = mixed ^ (mixed >> 13)
-    other = (mixed * _OTHER) ^ (mixed >> 16)
-    return mixed | 1, other | 1
+def _mixed(words: Any, place: Any) -> tuple[Any, Any]:
+    """Two numbers for each word and its place, uint32, of numpy or of JAX.
+
+    Not a product with a weight: the highest bit of a word would change any sum by 2^31, and two
+    such changes would cancel each other.
+    """
+    mixed = words + place * _STEP
+    mixed = (mixed ^ (mixed >> 16)) * _MIX[0]
+    mixed = (mixed ^ (mixed >> 13)) * _MIX[1]
+    first = mixed ^ (mixed >> 16)
+    second = (first + place) * _MIX[2]
+    return first, second ^ (second >> 15)
 
 
 def _text(dtype: Any, shape: tuple[int, ...], sums: Any) -> str:
@@ -54,9 +59,9 @@ def of_numpy(array: Any) -> str:
     first = second = 0
     for start in range(0, flat.size, _CHUNK):
         words = np.ascontiguousarray(flat[start : start + _CHUNK]).view(unsigned).astype(np.uint32)
-        one, other = _weights(np.arange(start, start + words.size, dtype=np.uint32))
-        first += int(np.sum(words * one, dtype=np.uint32))
-        second += int(np.sum(words * other, dtype=np.uint32))
+        one, other = _mixed(words, np.arange(start, start + words.size, dtype=np.uint32))
+        first += int(np.sum(one, dtype=np.uint32))
+        second += int(np.sum(other, dtype=np.uint32))
     first, second = first % 2**32, second % 2**32
     return _text(array.dtype, array.shape, (first, second))
 
@@ -74,11 +79,10 @@ def _sums(array: jax.Array) -> jax.Array:
         place = place + jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis) * step
         stride *= array.shape[axis]
     # One reduction of two operands: XLA's CPU backend takes 17 times as long for two sums.
-    one, other = _weights(place)
     zero = jnp.uint32(0)
     sums = jax.lax.reduce(
-        (words * one, words * other), (zero, zero),
-        lambda a, b: (a[0] + b[0], a[1] + b[1]), tuple(range(array.ndim)),
+        _mixed(words, place), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]),
+        tuple(range(array.ndim)),
     )  # fmt: skip
     return jnp.stack(sums)
 

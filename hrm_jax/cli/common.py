@@ -61,7 +61,7 @@ def recorded_config(path: str) -> ExperimentConfig:
     file = file / CONFIG if file.is_dir() else file
     is_json = file.is_file() and file.suffix == '.json'
     values = files.read_json(file, ConfigError, dict) if is_json else {}
-    if 'model_type' in values or not isinstance(values.get('model'), Mapping):
+    if not is_json or 'model_type' in values or 'num_attention_heads' in values:
         from hrm_jax.interop import formats
 
         source = file.parent if file.name == CONFIG else path

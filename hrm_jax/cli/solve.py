@@ -1,6 +1,6 @@
 """Answers puzzles with a trained model.
 
-  hrm-jax solve --checkpoint RUN 1..2.......3....
+  hrm-jax solve --checkpoint RUN .14.3.1..2..43..
   hrm-jax solve --checkpoint RUN - < puzzles.txt > answers.txt
   hrm-jax solve --checkpoint RUN --arc task.json -o task.html
 

@@ -182,7 +182,7 @@ class Solver:
         """Answers puzzles, any number of them.
 
         Args:
-          puzzles: texts, or token ids int [S].
+          puzzles: texts, or token ids int [S] (or rows of a grid), or the same with characters.
           steps: longest run in ACT steps; 0: as trained.
           samples: views of each puzzle that are answered: itself and ``samples - 1`` random
             symmetric ones, mapped back; the most frequent answer wins.
@@ -195,7 +195,7 @@ class Solver:
           PuzzleError: a text cannot be read (the cell is named), or the task has no known
             symmetries for ``samples``.
         """
-        tokens = [self.task.parse(p) if isinstance(p, str) else np.asarray(p) for p in puzzles]
+        tokens = [self.task.tokens_of(puzzle) for puzzle in puzzles]
         if not tokens:
             return []
         questions = np.stack(tokens).astype(np.int32)

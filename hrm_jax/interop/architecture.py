@@ -104,6 +104,8 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
     for name in ('H_init', 'L_init'):
         if name in tensors:
             dtype = str(np.dtype(tensors[name].dtype))
+            if dtype == 'float64':
+                dtype = 'float32'  # nothing is computed in more
             see('forward_dtype', dtype, f'{name} is stored as {dtype}')
     return findings
 

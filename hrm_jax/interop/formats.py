@@ -16,14 +16,13 @@ import re
 from typing import Any
 
 from hrm_jax import files
-from hrm_jax.checkpoint import compatible, layout
+from hrm_jax.checkpoint import compatible, layout, weights_only
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import CheckpointError, ConfigError
 from hrm_jax.interop import (
     architecture,
     hub,
-    orbax_io,
     original_config,
     safetensors_io,
     state_dict,
@@ -88,7 +87,7 @@ def load(
     if not isinstance(source, Source):
         source = find(source, config, revision)
     if source.format == 'orbax':
-        saved = orbax_io.read_model(source.path)
+        saved = weights_only.read_model(source.path)
         return with_forward_dtype(saved, forward_dtype) if forward_dtype else saved
     state, metadata, step = read_state(source.path, member)
     tensors, prefix = state_dict.unify_names(state)
@@ -163,7 +162,7 @@ def open_model(
                 f'{path} is a checkpoint of ours and carries its configuration; leave out '
                 f'{", ".join(ignored)}.'
             )
-        saved = orbax_io.read_model(path)
+        saved = weights_only.read_model(path)
         dtype = options.get('forward_dtype')
         return (with_forward_dtype(saved, dtype) if dtype else saved), path
     source = find(place, options.pop('config', ''), options.pop('revision', None))
@@ -255,7 +254,7 @@ def save(
     """
     destination = os.fspath(files.local_path(destination, 'the destination', CheckpointError))
     if format == 'orbax':
-        return os.fspath(orbax_io.write_model(destination, saved))
+        return os.fspath(weights_only.write_model(destination, saved))
     if format == 'huggingface':
         state = state_dict.to_state(saved, 'transformers', prefix, use_ema)
         config = HrmConfig.from_experiment(saved.config)

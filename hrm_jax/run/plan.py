@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from hrm_jax import files, metrics, partitioning
-from hrm_jax.checkpoint import data_facts
+from hrm_jax.checkpoint import data_facts, places
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import puzzles, records, sampling
 from hrm_jax.errors import ConfigError
@@ -120,10 +120,12 @@ def _with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
         return os.path.abspath(files.expanded(path)) if path and '://' not in path else path
 
     data, directory = config.data, config.checkpoint.directory
+    if directory:
+        directory = str(places.absolute(places.as_path(directory)))
     return dataclasses.replace(
         config,
         data=dataclasses.replace(data, path=absolute(data.path), source=absolute(data.source)),
-        checkpoint=dataclasses.replace(config.checkpoint, directory=absolute(directory)),
+        checkpoint=dataclasses.replace(config.checkpoint, directory=directory),
     )
 
 

@@ -16,7 +16,7 @@ from hrm_jax import files, partitioning
 from hrm_jax.checkpoint import layout
 from hrm_jax.checkpoint.saver import Saver
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.run import device_memory, distributed, summary
+from hrm_jax.run import device_memory, distributed, estimate, summary
 from hrm_jax.run import plan as plan_lib
 from hrm_jax.run import start as start_lib
 from hrm_jax.run import workdir as workdir_lib
@@ -230,10 +230,12 @@ class Session:
             f'steps: {plan.last_step:,}, {self.start.step:,} of them done; '
             f'{plan.config.train.global_batch_size:,} examples each'
         )
+        if distributed.is_first() and not self.start.step and (note := estimate.warning(plan)):
+            self.log(note)
 
     def _log_summary(self, step: int, scores: Mapping[str, float]) -> None:
         if scores:
-            self.log(summary.metrics_table(scores))
+            self.log(summary.metrics_table(scores, self.plan.config))
         where = f'checkpoint: {layout.root(self.workdir) / layout.FOLDER / str(step)}'
         if self.stop:
             self.log(f'{self.stop.name}: stopped after step {step} of {self.plan.last_step}; '

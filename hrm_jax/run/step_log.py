@@ -12,13 +12,27 @@ import numpy as np
 from hrm_jax import metrics, optim
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.run.early_stopping import EarlyStopping
-from hrm_jax.run.progress import Progress
+from hrm_jax.run.progress import Progress, duration
 from hrm_jax.run.writers import NoWriters, Writers
 from hrm_jax.types import Sums
 
 _LOSSES = ('train/lm_loss', 'train/q_halt_loss', 'train/q_continue_loss')
 _SHORTEST_SECONDS = 0.5  # a speed over less means little
+_STEPS_FOR_A_NOTE = 3  # steps whose time is known before a run is called too long
+_TOO_LONG = 60 * 86_400.0  # seconds
 _RATES = ('train/lr', 'train/puzzle_emb_lr')
+
+
+def duration_note(seconds: float, steps_per_second: float, how: str = '') -> str:
+    """A sentence where a run takes longer than anybody waits; '' elsewhere."""
+    if seconds < _TOO_LONG:
+        return ''
+    return (
+        f'note: at {steps_per_second:.3g} steps/s this run takes {how}{duration(seconds)} on this '
+        f'machine. Less work: a smaller configuration (quickstart, sudoku_extreme_1k_laptop), '
+        f'fewer epochs (--config.train.epochs), a smaller batch '
+        f'(--config.train.global_batch_size), or a GPU or TPU.'
+    )
 
 
 class StepLog:
@@ -41,7 +55,7 @@ class StepLog:
         writers: Writers | NoWriters,
         early_stopping: EarlyStopping,
     ):
-        rows = config.train.global_batch_size
+        self._config, rows = config, config.train.global_batch_size
         schedules = optim.schedules(config.optimizer, total_steps)
 
         @jax.jit
@@ -62,6 +76,10 @@ class StepLog:
         self._done: tuple[int, float] | None = None  # steps seen to be done, and when
         self._mark: tuple[int, float] | None = None  # the same, where the speed is taken from
         self._speed: float | None = None
+        self._has_line = self._warned = False
+        self._first_step = 0  # logged
+        self._last_step = min(total_steps, config.train.max_steps or total_steps)
+        self._shown = metrics.names_of(config, metrics.TrainMetrics, 'train')
 
     def start(self, progress: Progress) -> None:
         """Shows the run on ``progress``."""
@@ -119,9 +137,40 @@ class StepLog:
         self._window = collection if self._window is None else self._merge(self._window, collection)
         assert self.progress is not None  # ``start`` comes before the first record
         if step % self._every == 0:
+            self._note_duration(step)
             self._log_line(step, values)
-        else:
+        elif self._has_line:
             self.progress.update(1)
+        else:  # nobody should wait for the first line
+            self.progress.update(1, *self._facts(values), minor=True)
+            self._note_duration(step)
+
+    def _facts(self, values: Mapping[str, float]) -> list[str]:
+        """What stands behind the bar, the most important first."""
+        facts = [f'loss {values["train/lm_loss"]:.4f}']
+        if (exact := values.get('train/exact_accuracy')) is not None:
+            facts.append(f'exact {exact:.1%}')
+        if speed := self._speed or self._speed_so_far():
+            facts += [f'{speed:.3g} steps/s', f'{speed * self._rows:.4g} examples/s']
+        return facts
+
+    def _note_duration(self, step: int) -> None:
+        """Prints once, as soon as it can be known, that a run takes longer than anybody waits."""
+        speed = self._speed or self._speed_so_far()
+        self._first_step = self._first_step or step
+        if self._warned or not speed or step - self._first_step < _STEPS_FOR_A_NOTE:
+            return
+        self._warned = True
+        if text := duration_note((self._last_step - step) / speed, speed):
+            assert self.progress is not None
+            self.progress.say(text)
+
+    def _speed_so_far(self) -> float:
+        """Steps per second since the clock started; 0: none yet."""
+        if self._mark is None or self._done is None:
+            return 0.0
+        steps, seconds = self._done[0] - self._mark[0], self._done[1] - self._mark[1]
+        return steps / seconds if seconds > 0 else 0.0
 
     def _log_line(self, step: int, values: Mapping[str, float]) -> None:
         assert self._window is not None  # see ``_log``
@@ -130,17 +179,12 @@ class StepLog:
         means = metrics.to_floats(self._window, 'train')
         self._window = None
         self._early.update(means)
-        self._writers.scalars(step, means | rates)
-        text = f'loss {means["train/lm_loss"]:.4f}, exact {means["train/exact_accuracy"]:.1%}'
-        measured = self._measure_speed()
-        if self._speed is not None:
+        self._writers.scalars(step, {n: v for n, v in means.items() if n in self._shown} | rates)
+        if self._measure_speed() and self._speed is not None:
             examples = self._speed * self._rows
-            text += f', {self._speed:.3g} steps/s, {examples:.4g} examples/s'
-            if measured:
-                self._writers.timing(
-                    step, steps_per_second=self._speed, examples_per_second=examples
-                )
-        self.progress.update(1, text)
+            self._writers.timing(step, steps_per_second=self._speed, examples_per_second=examples)
+        self._has_line = True
+        self.progress.update(1, *self._facts(means))
 
     def _look_at_clock(self, step: int) -> None:
         # A device that computes while it is called (CPU) has finished the newest step as well.
@@ -163,7 +207,7 @@ class StepLog:
     def record_evaluation(self, step: int, values: Mapping[str, float], seconds: float) -> None:
         """Adds an evaluation to the record of its step."""
         self._writers.log.extend(values)
-        self._writers.scalars(step, values)
+        self._writers.scalars(step, metrics.of_model(self._config, values))
         self._writers.timing(step, evaluation_seconds=seconds)
         self._early.update(values)
 

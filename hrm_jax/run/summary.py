@@ -8,7 +8,7 @@ from clu import parameter_overview
 import jax
 from jax.sharding import Mesh
 
-from hrm_jax import partitioning
+from hrm_jax import metrics, partitioning
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.run.plan import Plan
 from hrm_jax.types import Batch, TrainState, Weights
@@ -58,23 +58,39 @@ def abstract_batch(config: ExperimentConfig, mesh: Mesh) -> Batch:
     return Batch(inputs=ints(rows, cells), labels=ints(rows, cells), puzzle_identifiers=ints(rows))
 
 
-def metrics_table(values: Mapping[str, float]) -> str:
-    """Returns metrics as lines of name and value."""
-    width = max(map(len, values), default=0)
-    return '\n'.join(f'  {name:<{width}}  {value:.6g}' for name, value in values.items())
+def metrics_table(values: Mapping[str, float], config: ExperimentConfig | None = None) -> str:
+    """Returns metrics as lines of name, value and meaning.
+
+    Args:
+      values: name -> value.
+      config: leaves out what its model does not have; None: all are shown.
+    """
+    shown = values if config is None else metrics.of_model(config, values)
+    width = max(map(len, shown), default=0)
+    numbers = {name: f'{value:.6g}' for name, value in shown.items()}
+    digits = max(map(len, numbers.values()), default=0)
+    lines = (f'  {n:<{width}}  {v:<{digits}}  {metrics.meaning(n)}' for n, v in numbers.items())
+    return '\n'.join(text.rstrip() for text in lines)
 
 
-def dry_run(plan: Plan, abstract: TrainState, train_step: Callable[..., Any]) -> str:
-    """Compiles the train step without running it and describes what it needs.
+def dry_run(
+    plan: Plan,
+    abstract: TrainState,
+    train_step: Callable[..., Any],
+    time_steps: Callable[[Callable[..., Any]], str] = lambda compiled: '',
+) -> str:
+    """Compiles the train step and describes what it needs.
 
     Args:
       plan: of the run.
       abstract: shapes and shardings of the state.
       train_step: the jitted step.
+      time_steps: describes how long a run takes, from the compiled step.
     """
     config = plan.config
     lowered = train_step.lower(abstract, abstract_batch(config, plan.mesh))
-    memory = lowered.compile().memory_analysis()
+    compiled = lowered.compile()
+    memory = compiled.memory_analysis()
     needs = f'state {human(array_bytes(abstract))} in all'
     if memory is not None:
         own = memory.argument_size_in_bytes + memory.output_size_in_bytes
@@ -85,10 +101,13 @@ def dry_run(plan: Plan, abstract: TrainState, train_step: Callable[..., Any]) ->
         )
     stored = array_bytes([abstract.weights, abstract.opt_state, abstract.ema, abstract.carry])
     kept = config.checkpoint.keep_latest + config.checkpoint.keep_best
-    return (
-        f'parameters:\n{parameters(abstract.weights)}\n'
-        f'memory: {needs}\n'
+    lines = [
+        f'parameters:\n{parameters(abstract.weights)}',
+        f'memory: {needs}',
         f'steps: {plan.last_step:,} of {config.train.global_batch_size} examples each, '
-        f'{plan.number_of_evaluations} evaluations\n'
-        f'checkpoint: {human(stored)} before compression, at most {kept} kept and one being written'
-    )
+        f'{plan.number_of_evaluations} evaluations',
+        f'checkpoint: {human(stored)} before compression, at most {kept} kept and one being '
+        f'written',
+        time_steps(compiled),
+    ]
+    return '\n'.join(filter(None, lines))

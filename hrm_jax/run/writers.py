@@ -14,7 +14,7 @@ from typing import Any
 
 from hrm_jax import files
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.errors import ConfigError
+from hrm_jax.run import trackers
 
 Metrics = Mapping[str, float]
 
@@ -75,10 +75,8 @@ class MetricLog:
         damaged: list[bytes] = []
         content = path.read_bytes() if path.exists() else b''
         *lines, rest = content.split(b'\n')
-        if rest and _parsed(rest) is None:
-            later.append(rest)  # the process died while it wrote this line
-        elif rest:
-            lines.append(rest)
+        if rest and _parsed(rest) is not None:
+            lines, rest = [*lines, rest], b''
         for line in lines:
             record = _parsed(line)
             if record is None:
@@ -89,6 +87,8 @@ class MetricLog:
                 before = kept.pop(record['step'], None)  # two writers at once: the later one
                 damaged += [] if before in (None, line) else [before]
                 kept[record['step']] = line
+        if rest:
+            later.append(rest)  # the process died while it wrote this line
         if later or damaged:
             self.aside.parent.mkdir(exist_ok=True)
             with self.aside.open('ab') as file:
@@ -129,59 +129,6 @@ class MetricLog:
         self._file.close()
 
 
-class _TensorBoardWriter:
-    """TensorBoard event files; tensorboardX writes them in a thread of its own."""
-
-    def __init__(self, directory: Path, first_step: int):
-        import tensorboardX
-
-        # Events of steps that an interrupted run did after its last checkpoint are hidden.
-        purge = first_step if first_step > 1 else None
-        self._writer = tensorboardX.SummaryWriter(os.fspath(directory), purge_step=purge)
-
-    def write_scalars(self, step: int, scalars: Metrics) -> None:
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, float(value), step)
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _WandbWriter:
-    """Weights & Biases run that continues under the same id after a resume."""
-
-    def __init__(self, directory: Path, config: ExperimentConfig):
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]  # not among the requirements
-        except ImportError as error:
-            raise ConfigError(
-                'logging.wandb=true needs the package wandb. Install it (pip install wandb) or '
-                'leave logging.wandb at false.'
-            ) from error
-        id_path = directory / 'wandb_id.txt'
-        self._run = wandb.init(
-            project=config.logging.wandb_project,
-            name=config.name,
-            id=id_path.read_text().strip() if id_path.exists() else None,
-            resume='allow',
-            dir=os.fspath(directory),
-            config=config.to_dict(),
-        )
-        files.write_text(id_path, self._run.id)
-
-    def write_scalars(self, step: int, scalars: Metrics) -> None:
-        self._run.log(dict(scalars), step=step)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self._run.finish()
-
-
 class Writers:
     """All destinations of a run's metrics behind one object.
 
@@ -213,17 +160,20 @@ class Writers:
                 f'before step {last_step}.'
             )
         self._timing = (directory / 'timing.jsonl').open('a', encoding='utf-8')
-        self._others = []
+        self._others: list[trackers.Tracker] = []
         if config.logging.tensorboard:
             try:
-                self._others.append(_TensorBoardWriter(directory / 'tensorboard', last_step + 1))
+                self._others.append(trackers.TensorBoard(directory / 'tensorboard', last_step + 1))
             except ImportError as error:
                 log(
                     f'note: no TensorBoard files, because {error.name} is not installed '
                     f'(pip install tensorboardX); metrics.jsonl is complete without it.'
                 )
         if config.logging.wandb:
-            self._others.append(_WandbWriter(directory, config))
+            self._others.append(trackers.Wandb(directory, config, log))
+        measured = [f'train/{name}' for name in ('lm_loss', 'exact_accuracy')]
+        for writer in self._others:
+            writer.write_settings(config, [*measured, config.checkpoint.best_metric])
 
     def scalars(self, step: int, metrics: Metrics) -> None:
         """Sends averages or evaluation results to TensorBoard and W&B."""
@@ -234,6 +184,7 @@ class Writers:
         """Records speeds (per second) and durations (seconds) in timing.jsonl."""
         self._timing.write(json.dumps({'step': step} | _finite_or_null(values)) + '\n')
         self._timing.flush()
+        self.scalars(step, {f'timing/{name}': value for name, value in values.items()})
 
     def flush(self) -> None:
         self.log.flush()

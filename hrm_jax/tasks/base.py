@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -152,6 +152,43 @@ class Task:
             for c, word in enumerate(row):
                 tokens[r, c] = self._token(word, r * columns + c)
         self.check_question(tokens.reshape(-1))
+        return tokens.reshape(-1)
+
+    def tokens_of(self, puzzle: Any) -> np.ndarray:
+        """Returns a puzzle as tokens, int32 [seq_len].
+
+        Args:
+          puzzle: text; token ids, [seq_len] or rows of a grid; or the same with characters.
+
+        Raises:
+          PuzzleError: it cannot be read, is too large, or has an id of no token.
+        """
+        if isinstance(puzzle, str):
+            return self.parse(puzzle)
+        cells = np.asarray(puzzle)
+        if cells.dtype.kind == 'U':
+            gap = ' ' if self._has_words and not self.symbols else ''
+            return self.parse('\n'.join(gap.join(row) for row in np.atleast_2d(cells)))
+        PuzzleError.require(
+            cells.dtype.kind in 'iub' and cells.size > 0,
+            f'a puzzle must be text or an array of token ids; got {cells.dtype} of shape '
+            f'{cells.shape}.',
+        )
+        low, high = int(cells.min()), int(cells.max())
+        PuzzleError.require(
+            low >= 0 and high < self.vocab_size,
+            f'token ids must be in 0..{self.vocab_size - 1}; got {low}..{high}.',
+        )
+        if cells.size == self.seq_len:
+            return cells.reshape(-1).astype(np.int32)
+        cells = np.atleast_2d(cells)
+        rows, columns = self.shape
+        PuzzleError.require(
+            cells.ndim == 2 and cells.shape[0] <= rows and cells.shape[1] <= columns,
+            f'a puzzle here must have at most {rows} rows of {columns} cells; got {cells.shape}.',
+        )
+        tokens = np.full(self.shape, self.pad_id, np.int32)
+        tokens[: cells.shape[0], : cells.shape[1]] = cells
         return tokens.reshape(-1)
 
     def _rows(self, text: str) -> Sequence[Sequence[str]]:

@@ -1,6 +1,6 @@
 """Puzzles as people write them: frames, commas, comments and line ends around the cells.
 
-Knows characters, not tasks: what a cell's character means is a task's matter (tasks.py). A
+Knows characters, not tasks: what a cell's character means is a task's matter. A
 character that stands for a cell of the task is never taken for a frame, a separator or a comment.
 """
 

@@ -59,7 +59,8 @@ def draw_board(
         _draw_colours(axes, tokens[cells], task, wrong_S[cells])
         return
     height, width = cells.shape
-    texts = {cell: task.symbol(int(tokens[cell])).strip(' .') for cell in cells.ravel()}
+    empty = ' .' if task.symbols else ''  # of a task of one's own every character counts
+    texts = {cell: task.symbol(int(tokens[cell])).strip(empty) for cell in cells.ravel()}
     longest = max(map(len, texts.values()), default=1)
     size = min(16.0, 80.0 / max(height, width)) * min(1.0, 2.4 / max(longest, 1))
     for (row, column), cell in np.ndenumerate(cells):
@@ -67,7 +68,8 @@ def draw_board(
             continue
         face = WRONG if wrong_S[cell] else GIVEN if given_S[cell] else RIGHT
         axes.add_patch(_square(column, row, face))
-        ink = BAD if wrong_S[cell] else INK if given_S[cell] else LEARNED
+        known = given_S[cell] or task.blank is None
+        ink = BAD if wrong_S[cell] else INK if known else LEARNED
         axes.text(column + 0.5, row + 0.52, texts[cell], ha='center', va='center', color=ink,
                   fontsize=size, fontweight='bold' if given_S[cell] else 'normal')  # fmt: skip
     if task.boxes or not task.vocabulary:
