@@ -106,7 +106,7 @@ def shrunk(command, root):
             flags[name] = []
         else:
             flags[name].append(word)
-    for name, value in SHRUNK[task].items():
+    for name, value in SHRUNK.get(task, {}).items():
         if name in flags or task in ('arc', 'lisp', 'pathfinding'):
             flags[name] = [value]
     if flags.get('--source') != ['generated'] and task in ('sudoku', 'maze', 'arc', 'custom'):

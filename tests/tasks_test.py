@@ -97,7 +97,7 @@ def test_boards_become_tokens_and_back():
 
 
 def test_every_task_has_its_own_name_and_symbols_for_its_tokens():
-    assert list(tasks.TASKS) == ['arc', 'lisp', 'maze', 'pathfinding', 'sudoku']
+    assert set(tasks.TASKS) >= {'arc', 'lisp', 'maze', 'pathfinding', 'sudoku'}
     for kind in tasks.TASKS.values():
         assert not (kind.colours and kind.symbols) or len(kind.colours) == len(kind.symbols)
         for symbol in kind.aliases:
