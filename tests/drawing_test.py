@@ -91,8 +91,8 @@ def test_arc_is_cropped():
 
 
 def test_the_colour_of_unsure_is_none_of_a_tasks_colours():
-    script = (page._STATIC / 'boards.js').read_text()
-    [unsure] = re.findall(r"UNSURE = '(#\w+)'", script)
+    unsure = tasks.CELL_COLOURS['unsure']
+    assert f'--unsure: {unsure};' in (page._STATIC / 'page.css').read_text()
     colours = [c for kind in tasks.TASKS.values() for c in kind.colours]
 
     def rgb(colour):
