@@ -21,6 +21,10 @@ export PYTHONDONTWRITEBYTECODE :=
 install = { $(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile --no-deps \
     --only-binary :all: --no-binary promise -r $(1) > $(VENV)/pip.log 2>&1 && rm $(VENV)/pip.log; } \
   || { tail -n 20 $(VENV)/pip.log; echo 'Installing failed; all of it: $(VENV)/pip.log'; exit 1; } >&2
+# The checkout itself, so that hrm-jax and data_builders work from any folder.
+install_this = { $(VENV)/bin/python -m pip install --disable-pip-version-check --no-deps -e . \
+    > $(VENV)/pip.log 2>&1 && rm $(VENV)/pip.log; } \
+  || { tail -n 20 $(VENV)/pip.log; echo 'Installing failed; all of it: $(VENV)/pip.log'; exit 1; } >&2
 
 .PHONY: quickstart test torch test-torch aot lint types format clean
 
@@ -74,6 +78,7 @@ $(VENV)/bin/python:
 $(VENV)/installed: requirements.txt | $(VENV)/bin/python
 	@echo "Installing the packages of $< into $(VENV); this may take a minute ..."
 	@$(call install,$<)
+	@$(call install_this)
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

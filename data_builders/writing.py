@@ -24,6 +24,9 @@ from hrm_jax.data import blocks, npy_folder, records
 from hrm_jax.data.metadata import DIGEST, METADATA, DatasetMetadata
 from hrm_jax.data.puzzles import PuzzleSet, content_digest
 from hrm_jax.errors import BuildError
+from hrm_jax.tasks import kind_of
+
+_LARGEST_DRAWN = 16  # rows of a board that is drawn at the end of a build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +187,27 @@ def write_dataset(
         files.write_text(folder / records.MANIFEST, json.dumps(manifest, indent=2, default=str))
     if options.show:
         print(summary(output, manifest), file=sys.stderr)
+        if drawn := example(splits['train']):
+            print(drawn, file=sys.stderr)
     return manifest
+
+
+def example(split: Split) -> str:
+    """Returns the first puzzle of a split, drawn, to show how its source was read.
+
+    '' for tasks whose puzzles are no small boards.
+    """
+    metadata, puzzles = split.metadata, next(iter(split.sets.values()))
+    task = kind_of(metadata.task)(metadata.seq_len, metadata.vocab_size, metadata.pad_id)
+    if not task.is_board or task.side > _LARGEST_DRAWN:
+        return ''
+    boxes = f' with boxes of {task.boxes[0]} x {task.boxes[1]}' if task.boxes else ''
+    sides = [task.cells(side[0]) for side in (puzzles.inputs, puzzles.labels)]
+    lines = [
+        f'boards of {task.side} x {task.side}{boxes}; the first for training, with its answer:'
+    ]
+    lines += [f'  |{" ".join(q)}|   |{" ".join(a)}|' for q, a in zip(*sides, strict=True)]
+    return '\n'.join(lines)
 
 
 def summary(output: pathlib.Path, manifest: dict[str, Any]) -> str:

@@ -138,6 +138,22 @@ def test_the_flags_of_training_are_explained_and_take_both_spellings():
     assert printed.splitlines() == wanted
 
 
+def test_a_setting_without_an_experiment_is_refused(tmp_path):
+    printed = python(
+        'import sys\n'
+        'sys.stderr = sys.stdout\n'
+        'from hrm_jax import main\n'
+        f'sys.argv = ["x", "--workdir={tmp_path}", "--config.train.epochs=3"]\n'
+        'try:\n'
+        '    main.main()\n'
+        'except SystemExit as end:\n'
+        '    print(end.code)\n'
+    )
+    assert 'there is none' in printed
+    assert f'{str(tmp_path)!r} holds no run' in printed
+    assert printed.split()[-1] == '2'
+
+
 def test_what_is_no_command_is_refused(capsys):
     assert commands.exit_code(entry.main, 'slove') == 2
     assert "error: 'slove' is not a command" in capsys.readouterr().err

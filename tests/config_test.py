@@ -21,7 +21,10 @@ def test_json_gives_the_same_configuration_back():
     [
         ('optimizer', {'weigth_decay': 1.0}, r'Did you mean optimizer\.weight_decay\?'),
         ('optimizer', {'lr': True}, r'optimizer\.lr must be float; got True'),
-        ('optimizer', {'lr': float('nan')}, r'optimizer\.lr must be greater than 0; got nan'),
+        ('optimizer', {'lr': float('nan')}, r'optimizer\.lr must be a finite number; got nan'),
+        ('optimizer', {'weight_decay': float('inf')}, r'weight_decay must be a finite .* got inf'),
+        ('eval', {'depth_multiples': [2, 10**12]}, r'must be below 2,147,483,648; got 1,000,000'),
+        ('model', {'H_cycles': 2**31}, r'model\.H_cycles must be below 2,147,483,648'),
         ('train', {'epochs': 10.0}, r'train\.epochs must be int; got 10\.0'),
         ('train', {'epochs': 10, 'eval_interval': 3}, 'must be a multiple of train.eval_interval'),
         ('eval', {'save_outputs': 'predictions'}, r"must be a list of str; got 'predictions'"),
@@ -37,3 +40,11 @@ def test_json_gives_the_same_configuration_back():
 def test_what_is_wrong_is_named(section, values, message):
     with pytest.raises(ConfigError, match=message):
         ExperimentConfig.from_dict({section: values})
+
+
+def test_a_list_of_names_may_be_one_text_with_commas():
+    for given in (['q,labels'], ['q', 'labels'], ['q, labels']):
+        config = ExperimentConfig.from_dict({'eval': {'save_outputs': given}})
+        assert config.eval.save_outputs == ('q', 'labels')
+    with pytest.raises(ConfigError, match=r"must be one of .*; got 'q'|got 'qq'"):
+        ExperimentConfig.from_dict({'eval': {'save_outputs': ['labels,qq']}})

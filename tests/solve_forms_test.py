@@ -249,6 +249,18 @@ def test_an_arc_task_is_shown_with_its_attempts(command, arc_task, tmp_path):
         assert gif.n_frames == 7  # question, attempt, the same, solution; and without a solution
 
 
+def test_one_task_of_a_file_of_several_is_named(command, arc_task, tmp_path):
+    alone = command('--arc', arc_task, task='arc')[1]
+    several = tmp_path / 'several.json'
+    several.write_text(json.dumps({'x:y': TASK, 'abc': TASK, 'c': TASK, 'd': TASK}))
+    assert command('--arc', f'{several}:abc', task='arc')[1] == alone
+    for wrong in (several, f'{several}:e'):
+        status, _, error = command('--arc', wrong, task='arc')
+        assert status == 1
+        assert f'{several} must hold one task' in error
+        assert 'named as FILE:NAME; it holds 4: x:y, abc, c, ...' in error
+
+
 @pytest.mark.chromium
 def test_the_page_of_an_arc_task_shows_tests_and_demonstrations(command, arc_task, tmp_path):
     command(arc_task, '-o', tmp_path / 'a.html', task='arc')

@@ -233,3 +233,18 @@ def test_mazes_from_one_file_with_rows(tmp_path):
         ]
         assert not sides[0] & sides[1]
         assert len(sides[0] | sides[1]) <= 16
+
+
+def test_a_build_ends_with_a_board_as_it_was_read(tmp_path, capsys):
+    rows = [('1_*2/2..1/31.4/4003', '1342243131244213'), PAIRS[0], PAIRS[1]]
+    write(tmp_path / 'train.csv', rows[:1])
+    write(tmp_path / 'test.csv', rows[1:])
+    sudoku.build(str(tmp_path / 'out'), source=str(tmp_path), size=4, num_aug=0)
+    shown = capsys.readouterr().err.splitlines()[-5:]
+    assert shown == [
+        'boards of 4 x 4 with boxes of 2 x 2; the first for training, with its answer:',
+        '  |1 . . 2|   |1 3 4 2|',
+        '  |2 . . 1|   |2 4 3 1|',
+        '  |3 1 . 4|   |3 1 2 4|',
+        '  |4 . . 3|   |4 2 1 3|',
+    ]

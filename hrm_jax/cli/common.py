@@ -212,6 +212,14 @@ def _with_config(argv: Sequence[str]) -> list[str]:
         path = files.expanded(place)
         if _is_run(path) or (evaluates and os.path.exists(path)):
             return [argv[0], f'--config={path}', *argv[1:]]
+    for argument in argv[1:]:
+        if match := _OVERRIDE.match(argument):
+            places = ' and '.join(repr(place) for place in _values(argv, 'workdir'))
+            holds = f'; {places} holds no run' if places else ''
+            raise UsageError(
+                f'--config.{match[2]} changes a setting of an experiment, and there is none'
+                f'{holds}. Give --config=FILE or NAME, or the folder of a run with --workdir.'
+            )
     return argv
 
 

@@ -21,7 +21,7 @@ import io
 import pathlib
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hrm_jax import files
 from hrm_jax.cli import common, solutions
@@ -49,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument('--puzzle', action='append', default=[], help='a puzzle, never a file')
     parser.add_argument('--file', type=common.path, help='file with one puzzle per line')
     parser.add_argument('--board', type=common.path, help='file with one board, a line per row')
-    parser.add_argument('--arc', type=common.path, help='JSON file of an ARC task')
+    parser.add_argument(
+        '--arc', type=common.path,
+        help='JSON file of an ARC task; FILE:NAME: one of a file of several',
+    )  # fmt: skip
     parser.add_argument(
         '--random', nargs='?', type=int, const=1, metavar='N', help='N puzzles of the test set'
     )
@@ -203,26 +206,45 @@ def _note(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def _arc_task(path: str) -> tuple[Any, str]:
+    """Reads a task and its name: of a file of its own, or as FILE:NAME of a file of several.
+
+    Raises:
+      PuzzleError: the file has several tasks, and none of them is named.
+    """
+    file, _, chosen = (path, '', '') if pathlib.Path(path).exists() else path.rpartition(':')
+    task = files.read_json(pathlib.Path(file or path), PuzzleError)
+    several = isinstance(task, dict) and not isinstance(task.get('test'), list)
+    names = [name for name, one in task.items() if isinstance(one, dict)] if several else []
+    if names and chosen not in names:
+        shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+        raise PuzzleError(
+            f'{file or path} must hold one task, or the task must be named as FILE:NAME; it holds '
+            f'{len(names)}: {shown}.'
+        )
+    return (task[chosen], chosen) if names else (task, pathlib.Path(file or path).stem)
+
+
 def _solve_arc(flags: argparse.Namespace, solver: 'Solver', form: str) -> None:
     from hrm_jax.checkpoint import compatible
     from hrm_jax.data import records
     from hrm_jax.inference import arc
     from hrm_jax.scoring import arc_names
 
-    path, data, maps = pathlib.Path(flags.arc), flags.data or solver.config.data.path, None
+    task, name = _arc_task(flags.arc)
+    data, maps = flags.data or solver.config.data.path, None
     if data and pathlib.Path(data).exists() and flags.identifiers == 'own':
         dataset = records.load(data, 'test')
         if compatible.check_data(
             solver.config.model, solver.meta, dataset, flags.checkpoint, log=_note
         ):
             maps = arc_names.find(dataset)
-    task = files.read_json(path, PuzzleError)
     answers, known = arc.solve_task(
-        solver, task, path.stem, maps, flags.samples, flags.steps, flags.seed
+        solver, task, name, maps, flags.samples, flags.steps, flags.seed
     )
     if not known:
         print('the model was not trained on this task, so it can only guess', file=sys.stderr)
-    solutions.show_arc(form, flags.output, path.stem, task, answers)
+    solutions.show_arc(form, flags.output, name, task, answers)
 
 
 def solve(flags: argparse.Namespace) -> int:

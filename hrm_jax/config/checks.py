@@ -2,10 +2,13 @@
 
 import dataclasses
 import difflib
+import math
 import typing
 from typing import Any
 
 from hrm_jax.errors import ConfigError
+
+_TOO_LARGE = 2**31  # what counters on a device cannot hold
 
 
 def choices(hint: Any) -> tuple[str, ...]:
@@ -15,24 +18,31 @@ def choices(hint: Any) -> tuple[str, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
 
 
-def check_choices(section: Any, prefix: str) -> None:
-    """Checks the fields of a section whose type is a ``Literal``.
+def check_fields(section: Any, prefix: str) -> None:
+    """Checks what every field must be: one of its choices, a finite number, one that fits in int32.
 
     Args:
       section: dataclass instance.
       prefix: of the fields' names in messages, with its dot.
 
     Raises:
-      ConfigError: a value is none of the choices; the nearest one is named.
+      ConfigError: a value is none of the choices (the nearest one is named), or no such number.
     """
     hints = typing.get_type_hints(type(section))
     for field in dataclasses.fields(section):
-        allowed = choices(hints[field.name])
-        if not allowed:
-            continue
+        allowed, name = choices(hints[field.name]), f'{prefix}{field.name}'
         value = getattr(section, field.name)
         for one in value if isinstance(value, tuple) else (value,):
-            require_choice(f'{prefix}{field.name}', one, allowed)
+            if allowed:
+                require_choice(name, one, allowed)
+            elif isinstance(one, float):
+                ConfigError.require(
+                    math.isfinite(one), f'{name} must be a finite number; got {one}.'
+                )
+            elif isinstance(one, int):
+                ConfigError.require(
+                    abs(one) < _TOO_LARGE, f'{name} must be below {_TOO_LARGE:,}; got {one:,}.'
+                )
 
 
 def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from hrm_jax.config.checks import check_choices, require_not_negative, require_positive
+from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
 from hrm_jax.errors import ConfigError
 
 Levels = Literal['separate', 'shared', 'single']
@@ -76,7 +76,7 @@ class ModelConfig:
     unroll_cycles: bool = False  # no loops in the program: exact FLOP counts, slower compile
 
     def __post_init__(self):
-        check_choices(self, 'model.')
+        check_fields(self, 'model.')
         require_positive(**{
             f'model.{name}': getattr(self, name)
             for name in ('H_cycles', 'L_cycles', 'L_layers', 'low_states', 'hidden_size',

@@ -50,6 +50,12 @@ def _coerce(hint: type, value: Any, path: str) -> Any:
     origin = typing.get_origin(hint)
     if origin is tuple:
         kind = str if checks.choices(hint) else typing.get_args(hint)[0]
+        if kind is str and isinstance(value, list | tuple):  # --config.x=a,b is one text
+            value = [
+                part.strip() if isinstance(part, str) else part
+                for one in value
+                for part in (one.split(',') if isinstance(one, str) else [one])
+            ]
         ConfigError.require(
             isinstance(value, list | tuple) and all(type(one) is kind for one in value),
             f'config key {path} must be a list of {kind.__name__}; got {value!r}.',

@@ -14,7 +14,7 @@ import typing
 from typing import Any, Literal
 
 from hrm_jax.config import parsing
-from hrm_jax.config.checks import check_choices, require_not_negative, require_positive
+from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
 from hrm_jax.config.mesh import MeshConfig
 from hrm_jax.config.model import ModelConfig
 from hrm_jax.errors import ConfigError
@@ -41,7 +41,7 @@ class ActConfig:
     train_q_continue: bool = True  # q_learning: one more pass per step for q_continue's target
 
     def __post_init__(self):
-        check_choices(self, 'act.')
+        check_fields(self, 'act.')
         require_positive(**{'act.halt_max_steps': self.halt_max_steps})
         ConfigError.require(
             0 <= self.halt_exploration_prob <= 1,
@@ -65,7 +65,7 @@ class LossConfig:
     count_empty_rows: bool = False
 
     def __post_init__(self):
-        check_choices(self, 'loss.')
+        check_fields(self, 'loss.')
         require_not_negative(**{'loss.q_weight': self.q_weight})
 
 
@@ -91,7 +91,7 @@ class DataConfig:
     augmentation: Augmentation = 'stored'
 
     def __post_init__(self):
-        check_choices(self, 'data.')
+        check_fields(self, 'data.')
         ConfigError.require(
             bool(self.source) or not self.source_flags,
             f'data.source_flags states how data.source is read, and that is empty; got '
@@ -122,7 +122,7 @@ class OptimizerConfig:
     freeze_weights: bool = False  # trains the puzzle table only, as fine-tuning may want
 
     def __post_init__(self):
-        check_choices(self, 'optimizer.')
+        check_fields(self, 'optimizer.')
         require_positive(**{'optimizer.lr': self.lr, 'optimizer.eps': self.eps})
         require_not_negative(**{
             f'optimizer.{name}': getattr(self, name)
@@ -152,7 +152,7 @@ class EarlyStoppingConfig:
     min_delta: float = 0.0
 
     def __post_init__(self):
-        check_choices(self, 'train.early_stopping.')
+        check_fields(self, 'train.early_stopping.')
         require_positive(**{'train.early_stopping.patience': self.patience})
         require_not_negative(**{'train.early_stopping.min_delta': self.min_delta})
 
@@ -184,7 +184,7 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 
     def __post_init__(self):
-        check_choices(self, 'train.')
+        check_fields(self, 'train.')
         require_positive(**{
             f'train.{name}': getattr(self, name)
             for name in ('global_batch_size', 'epochs', 'log_every_steps', 'micro_batches',
@@ -222,7 +222,7 @@ class EvalConfig:
             f'eval.{name}': getattr(self, name)
             for name in ('global_batch_size', 'halt_max_steps', 'max_examples')
         })  # fmt: skip
-        check_choices(self, 'eval.')
+        check_fields(self, 'eval.')
         ConfigError.require(
             self.halting == 'max' or not (self.depth_multiples or 'logits' in self.save_outputs),
             'eval.halting=adaptive knows each puzzle at its own last step only; it can neither go '
@@ -253,7 +253,7 @@ class CheckpointConfig:
     directory: str = ''  # holds checkpoints/ in place of the workdir; gs:// and the like too
 
     def __post_init__(self):
-        check_choices(self, 'checkpoint.')
+        check_fields(self, 'checkpoint.')
         require_positive(**{'checkpoint.keep_latest': self.keep_latest})
         require_not_negative(**{
             'checkpoint.every_steps': self.every_steps, 'checkpoint.keep_best': self.keep_best
