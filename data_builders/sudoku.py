@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_builders import board_text, holdout, leaks, sources, sudoku_rules, writing
+from data_builders import board_text, holdout, leaks, sources, sudoku_hints, sudoku_rules, writing
 from data_builders.options import WriterOptions, option, settings, with_settings
 from data_builders.sources import Table
 from data_builders.sudoku_boards import CLUES, GENERATED, generate
@@ -53,6 +53,11 @@ class Options(WriterOptions):
         None, help='smallest rating of the boards that are kept, in both splits', unset='all boards'
     )
     num_aug: int = option(0, help='augmentations of each training board, beside the board itself')
+    hints: bool = option(
+        False,
+        help='with each training board and augmentation a second one, some of whose empty cells '
+        'are filled in (hint mixing)',
+    )
     check_unique: bool = option(
         False, help='solve every board and refuse those without exactly one solution'
     )
@@ -113,8 +118,9 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     )
     # Small boards have few solutions; for large ones only drawn augmentations show it.
     held_out = size < 9 or (rejected > 0 if options.num_aug else None)
+    hints_rng = rng if options.hints else None
     splits = {
-        'train': make_split(boards['train'], maps, held_out),
+        'train': make_split(boards['train'], maps, held_out, hints_rng),
         'test': make_split(boards['test'], None, held_out=False),
     }
     return writing.write_dataset(
@@ -128,10 +134,23 @@ def side_of(boards: Table) -> int:
     return round(boards.questions.shape[1] ** 0.5)
 
 
-def make_split(boards: Table, maps: np.ndarray | None, held_out: bool | None) -> writing.Split:
-    """Encodes digits as tokens (0 padding, 1 blank, 2.. digits) and groups augmentations."""
-    puzzles = PuzzleSet.of_examples(boards.questions + np.uint8(1), boards.answers + np.uint8(1))
-    if maps is not None:
+def make_split(
+    boards: Table, maps: np.ndarray | None, held_out: bool | None, hints_rng=None
+) -> writing.Split:
+    """Encodes digits as tokens (0 padding, 1 blank, 2.. digits) and groups augmentations.
+
+    Args:
+      boards: digits.
+      maps: uint8 [N, 1 + augmentations, M], or None.
+      held_out: see ``writing.one_set``.
+      hints_rng: draws hints (sudoku_hints.py); None: there are none.
+    """
+    puzzles = PuzzleSet.of_examples(boards.questions, boards.answers)
+    if hints_rng is not None:
+        copies = 1 if maps is None else maps.shape[1]
+        puzzles = sudoku_hints.mix(boards.questions, boards.answers, copies, hints_rng)
+        maps = None if maps is None else np.repeat(maps, 2, axis=1)
+    elif maps is not None:
         groups, each = maps.shape[:2]
         count = np.arange(groups * each + 1)
         puzzles = dataclasses.replace(
@@ -140,8 +159,13 @@ def make_split(boards: Table, maps: np.ndarray | None, held_out: bool | None) ->
             puzzle_indices=count,
             puzzle_first=np.repeat(np.arange(groups), each),
             puzzle_identifiers=np.zeros(groups * each, np.int32),
-            maps=maps.reshape(groups * each, -1),
         )
+    puzzles = dataclasses.replace(
+        puzzles,
+        inputs=puzzles.inputs + np.uint8(1),
+        labels=puzzles.labels + np.uint8(1),
+        maps=None if maps is None else maps.reshape(-1, maps.shape[-1]),
+    )
     return writing.one_set(
         puzzles,
         vocab_size=side_of(boards) + 2,

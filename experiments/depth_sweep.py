@@ -43,9 +43,10 @@ def sweep(
     weights = saved.inference_weights(config.eval.use_ema)
     weights = jax.device_put(weights, partitioning.replicated(mesh))
     run = eval_step.make_depth_sweep(config, mesh, max_steps)
-    totals = None
+    totals, first = None, 0
     for _, batch, _ in pipeline.eval_batches(dataset, config.eval_batch_size, max_examples=limit):
-        sums = jax.device_get(run(weights, partitioning.put_global(batch, mesh)))
+        sums = jax.device_get(run(weights, partitioning.put_global(batch, mesh), first))
+        first += config.eval_batch_size
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     names = ('exact_accuracy', 'accuracy', 'lm_loss', 'q_halt_accuracy')
     return {name: (getattr(totals, name) / totals.count).tolist() for name in names}

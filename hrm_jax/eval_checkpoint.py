@@ -51,6 +51,7 @@ def evaluate_checkpoint(
     partitioning.check_fits(config, mesh, training=False)
     averaged = saved.ema is not None and config.eval.use_ema
     weights = train_state.put_weights(config, mesh, saved.inference_weights(averaged))
+    more = [_more_weights(config, mesh, one, workdir) for one in config.eval.rollouts.checkpoints]
     kind = 'moving average of the weights' if averaged else 'weights'
     log(f'evaluating step {saved.step} of {path} ({kind}) on {dataset.path}, {config.eval.split}')
     step = evaluate.make_step(config, mesh, 'logits' in config.eval.save_outputs)
@@ -59,7 +60,9 @@ def evaluate_checkpoint(
     collector = Collector.for_evaluation(config, dataset, folder, path, log, facts)
     began = time.perf_counter()
     with collector or contextlib.nullcontext(), device_memory.explained(config, 'an evaluation'):
-        values = evaluate.evaluate(config, step, weights, dataset, mesh, collector=collector)
+        values = evaluate.evaluate(
+            config, step, weights, dataset, mesh, collector=collector, more=more
+        )
     assert values is not None  # nothing asks it to stop
     if not dataset.has_answers:
         values = {}
@@ -78,6 +81,14 @@ def evaluate_checkpoint(
         values |= collector.arc_scores(log)
     log(summary.metrics_table(values, config))
     return values
+
+
+def _more_weights(config: ExperimentConfig, mesh, selector: str, workdir: Path):
+    """Weights of one of ``eval.rollouts.checkpoints``, on the mesh."""
+    saved, path = formats.open_model(selector, workdir)
+    compatible.check_same_model(saved.meta | {'config': saved.config.to_dict()}, config, path)
+    averaged = saved.ema is not None and config.eval.use_ema
+    return train_state.put_weights(config, mesh, saved.inference_weights(averaged))
 
 
 def limit_note(config: ExperimentConfig, dataset: records.PuzzleDataset) -> str:
@@ -127,6 +138,6 @@ def _with_sizes(
         config, model=model, eval=dataclasses.replace(config.eval, identifiers=identifiers)
     )
     compatible.check_same_model(saved.meta | {'config': saved.config.to_dict()}, config, path)
-    if config.model.prefix_len and own:
+    if config.model.has_puzzle_table and own:
         puzzles.check_identifiers(dataset, config.model.num_puzzle_identifiers)
     return config

@@ -100,14 +100,14 @@ def _stepper(
     config: ExperimentConfig, weights: Weights, inputs_BS, ids_B, key, first
 ) -> tuple[LatentState, Callable[[LatentState, Any], tuple[LatentState, Outputs]]]:
     """The state to start from and the function that runs ACT step number n on it."""
-    rows = hrm.puzzle_rows(weights, ids_B)
+    model, rows = config.inference_model, hrm.puzzle_rows(weights, ids_B)
     keys = draws.per_row(key, first + jnp.arange(inputs_BS.shape[0]))
 
     def step(latent: LatentState, number) -> tuple[LatentState, Outputs]:
         step_keys = draws.fold(keys, number)
-        return hrm.act_step(config.model, weights, latent, inputs_BS, rows, step_keys)
+        return hrm.act_step(model, weights, latent, inputs_BS, rows, step_keys)
 
-    return hrm.fresh_latent(config.model, weights, inputs_BS.shape[0]), step
+    return hrm.fresh_latent(model, weights, inputs_BS.shape[0], keys), step
 
 
 def _score(
@@ -161,6 +161,7 @@ def depth_sweep(
     batch: Batch,
     max_steps: int,
     key: jax.Array | None = None,
+    first: jax.Array | int = 0,
 ) -> Sums:
     """Scores a batch after every ACT step from 1 to ``max_steps``.
 
@@ -172,24 +173,28 @@ def depth_sweep(
         return _score(config, outputs, batch, number)
 
     return read_every_step(
-        config, weights, batch.inputs, batch.puzzle_identifiers, max_steps, score, key
+        config, weights, batch.inputs, batch.puzzle_identifiers, max_steps, score, key, first
     )
 
 
-def make_depth_sweep(
-    config: ExperimentConfig, mesh: Mesh, max_steps: int
-) -> Callable[[Weights, Batch], Sums]:
-    """Jits ``depth_sweep`` for the mesh."""
+def make_depth_sweep(config: ExperimentConfig, mesh: Mesh, max_steps: int) -> Callable[..., Sums]:
+    """Jits ``depth_sweep`` for the mesh; draws come from ``config.seed``.
 
-    def sweep(weights, batch):
+    Returns:
+      (weights, batch, first=0) -> Sums; ``first`` is the number of the batch's first puzzle.
+    """
+
+    def sweep(weights, batch, first):
         with partitioning.activate(mesh):
-            return depth_sweep(config, weights, batch, max_steps)
+            key = jax.random.key(draws.seed_of(config.seed))
+            return depth_sweep(config, weights, batch, max_steps, key, first)
 
-    return jax.jit(
+    jitted = jax.jit(
         sweep,
-        in_shardings=(None, partitioning.batch_sharding(mesh)),
+        in_shardings=(None, partitioning.batch_sharding(mesh), None),
         out_shardings=partitioning.replicated(mesh),
     )
+    return lambda weights, batch, first=0: jitted(weights, batch, first)
 
 
 def make_eval_step(

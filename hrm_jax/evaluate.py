@@ -1,10 +1,11 @@
 """Evaluation of a split.
 
 By default every puzzle gets the same number of ACT steps, as in the original; with
-``eval.halting=adaptive`` each stops when its halting rule halts it (inference/early_exit.py).
+``eval.halting=adaptive`` each stops when its halting rule halts it (inference/early_exit.py). With
+``eval.rollouts`` every puzzle has several chains, one of which is chosen (inference/rollouts.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from typing import Any
 
@@ -15,19 +16,21 @@ import numpy as np
 from hrm_jax import eval_step, metrics, partitioning
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, records
-from hrm_jax.inference import early_exit
+from hrm_jax.inference import early_exit, rollouts
 from hrm_jax.run import distributed
 from hrm_jax.run.progress import Progress
 from hrm_jax.scoring.collect import Collector
-from hrm_jax.types import Batch, Sums, Weights
+from hrm_jax.types import IGNORE_LABEL_ID, Batch, Sums, Weights
 
-EvalStep = Callable[..., eval_step.EvalResult] | early_exit.Worker
+EvalStep = Callable[..., eval_step.EvalResult] | early_exit.Worker | rollouts.Runner
 _QUEUE = 8  # puzzles given to the device at a time, per slot
 
 
 def make_step(config: ExperimentConfig, mesh: Mesh, with_logits: bool = False) -> EvalStep:
-    """Compiles what ``evaluate`` runs, by ``eval.halting``."""
+    """Compiles what ``evaluate`` runs, by ``eval.rollouts`` and ``eval.halting``."""
     size = config.eval_batch_size
+    if config.eval.rollouts.on:
+        return rollouts.Runner(config, mesh, size, size * _QUEUE)
     match config.eval.halting:
         case 'max':
             return eval_step.make_eval_step(config, mesh, with_logits)
@@ -44,6 +47,7 @@ def evaluate(
     mesh: Mesh,
     should_stop: Callable[[], bool] = lambda: False,
     collector: Collector | None = None,
+    more: Sequence[Weights] = (),
 ) -> dict[str, float] | None:
     """Answers every puzzle of the split and returns its metrics.
 
@@ -55,11 +59,14 @@ def evaluate(
       mesh: where to run.
       should_stop: asked between batches.
       collector: takes every answer.
+      more: weights of ``eval.rollouts.checkpoints``.
 
     Returns:
       ``eval/<set>/<metric>`` -> value, or None when ``should_stop`` ended it. Losses are means
       over puzzles here; in training they are means over rows.
     """
+    if isinstance(step, rollouts.Runner):
+        return _evaluate_rollouts(config, step, (weights, *more), dataset, should_stop, collector)
     if isinstance(step, early_exit.Worker):
         return _evaluate_adaptive(config, step, weights, dataset, should_stop, collector)
     size, limit = config.eval_batch_size, config.eval.max_examples
@@ -122,9 +129,7 @@ def _evaluate_adaptive(
     limit, values = config.eval.max_examples, {}
     count = pipeline.num_eval_batches(dataset, worker.queue, limit)
     with Progress('evaluate', count, unit='batch') as bar:
-        for set_name in dataset.metadata.sets:
-            metadata = dataclasses.replace(dataset.metadata, sets=(set_name,))
-            one_set = dataclasses.replace(dataset, metadata=metadata)
+        for set_name, one_set in _sets_of(dataset):
             seen: list[Batch] = []
             total = metrics.eval_metrics(Sums.zeros())
             batches = _real_rows(one_set, worker.queue, limit, seen, bar)
@@ -138,6 +143,88 @@ def _evaluate_adaptive(
                     return None
             values |= metrics.to_floats(total, f'eval/{set_name}')
     return values
+
+
+def _evaluate_rollouts(
+    config: ExperimentConfig,
+    runner: rollouts.Runner,
+    weights: Sequence[Weights],
+    dataset: records.PuzzleDataset,
+    should_stop: Callable[[], bool],
+    collector: Collector | None,
+) -> dict[str, float] | None:
+    """Every process queues all puzzles, as with early exit. Labels score what was chosen."""
+    task = dataset.metadata.task_of()
+    stated = dataset.metadata.transform
+    transform = task.symmetries if stated == 'none' else stated
+    limit, values = config.eval.max_examples, {}
+    count = pipeline.num_eval_batches(dataset, runner.queue, limit)
+    names = ('', *config.eval.depth_metrics)
+    with Progress('evaluate', count, unit='batch') as bar:
+        for set_name, one_set in _sets_of(dataset):
+            seen: list[Batch] = []
+            totals = [metrics.rollout_metrics(_score_rollouts(config, [], None)) for _ in names]
+            batches = _real_rows(one_set, runner.queue, limit, seen, bar)
+            asked = (_asked(config, batch) for batch in batches)
+            for found in runner.run(weights, asked, task, transform, config.seed):
+                if should_stop():
+                    return None
+                if not found:
+                    continue
+                numbers = np.array([one[0].number for one in found], np.int64)
+                rows = _rows_by_number(seen, numbers, runner.queue)
+                for depth in range(len(names)):
+                    sums = _score_rollouts(config, [one[depth] for one in found], rows.labels)
+                    totals[depth] = totals[depth].merge(metrics.rollout_metrics(sums))
+                if collector is not None and distributed.is_first():
+                    collector.add(set_name, numbers, rows, _chosen(found))
+            values |= metrics.to_floats(totals[0], f'eval/{set_name}')
+            for name, total in zip(names[1:], totals[1:], strict=True):
+                values[f'eval/{set_name}/{name}'] = float(total.compute()['exact_accuracy'])
+    return values
+
+
+def _score_rollouts(
+    config: ExperimentConfig, found: Sequence[rollouts.Rollout], labels_NS: np.ndarray | None
+) -> dict[str, float]:
+    """Sums of the metrics over rollouts; those of puzzles without a scored cell are left out."""
+    sums = dict.fromkeys(metrics.RolloutMetrics.__annotations__, 0.0) | {'count': 0.0}
+    for row, one in enumerate(found):
+        assert labels_NS is not None
+        scored = labels_NS[row] != IGNORE_LABEL_ID
+        if not scored.any():
+            continue
+        right_C = (one.chains.predictions == labels_NS[row])[:, scored].mean(1)
+        solved_C = right_C == 1
+        solved = bool(solved_C[one.chosen])
+        sums['count'] += 1
+        sums['accuracy'] += right_C[one.chosen]
+        sums['exact_accuracy'] += solved
+        sums['q_halt_accuracy'] += (one.chains.q_halt[one.chosen] >= 0) == solved
+        sums['steps'] += one.steps
+        sums['gflops'] += rollouts.flops_of(config, one.steps) / 1e9
+        sums['chain_accuracy'] += solved_C.mean()
+        sums['any_accuracy'] += solved_C.any()
+        sums['agreement'] += len(one.agreeing) / len(solved_C)
+    return sums
+
+
+def _chosen(found: Sequence[Sequence[rollouts.Rollout]]) -> dict[str, np.ndarray]:
+    """The chosen answers at the usual depth, as a collector takes them."""
+    firsts = [one[0] for one in found]
+    return {
+        'predictions': np.array([one.chains.predictions[one.chosen] for one in firsts]),
+        'q_halt': np.array([one.chains.q_halt[one.chosen] for one in firsts]),
+        'q_continue': np.array([one.chains.q_continue[one.chosen] for one in firsts]),
+        'steps': np.array([one.chains.steps[one.chosen] for one in firsts]),
+    }
+
+
+def _sets_of(dataset: records.PuzzleDataset) -> Iterator[tuple[str, records.PuzzleDataset]]:
+    """Each set of a split by itself."""
+    for name in dataset.metadata.sets:
+        metadata = dataclasses.replace(dataset.metadata, sets=(name,))
+        yield name, dataclasses.replace(dataset, metadata=metadata)
 
 
 def _real_rows(

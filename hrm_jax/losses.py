@@ -22,16 +22,35 @@ def _log_stablemax_terms(logits: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.log1p(upper), -jnp.log1p(-lower))
 
 
-def stablemax_cross_entropy(logits_BSV: jax.Array, labels_BS: jax.Array) -> jax.Array:
+def stablemax_cross_entropy(
+    logits_BSV: jax.Array, labels_BS: jax.Array, smoothing: float = 0.0
+) -> jax.Array:
     """Cross entropy under stablemax, float32 [B, S]; 0 where the label is ignored."""
     log_terms = _log_stablemax_terms(logits_BSV.astype(jnp.float32))
     log_probs = log_terms - jax.nn.logsumexp(log_terms, axis=-1, keepdims=True)
-    return _pick(-log_probs, labels_BS)
+    return _cross_entropy(log_probs, labels_BS, smoothing)
 
 
-def softmax_cross_entropy(logits_BSV: jax.Array, labels_BS: jax.Array) -> jax.Array:
+def stablemax(logits: jax.Array) -> jax.Array:
+    """Probabilities that ``stablemax_cross_entropy`` scores, float32, over the last axis."""
+    log_terms = _log_stablemax_terms(logits.astype(jnp.float32))
+    return jnp.exp(log_terms - jax.nn.logsumexp(log_terms, axis=-1, keepdims=True))
+
+
+def softmax_cross_entropy(
+    logits_BSV: jax.Array, labels_BS: jax.Array, smoothing: float = 0.0
+) -> jax.Array:
     """Cross entropy under softmax, float32 [B, S]; 0 where the label is ignored."""
-    return _pick(-jax.nn.log_softmax(logits_BSV.astype(jnp.float32), axis=-1), labels_BS)
+    log_probs = jax.nn.log_softmax(logits_BSV.astype(jnp.float32), axis=-1)
+    return _cross_entropy(log_probs, labels_BS, smoothing)
+
+
+def _cross_entropy(log_probs_BSV: jax.Array, labels_BS: jax.Array, smoothing: float) -> jax.Array:
+    """With label smoothing a: (1 - a) of the label's loss, a of the mean over the vocabulary."""
+    if smoothing > 0:
+        everyone = smoothing * log_probs_BSV.mean(-1, keepdims=True)
+        log_probs_BSV = (1 - smoothing) * log_probs_BSV + everyone
+    return _pick(-log_probs_BSV, labels_BS)
 
 
 def _pick(values_BSV: jax.Array, labels_BS: jax.Array) -> jax.Array:
@@ -47,6 +66,13 @@ _TOKEN_LOSSES = {
 }
 
 
+def row_losses(logits_BSV: jax.Array, labels_BS: jax.Array, config: LossConfig) -> jax.Array:
+    """Token losses of every row, averaged over its scored cells, float32 [B]."""
+    cells_B = jnp.maximum((labels_BS != IGNORE_LABEL_ID).sum(-1), 1)
+    token_loss = _TOKEN_LOSSES[config.loss_type]
+    return token_loss(logits_BSV, labels_BS, config.label_smoothing).sum(-1) * (1.0 / cells_B)
+
+
 def act_loss(
     outputs: Outputs,
     labels_BS: jax.Array,
@@ -58,7 +84,8 @@ def act_loss(
     """Loss of one ACT step, summed over rows, and the sums of every metric.
 
     A row's token losses are averaged over its scored cells. ``q_halt`` learns whether the
-    argmax answers every scored cell, ``q_continue`` the bootstrap target.
+    argmax answers every scored cell, ``q_continue`` the bootstrap target. With ``step_decay`` the
+    token losses of ACT step n count decay^(n - 1) times in the loss; the sums are of all the same.
 
     Args:
       outputs: predictions of the step.
@@ -82,8 +109,11 @@ def act_loss(
     valid_B = halted_B & has_cells_B
     q_rows_B = jnp.ones_like(has_cells_B) if config.count_empty_rows else has_cells_B
 
-    token_loss_BS = _TOKEN_LOSSES[config.loss_type](outputs.logits, labels_BS)
-    lm_loss = (token_loss_BS.sum(-1) * share_B).sum()
+    lm_loss_B = row_losses(outputs.logits, labels_BS, config)
+    lm_loss = lm_loss_B.sum()
+    weighted_lm_loss = lm_loss
+    if config.step_decay < 1:
+        weighted_lm_loss = (lm_loss_B * config.step_decay ** (steps_B - 1)).sum()
 
     def q_loss(logits_B, target_B):
         losses_B = optax.sigmoid_binary_cross_entropy(logits_B, target_B)
@@ -111,5 +141,5 @@ def act_loss(
         q_continue_mean=total(has_cells_B, outputs.q_continue),
         rows=total(has_cells_B),
     )
-    loss = lm_loss + config.q_weight * (q_halt_loss + q_continue_loss)
+    loss = weighted_lm_loss + config.q_weight * (q_halt_loss + q_continue_loss)
     return loss, jax.lax.stop_gradient(sums)

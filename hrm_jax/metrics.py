@@ -111,12 +111,31 @@ class EvalMetrics(clu_metrics.Collection):
     """Metrics of evaluated puzzles, all divided by their number (pretrain.py, evaluate)."""
 
 
+@struct.dataclass
+@_with_fields(
+    accuracy=_over('count', 'accuracy'),
+    exact_accuracy=_over('count', 'exact_accuracy'),
+    q_halt_accuracy=_over('count', 'q_halt_accuracy'),
+    steps=_over('count', 'steps'),
+    gflops=_over('count', 'gflops'),
+    chain_accuracy=_over('count', 'chain_accuracy'),
+    any_accuracy=_over('count', 'any_accuracy'),
+    agreement=_over('count', 'agreement'),
+)
+class RolloutMetrics(clu_metrics.Collection):
+    """Metrics of chosen answers (inference/rollouts.py), all divided by the number of puzzles."""
+
+
 # What the metrics mean, where they are printed.
 MEANINGS = {
     'accuracy': 'share of cells that are right',
     'exact_accuracy': 'share of puzzles whose every cell is right',
     'q_halt_accuracy': 'share of puzzles of which the model knows whether its answer is right',
     'steps': 'ACT steps spent on a puzzle',
+    'gflops': 'billions of multiplications and additions spent on a puzzle',
+    'chain_accuracy': 'share of the chains of a puzzle whose every cell is right',
+    'any_accuracy': 'share of puzzles that at least one chain gets right, whatever is chosen',
+    'agreement': 'share of the chains of a puzzle that give the chosen answer',
     'lm_loss': 'loss of the answer, lower is better',
     'q_halt_loss': 'loss of the halting decision, lower is better',
     'q_continue_loss': 'loss of the value of another step, lower is better',
@@ -174,6 +193,13 @@ def train_metrics(sums: Sums, rows: int) -> TrainMetrics:
 def eval_metrics(sums: Sums) -> EvalMetrics:
     """Metrics of one evaluated batch, padding rows left out."""
     return EvalMetrics.single_from_model_output(**_fields(sums))
+
+
+def rollout_metrics(sums: Mapping[str, float]) -> RolloutMetrics:
+    """Metrics of some chosen answers, from sums over them; ``count`` is their number."""
+    return RolloutMetrics.single_from_model_output(
+        **{name: jnp.float32(value) for name, value in sums.items()}
+    )
 
 
 def _fields(sums: Sums) -> dict[str, jax.Array]:

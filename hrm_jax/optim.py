@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hrm_jax import muon
 from hrm_jax.config import OptimizerConfig
 
 Schedule = Callable[[Any], jax.Array]  # updates done, this one included -> learning rate
@@ -166,20 +167,65 @@ def apply_row_updates(table: jax.Array, updates: RowGradients) -> jax.Array:
     return table.at[updates.ids].set(rows)
 
 
-def update_average(average: Any, params: Any, decay: float) -> Any:
+def update_average(
+    average: Any, params: Any, decay: float, step: jax.Array | None = None, start: int = 0
+) -> Any:
     """Moving average of the weights after an update: decay * average + (1 - decay) * params.
 
     No bias correction: the average starts as a copy. Source: TinyRecursiveModels models/ema.py.
+
+    Args:
+      average, params: two trees of one structure.
+      decay: share of the average that stays.
+      step: updates done, this one included; needed where ``start`` is above 0.
+      start: up to this update the average is a copy of the weights (SIC).
     """
-    return optax.incremental_update(params, average, 1.0 - decay)
+    moved = optax.incremental_update(params, average, 1.0 - decay)
+    if start == 0:
+        return moved
+    if step is None:
+        raise ValueError('an average that starts later needs the number of the update.')
+    return jax.tree.map(lambda new, copy: jnp.where(step <= start, copy, new), moved, params)
 
 
 def schedules(config: OptimizerConfig, total_steps: int) -> dict[str, Schedule]:
-    """Learning rates of the weights (``lr``) and of the puzzle table (``puzzle_emb_lr``)."""
-    return {
-        name: warmup_cosine(base, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
-        for name, base in (('lr', config.lr), ('puzzle_emb_lr', config.puzzle_emb_lr))
-    }
+    """Learning rates by name: one curve scales all of them.
+
+    ``lr`` of the weights, ``puzzle_emb_lr`` of the puzzle table, ``muon_lr`` of the matrices.
+    """
+    rates = {'lr': config.lr, 'puzzle_emb_lr': config.puzzle_emb_lr}
+    if config.name == 'muon':
+        rates['muon_lr'] = config.muon_lr
+
+    def schedule(base: float) -> Schedule:
+        curve = warmup_cosine(base, config.lr_warmup_steps, total_steps, config.lr_min_ratio)
+        return curve if config.schedule_start == 1 else lambda step: curve(step - 1)
+
+    return {name: schedule(base) for name, base in rates.items()}
+
+
+def _muon_and_adamw(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+    rates = schedules(config, total_steps)
+    matrices = muon.muon(
+        rates['muon_lr'],
+        momentum=config.muon_momentum,
+        weight_decay=config.muon_weight_decay,
+        steps=config.muon_steps,
+        nesterov=config.muon_nesterov,
+        dtype=config.muon_dtype,
+        scale=config.muon_scale,
+    )
+    rest = optax.adamw(
+        lambda count: rates['lr'](count + 1),
+        config.beta1,
+        config.beta2,
+        config.eps,
+        weight_decay=config.weight_decay,
+    )
+    return optax.partition(
+        {muon.MATRIX: matrices, muon.OTHER: rest},
+        lambda params: muon.groups(params, config.muon_skip),
+    )
 
 
 def weight_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
@@ -200,6 +246,8 @@ def weight_optimizer(config: OptimizerConfig, total_steps: int) -> optax.Gradien
             update = optax.adamw(
                 lambda count: schedule(count + 1), b1, b2, config.eps, weight_decay=weight_decay
             )
+        case 'muon':
+            update = _muon_and_adamw(config, total_steps)
         case _:
             raise ValueError(f'no optimizer called {config.name!r}')
     if config.grad_clip_norm > 0:

@@ -183,6 +183,8 @@ def boxed_shardings(boxed: Any, mesh: Mesh) -> Any:
     def sharding(leaf):
         if not isinstance(leaf, nn.LogicallyPartitioned):
             return replicated(mesh)
+        if not jax.tree.leaves(leaf.value):  # another optimizer's parameter
+            return leaf.value
         return NamedSharding(mesh, spec_for(leaf.value.shape, leaf.names, mesh))
 
     return jax.tree.map(

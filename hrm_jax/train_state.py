@@ -12,7 +12,7 @@ import numpy as np
 from hrm_jax import act, optim, partitioning, types
 from hrm_jax.config import ExperimentConfig, ModelConfig
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import hrm
+from hrm_jax.model import chains, hrm
 from hrm_jax.types import Batch, Carry, TrainState, Weights
 
 
@@ -28,14 +28,15 @@ def _empty_batch(config: ExperimentConfig) -> Batch:
 def init_variables(config: ExperimentConfig, rng: jax.Array) -> Any:
     """Draws ``{'params': ..., 'constants': ...}`` in linen boxes with logical axis names."""
     model = config.model
-    puzzle_rows = jnp.zeros((1, model.puzzle_emb_ndim)) if model.prefix_len else None
+    puzzle_rows = jnp.zeros((1, model.puzzle_emb_ndim)) if model.has_puzzle_table else None
     inputs = jnp.zeros((1, model.seq_len), jnp.int32)
-    return hrm.HRM(model).init(rng, hrm.empty_latent(model, 1), inputs, puzzle_rows)
+    latent = hrm.empty_latent(hrm.one_chain(model), 1)
+    return hrm.HRM(model).init(rng, latent, inputs, puzzle_rows)
 
 
 def _empty_table(model: ModelConfig) -> Any:
     """The puzzle table in its box, or None without a prefix."""
-    if not model.prefix_len:
+    if not model.has_puzzle_table:
         return None
     # Zeros, as in the original: a puzzle that was never trained has no voice.
     table = jnp.zeros((model.table_rows, model.puzzle_emb_ndim), jnp.float32)
@@ -46,6 +47,10 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
     model = config.model
     init_rng, train_rng = jax.random.split(rng)
     variables = init_variables(config, init_rng)
+    if model.align_chains and 'constants' in variables:
+        constants = variables['constants']
+        kernel = chains.up_kernel(nn.unbox(variables['params']))
+        variables['constants'] = constants | {'L_init': chains.aligned(constants['L_init'], kernel)}
     table = _empty_table(model)
     params = variables['params']
     opt_state = {

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import optax
 
-from hrm_jax import act, losses, optim, partitioning, train_state, types
+from hrm_jax import act, curriculum, losses, optim, partitioning, train_state, types
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import draws, hrm
+from hrm_jax.model import chains, draws, flows, hrm
 from hrm_jax.types import Batch, Carry, Outputs, Sums, TrainState, Weights
 
 
@@ -27,6 +27,7 @@ def step_loss(
     carry: Carry,
     min_steps_B: jax.Array,
     key: jax.Array | None = None,
+    step: jax.Array | int = 0,
 ) -> tuple[jax.Array, tuple[Carry, Outputs, jax.Array | None, Sums]]:
     """Loss of one ACT step on a carry that has been refilled, and what the step leads to.
 
@@ -37,16 +38,26 @@ def step_loss(
       carry: state in which no row is waiting for a puzzle.
       min_steps_B: int32, no earlier halting than this.
       key: of what the model draws: fold 0 for the step, fold 1 for the Q target; None: nothing.
+      step: train steps done, for what changes with them.
 
     Returns:
       The loss divided by the global batch size, and (new carry, outputs, target of
       q_continue or None, sums).
     """
     model, inputs = config.model, carry.batch.inputs
+    step_key, point = draws.fold(key, 0), None
+    if carry.latent.answer is not None:
+        labels = carry.batch.labels
+        point = flows.interpolant(model, carry.latent.answer, inputs, labels, step_key, step)
     latent, outputs = hrm.act_step(
-        model, weights, carry.latent, inputs, puzzle_rows_BE, draws.fold(key, 0), training=True
+        model, weights, carry.latent, inputs, puzzle_rows_BE, step_key, training=True, point=point
     )
     latent = jax.lax.stop_gradient(latent)
+    if model.chains > 1:
+        per_chain = jax.vmap(
+            lambda logits: losses.row_losses(logits, carry.batch.labels, config.loss), 1, 1
+        )
+        latent, outputs = chains.compete(model, latent, outputs, per_chain(outputs.logits))
     steps = carry.steps + 1
     halted = act.halt(outputs, steps, min_steps_B, config.act)
     target = None
@@ -88,7 +99,8 @@ def gradients(
     """Refills halted rows of ``carry`` from ``batch``, runs one ACT step and differentiates it."""
 
     def refill(weights):
-        return act.refill(carry, batch, hrm.initial_latent(weights))
+        rows = carry.halted.shape[0]
+        return act.refill(carry, batch, hrm.initial_latent(config.model, weights, rows, key))
 
     full = refill(state.weights)
     rows = hrm.puzzle_rows(state.weights, full.batch.puzzle_identifiers)
@@ -97,7 +109,7 @@ def gradients(
         weights = state.weights.replace(params=params)
         # Trained initial states get their gradient from the rows that begin at this step.
         begun = refill(weights) if config.model.initial_state == 'learned' else full
-        return step_loss(config, weights, rows, begun, min_steps_B, key)
+        return step_loss(config, weights, rows, begun, min_steps_B, key, state.step)
 
     (_, (new, _, _, sums)), (of_params, of_rows) = jax.value_and_grad(
         loss, argnums=(0, 1), has_aux=True
@@ -159,7 +171,18 @@ def train_step(
     """
     key = jax.random.fold_in(state.rng, state.step)
     min_steps = act.exploration_min_steps(key, state.carry.steps.shape[0], config.act)
-    found = accumulate(config, state, batch, min_steps, draws.key_of('model', key))
+    model_key = draws.key_of('model', key)
+
+    def run(model):
+        staged = dataclasses.replace(config, model=model)
+        return accumulate(staged, state, batch, min_steps, model_key)
+
+    models = curriculum.models(config)
+    if len(models) == 1:
+        found = run(models[0])
+    else:  # a program holds every stage, and the step decides: resuming needs nothing more
+        stage = curriculum.stage(config, total_steps, state.step)
+        found = jax.lax.switch(stage, [functools.partial(run, model) for model in models])
 
     weights = state.weights
     table, table_state = weights.puzzle_table, state.opt_state['puzzle_table']
@@ -177,7 +200,13 @@ def train_step(
     params = optax.apply_updates(weights.params, updates)
     ema = state.ema
     if ema is not None:
-        ema = optim.update_average(ema, params, config.optimizer.ema_decay)
+        ema = optim.update_average(
+            ema,
+            params,
+            config.optimizer.ema_decay,
+            state.step + 1,
+            config.optimizer.ema_start_step,
+        )
     new_state = TrainState(
         step=state.step + 1,
         weights=weights.replace(params=params, puzzle_table=table),

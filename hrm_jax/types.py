@@ -84,6 +84,35 @@ class Weights(struct.PyTreeNode):
         return self if ema is None else self.replace(params=ema)
 
 
+class NoisyAnswer(struct.PyTreeNode):
+    """The answer that a looped flow denoises from step to step (model/flows.py).
+
+    Attributes:
+      x: float32 [B, S, V]; training: the noise of the trajectory; inference: the sample so far.
+      times: float32 [B, points], the time of every step, rising.
+      step: int32 [B], steps done.
+      predicted: float32 [B, S, V], probabilities of the step before, for pseudotargets; None at
+        inference.
+    """
+
+    x: jax.Array
+    times: jax.Array
+    step: jax.Array
+    predicted: jax.Array | None = None
+
+
+class MeanWeights(struct.PyTreeNode):
+    """Logs of the sums of weights in states that are running means (model/running_mean.py).
+
+    Attributes:
+      high: float32 [B, T].
+      low: float32 [B, T]; None in models with one state.
+    """
+
+    high: jax.Array
+    low: jax.Array | None
+
+
 class LatentState(struct.PyTreeNode):
     """Recurrent state of the two levels, float of ``forward_dtype``.
 
@@ -91,10 +120,17 @@ class LatentState(struct.PyTreeNode):
       high: [B, T, D], the slow level (``z_H``); SRU: its cells, float32 [B, layers, D].
       low: [B, T, D], the fast level (``z_L``); with several low states [B, states, T, D];
         SRU: its cells; None in models with one state.
+      answer: of looped flows; None in other models.
+      alive: with several chains (model/chains.py): bool [B, K], those still in the running; every
+        other array of the state then has the axis K after B.
+      weights: of states that are running means; None in other models.
     """
 
     high: jax.Array
     low: jax.Array | None
+    answer: NoisyAnswer | None = None
+    alive: jax.Array | None = None
+    weights: MeanWeights | None = None
 
 
 class Outputs(struct.PyTreeNode):

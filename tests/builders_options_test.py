@@ -97,7 +97,7 @@ RECORDED = {
     'sudoku': {
         'source': 'generated', 'test_fraction': 0.1, 'subsample_size': None,
         'test_subsample_size': None,
-        'min_difficulty': None, 'num_aug': 0, 'check_unique': True, 'size': 4,
+        'min_difficulty': None, 'num_aug': 0, 'hints': False, 'check_unique': True, 'size': 4,
         'train_count': 12, 'test_count': 3, 'allow_leaks': False,
     },
     'maze': {

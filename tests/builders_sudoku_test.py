@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip('tensorflow_datasets')
 pytest.importorskip('array_record')
 
-from data_builders import sudoku, sudoku_rules
+from data_builders import sudoku, sudoku_hints, sudoku_rules
 from hrm_jax.data import records
 from hrm_jax.errors import BuildError
 from tests.builder_sources import BOARD, FULL, cells, sudoku_folder, write_csv
@@ -144,3 +144,51 @@ def test_unreachable_hub_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(BuildError, match=r'cannot be reached .*--source PATH') as caught:
         sudoku.build(str(tmp_path / 'out'), show=False)
     assert '\n' not in str(caught.value)
+
+
+def test_every_copy_has_a_twin_with_hints(tmp_path):
+    source = sudoku_folder(tmp_path / 'csv')
+    plain = sudoku.build(str(tmp_path / 'plain'), source=source, num_aug=6, show=False)
+    made = sudoku.build(str(tmp_path / 'out'), source=source, num_aug=6, hints=True, show=False)
+    assert plain['counts']['train'] == {'groups': 3, 'puzzles': 21, 'examples': 21}
+    assert made['counts']['train'] == {'groups': 3, 'puzzles': 42, 'examples': 42}
+    assert made['counts']['test'] == plain['counts']['test']
+    train = records.load(tmp_path / 'out', 'train')
+    inputs, labels = cells(train)
+    without = cells(records.load(tmp_path / 'plain', 'train'))
+    np.testing.assert_array_equal(inputs[::2], without[0])
+    np.testing.assert_array_equal(labels[::2], without[1])
+    np.testing.assert_array_equal(labels[1::2], without[1])
+    before, after = inputs[::2] == 1, inputs[1::2] == 1
+    assert not (after & ~before).any()
+    np.testing.assert_array_equal(inputs[1::2][~after], labels[1::2][~after])
+    hints = before.sum(1) - after.sum(1)
+    several = before.sum(1) > 1  # the third board has one empty cell at most
+    assert several.sum() == 14
+    np.testing.assert_array_equal(hints >= 1, several)
+    np.testing.assert_array_equal(after.sum(1)[several] >= 1, True)
+    assert len(set(hints.tolist())) > 3  # drawn for every copy anew
+    test = records.load(tmp_path / 'out', 'test').sets['all']
+    np.testing.assert_array_equal(
+        test.inputs, records.load(tmp_path / 'plain', 'test').sets['all'].inputs
+    )
+    unaugmented = sudoku.build(str(tmp_path / 'u'), source=source, hints=True, show=False)
+    assert unaugmented['counts']['train'] == {'groups': 3, 'puzzles': 6, 'examples': 6}
+
+
+def test_hints_leave_one_cell_at_least_and_boards_without_a_choice_alone():
+    rng = np.random.default_rng(0)
+    answers = np.tile(np.arange(1, 10), (4000, 1))
+    questions = answers.copy()
+    questions[:, :4] = 0  # 1 to 3 hints
+    questions[0], questions[1, :3] = answers[0], answers[1, :3]  # no empty cell, and one
+    chosen = sudoku_hints.draw(questions, rng)
+    assert not chosen[:2].any()
+    assert not chosen[:, 4:].any()
+    counts = np.bincount(chosen[2:].sum(1), minlength=5)
+    assert counts[0] == counts[4] == 0
+    assert (abs(counts[1:4] / 3998 - 1 / 3) < 0.04).all()
+    assert (abs(chosen[2:, :4].mean(0) - 0.5) < 0.04).all()
+    np.testing.assert_array_equal(
+        sudoku_hints.filled(questions, answers, chosen) > 0, (questions > 0) | chosen
+    )

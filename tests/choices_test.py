@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from hrm_jax import act, evaluate, losses, optim, partitioning
+from hrm_jax import act, curriculum, evaluate, losses, muon, optim, partitioning
 from hrm_jax.checkpoint import compatible, layout
 from hrm_jax.cli import convert
 from hrm_jax.config import (
@@ -25,12 +25,14 @@ from hrm_jax.config import (
     ExperimentConfig,
     ModelConfig,
     OptimizerConfig,
+    TrainConfig,
     sections,
+    shipped,
 )
 from hrm_jax.config import model as model_config
 from hrm_jax.errors import CheckpointError
 from hrm_jax.inference import early_exit
-from hrm_jax.interop import architecture, formats, tensor_names
+from hrm_jax.interop import architecture, formats, presets, tensor_names
 from hrm_jax.model import attention, blocks, draws, flops, layers, recursion, sru
 from hrm_jax.types import LatentState, Outputs
 from tests import adaptive_test
@@ -93,8 +95,8 @@ def test_every_attention_says_what_it_needs():
 
 
 def test_every_optimizer_is_another_one():
-    params = {'w': jnp.array([1.0, -2.0, 3.0])}
-    grads = {'w': jnp.array([0.1, 0.2, -0.3])}
+    params = {'w': {'kernel': jnp.array([[1.0, -2.0], [3.0, 0.5]])}}
+    grads = {'w': {'kernel': jnp.array([[0.1, 0.2], [-0.3, 0.4]])}}
     moved = {}
     for name in values_of(sections.OptimizerName):
         config = OptimizerConfig(name=name, lr=0.1, lr_warmup_steps=0)
@@ -105,9 +107,39 @@ def test_every_optimizer_is_another_one():
             updates, state = update.update(scaled, state, moved[name])
             moved[name] = optax.apply_updates(moved[name], updates)
     for one, other in itertools.combinations(moved, 2):
-        assert float(jnp.abs(moved[one]['w'] - moved[other]['w']).max()) > 1e-3, (one, other)
+        difference = jnp.abs(moved[one]['w']['kernel'] - moved[other]['w']['kernel'])
+        assert float(difference.max()) > 1e-3, (one, other)
     with pytest.raises(ValueError, match=NOVELTY):
         optim.weight_optimizer(forced(OptimizerConfig(), name=NOVELTY), 10)
+
+
+def test_every_gated_unit_is_another_one():
+    x, found = jnp.linspace(-1, 1, 24).reshape(1, 3, 8), {}
+    for kind in values_of(model_config.GatedUnit):
+        unit = layers.GatedUnit(ModelConfig(gated_unit=kind), 4)
+        found[kind] = unit.init_with_output(jax.random.key(0), x)[0]
+    for one, other in itertools.combinations(found, 2):
+        assert float(jnp.abs(found[one] - found[other]).max()) > 1e-3, (one, other)
+    with pytest.raises(ValueError, match=NOVELTY):
+        layers.GatedUnit(forced(ModelConfig(), gated_unit=NOVELTY), 4).init(jax.random.key(0), x)
+
+
+def test_stages_and_scales_know_their_choices():
+    for name in values_of(sections.Curriculum):
+        config = ExperimentConfig(train=TrainConfig(curriculum=name))
+        assert len(curriculum.models(config)) == {'none': 1, 'cgar': 3}[name]
+    with pytest.raises(ValueError, match=NOVELTY):
+        curriculum.models(forced(config, train=forced(TrainConfig(), curriculum=NOVELTY)))
+    scales = [muon._scale(8, 2, name) for name in values_of(sections.MuonScale)]
+    np.testing.assert_allclose(scales, [2, 0.2 * 8**0.5])
+    with pytest.raises(ValueError, match=NOVELTY):
+        muon._scale(8, 2, NOVELTY)
+
+
+def test_every_preset_is_a_shipped_recipe():
+    offered = {action.dest: action.choices for action in convert.parser()._actions}['preset']
+    assert set(offered) == {'', *presets.PRESETS}
+    assert set(presets.PRESETS.values()) <= set(shipped.names())
 
 
 def test_every_halting_rule_is_another_one():

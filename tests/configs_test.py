@@ -76,6 +76,30 @@ RECIPES = {
     'sudoku_sru': (384, 20_000, 7e-5, 7e-5, 1.0, 1, 1),
     'sudoku_srupp': (384, 20_000, 7e-5, 7e-5, 1.0, 1, 1),
 }
+# The record holders: batch size, steps or epochs, learning rate, weight decay, H and L cycles, and
+# what makes each of them.
+RECORDS = {
+    'sudoku_eqr': (768, 50_000, 1e-4, 1.0, 3, 6, {
+        'initial_state': 'random', 'high_start_std': 1.0, 'low_start_std': 1.0, 'L_layers': 2,
+        'update_rate': 0.95, 'update_noise': 0.01, 'block': 'token_mixing', 'total_len': 81,
+    }),
+    'maze_eqr': (768, 100_000, 1e-4, 1.0, 3, 4, {
+        'initial_state': 'random', 'update_rate': 0.95, 'update_noise': 0.01, 'head_dim': 16,
+        'block': 'attention', 'pos_encodings': 'rope', 'hidden_size': 128, 'L_layers': 1,
+    }),
+    'sudoku_sic': (384, 8_000, 1e-4, 1.0, 6, 9, {
+        'gated_unit': 'sigmoid_rms', 'head_bias': True, 'total_len': 82, 'mlp_dim': 1536,
+        'L_layers': 2, 'levels': 'shared', 'gradient_window': 'last_cycle',
+    }),
+    'sudoku_cgar': (768, 65_104, 1e-4, 1.0, 3, 6, {'block': 'token_mixing', 'L_layers': 2}),
+    'sudoku_urm': (128, 390_625, 1e-4, 1.0, 2, 6, {
+        'levels': 'single', 'closing_update': False, 'L_layers': 4, 'mlp_dim': 1536,
+        'gradient_window': 'last_cycle', 'gated_unit': 'conv_swiglu', 'block': 'attention',
+    }),
+    'arc1_urm': (768, 200_000, 1e-4, 0.1, 2, 6, {
+        'levels': 'single', 'L_layers': 4, 'gated_unit': 'conv_swiglu',
+    }),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -93,6 +117,44 @@ def test_published_recipes(name):
     assert (model.levels == 'shared') == trm
     assert (config.act.halting == 'halt_only') == trm
     assert optimizer.ema_decay == (0.999 if trm else 0)
+
+
+@pytest.mark.parametrize('name', RECORDS)
+def test_recipes_of_the_record_holders(name):
+    config = load(name)
+    train, optimizer = config.train, config.optimizer
+    model = config.model.for_dataset(vocab_size=11, seq_len=81, num_puzzle_identifiers=1)
+    batch, length, lr, decay, high, low, details = RECORDS[name]
+    steps = train.max_steps or train.epochs * 1000 // batch  # 1,000 groups of one example each
+    assert (train.global_batch_size, optimizer.lr, optimizer.weight_decay) == (batch, lr, decay)
+    assert length in (steps, train.epochs)
+    assert (model.H_cycles, model.L_cycles) == (high, low)
+    assert {name: getattr(model, name) for name in details} == details
+    assert (config.act.halting, config.act.halt_max_steps) == ('halt_only', 16)
+
+
+def test_the_training_of_sic_and_cgar():
+    sic, cgar = load('sudoku_sic'), load('sudoku_cgar')
+    optimizer = sic.optimizer
+    assert (optimizer.name, optimizer.muon_lr, optimizer.muon_momentum) == ('muon', 0.02, 0.6)
+    assert (optimizer.muon_weight_decay, optimizer.muon_steps) == (0.005, 3)
+    assert (optimizer.ema_decay, optimizer.ema_start_step) == (0.9, 5000)
+    assert (optimizer.grad_clip_norm, optimizer.lr_min_ratio) == (1.0, 0.0)
+    assert (optimizer.lr_warmup_steps, optimizer.schedule_start) == (0, 0)
+    assert (sic.loss.loss_type, sic.loss.label_smoothing) == ('softmax_cross_entropy', 0.2)
+    assert (sic.loss.q_weight, sic.data.augmentation) == (0.05, 'digits')
+    assert (cgar.train.curriculum, cgar.train.curriculum_shares) == ('cgar', (0.3, 0.6))
+    assert (cgar.loss.step_decay, cgar.loss.q_weight) == (0.7, 0.5)
+
+
+def test_augmented_hrm_is_hrm_with_hints_and_ten_checkpoints():
+    config, base = load('sudoku_augmented_hrm'), load('sudoku_extreme_1k')
+    assert (config.train.epochs, config.train.eval_interval) == (40_000, 1000)
+    assert config.checkpoint.keep_latest == 10
+    assert config.data.path == f'{base.data.path}-hints'
+    for name in ('model', 'act', 'loss', 'optimizer', 'eval'):
+        assert getattr(config, name) == getattr(base, name)
+    assert config.train.global_batch_size == base.train.global_batch_size
 
 
 def test_a_recipe_does_not_change_the_one_that_it_derives_from():

@@ -24,11 +24,13 @@ LAYERS: tuple[dict[str, str], ...] = (
         'act': 'adaptive computation time: refill, halt, targets',
         'losses': 'losses of one ACT step',
         'metrics': 'from sums to the numbers that are logged',
+        'muon': 'Muon: orthogonalized momentum for the matrices',
         'optim': 'optimizers of the weights and of the puzzle table',
     },
     {'model/*': 'the recursive core and its parts'},
     {
         'train_state': 'the state of a run, placed on the mesh',
+        'curriculum': 'cycles that training begins with',
         'train_step': 'one train step, or several in one call',
         'eval_step': 'evaluation of one batch',
     },
@@ -96,8 +98,8 @@ CORE = tuple(
     f'hrm_jax/{name}'
     for name in (
         'errors', 'locks', 'files', 'types', 'config/*', 'data/*', 'tasks/*', 'partitioning', 'act',
-        'losses', 'optim', 'model/*', 'train_state', 'train_step', 'eval_step', 'checkpoint/*',
-        'inference/*', 'scoring/*', 'interop/*', *FREE,
+        'losses', 'muon', 'optim', 'model/*', 'train_state', 'curriculum', 'train_step',
+        'eval_step', 'checkpoint/*', 'inference/*', 'scoring/*', 'interop/*', *FREE,
     )
 )  # fmt: skip
 # Builders, configurations, the loader's inner part and --help work without an accelerator's

@@ -74,3 +74,12 @@ def test_exit_code_2_when_nothing_was_checked(tmp_path, small, capsys):
     empty.mkdir()
     assert parity.main([str(empty)]) == 2
     assert parity.main([str(tmp_path / 'missing')]) == 2
+
+
+def test_a_fixture_of_an_unknown_kind_is_listed_as_not_covered(small, capsys):
+    np.savez(small / 'novelty.npz', unheard_of=np.zeros(2))
+    (small / 'novelty.json').write_text('{}')
+    assert parity.main([str(small)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index('not covered:') + 1] == '  novelty'
+    assert lines[-1] == '1 passed, 0 failed, 1 not covered, 1 without a check'

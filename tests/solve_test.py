@@ -152,6 +152,22 @@ def test_command_shows_one_puzzle(command, tmp_path):
     assert gif.read_bytes()[:6] == b'GIF89a'
 
 
+def test_command_rolls_out(command):
+    puzzle, other = '1...............', '.2..............'
+    options = ('--rollouts', '4', '--depth', '2', '--views', 'relabel', '--select', 'rules')
+    status, out, err = command(puzzle, other, *options)
+    assert status == 0
+    assert len(out.splitlines()) == 2
+    assert 'steps a puzzle in 4 chains, ' in err
+    assert 'GFLOPs' in err
+    status, _, err = command(puzzle, '--rollouts', '4')
+    assert status == 1
+    assert 'needs chains that differ' in err
+    status, _, err = command(puzzle, '--rollouts', '4', '--noise', '-1')
+    assert '--noise must not be negative' in err
+    assert command(puzzle, '--rollouts', '2', '--views', 'random', '--samples', '2')[0] == 1
+
+
 def test_command_reports_bad_puzzles_and_goes_on(command, tmp_path):
     typed = '1...............\n11..............\n\n...\n....4...........\n'
     status, out, err = command('-', typed=typed)

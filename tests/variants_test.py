@@ -44,6 +44,23 @@ KINDS = {
     'six_states': {'levels': 'shared', 'gradient_window': 'last_cycle', 'low_states': 6},
     'srupp': {'block': 'srupp', **RECURRENT, **DROPOUT},
     'path_finder': {**PATHS, 'initial_state': 'learned', 'pos_encodings': 'rope+learned'},
+    'registers_and_noise': {
+        'levels': 'shared',
+        'gradient_window': 'last_cycle',
+        'block': 'token_mixing',
+        'gated_unit': 'sigmoid_rms',
+        'register_tokens': 1,
+        'puzzle_emb_ndim': 0,
+        'head_bias': True,
+        'initial_state': 'random',
+        'update_rate': 0.9,
+        'update_noise': 0.1,
+    },
+    'convolution': {
+        'levels': 'single',
+        'gradient_window': 'last_cycle',
+        'gated_unit': 'conv_swiglu',
+    },
     'one_module_bptt': {**PATHS, 'levels': 'single', 'gradient_window': 'full'},
 }
 
@@ -56,7 +73,11 @@ def experiment(kind: str) -> ExperimentConfig:
         act=ActConfig(halting='fixed' if fixed else 'halt_only', halt_max_steps=2),
         loss=LossConfig(q_weight=0.0 if fixed else 0.5),
         optimizer=OptimizerConfig(
-            name='adamw' if fixed else 'adam_atan2', lr=1e-3, lr_warmup_steps=2
+            name='adamw' if fixed else 'muon' if model.register_tokens else 'adam_atan2',
+            lr=1e-3,
+            lr_warmup_steps=2,
+            muon_lr=1e-3,
+            muon_dtype='float32',
         ),
         train=TrainConfig(global_batch_size=8),
         eval=EvalConfig(depth_multiples=(2,)),

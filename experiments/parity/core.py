@@ -78,12 +78,14 @@ def loss_and_gradients(
     rows: jax.Array | None,
     carry: Carry,
     min_steps: jax.Array,
+    key: jax.Array | None = None,
+    step: int = 0,
 ) -> tuple[tuple[jax.Array, Any], tuple[Any, jax.Array | None]]:
     """What ``train_step.step_loss`` returns, and its gradients: of the params, of the rows."""
 
     def loss(params, rows):
         moved = weights.replace(params=params)
-        return train_step.step_loss(config, moved, rows, carry, min_steps)
+        return train_step.step_loss(config, moved, rows, carry, min_steps, key, step)
 
     return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(weights.params, rows)
 
@@ -136,7 +138,11 @@ def forward(fixture: Fixture, report: Report) -> None:
 
     run = jax.jit(lambda latent: hrm.act_step(model, weights, latent, batch.inputs, rows))
     empty = hrm.empty_latent(model, batch.inputs.shape[0])
-    carry = act.refill(act.initial_carry(empty, batch), batch, hrm.initial_latent(weights))
+    carry = act.refill(
+        act.initial_carry(empty, batch),
+        batch,
+        hrm.initial_latent(config.model, weights, batch.inputs.shape[0]),
+    )
     for number in range(1, 1 + sum(name.endswith('/z_H') for name in fixture.arrays)):
         want = fixture.group(f'step{number}/')
         latent, outputs = run(carry.latent)
@@ -204,7 +210,9 @@ def one_train_step(fixture: Fixture, report: Report) -> None:
             batch=batch_of(fixture.group('carry/current_data/')),
         )
         batch = batch_of(fixture.group('batch/'))
-        carry = act.refill(carry, batch, hrm.initial_latent(weights))
+        carry = act.refill(
+            carry, batch, hrm.initial_latent(config.model, weights, batch.inputs.shape[0])
+        )
         ids = carry.batch.puzzle_identifiers
         rows = hrm.puzzle_rows(weights, ids)
 

@@ -63,7 +63,9 @@ def _check_run(
 
     @jax.jit
     def look(state, batch):  # what the step sees before its update
-        carry = act.refill(state.carry, batch, hrm.initial_latent(state.weights))
+        carry = act.refill(
+            state.carry, batch, hrm.initial_latent(model, state.weights, first.inputs.shape[0])
+        )
         rows = hrm.puzzle_rows(state.weights, carry.batch.puzzle_identifiers)
         no_minimum = jnp.zeros_like(carry.steps)
         _, (_, outputs, target, _) = train_step.step_loss(

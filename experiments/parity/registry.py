@@ -146,23 +146,38 @@ class Check:
     """A check and the fixtures that it is for.
 
     Attributes:
-      prefix: the fixture's name must be it, or begin with it and an underscore or digit.
+      prefix: the fixture's name must be it, or begin with it and an underscore or digit; empty:
+        any name will do.
       arrays: names that must be among the fixture's arrays; ``*`` at the end matches a prefix.
+      fields: what the fixture's JSON must hold; a dot leads into a nested object.
       files: files that must be in the fixture's folder, for fixtures that are folders.
       run: does the comparisons.
+      accepts: asked last, of a fixture that all else fits.
     """
 
     prefix: str
     arrays: tuple[str, ...]
+    fields: tuple[str, ...]
     files: tuple[str, ...]
     run: Callable[[Fixture, Report], None]
+    accepts: Callable[[Fixture], bool] = lambda fixture: True
 
     def fits(self, fixture: Fixture) -> bool:
-        if not re.fullmatch(rf'{re.escape(self.prefix)}([_\d].*)?', fixture.stem):
+        if self.prefix and not re.fullmatch(rf'{re.escape(self.prefix)}([_\d].*)?', fixture.stem):
+            return False
+        if not all(_holds(fixture.info, field) for field in self.fields):
             return False
         if self.files and not all((fixture.path / name).exists() for name in self.files):
             return False
-        return all(_has(fixture.arrays, name) for name in self.arrays)
+        return all(_has(fixture.arrays, name) for name in self.arrays) and self.accepts(fixture)
+
+
+def _holds(info: Any, field: str) -> bool:
+    for part in field.split('.'):
+        if not isinstance(info, Mapping) or part not in info:
+            return False
+        info = info[part]
+    return True
 
 
 def _has(arrays: Mapping[str, np.ndarray], name: str) -> bool:
@@ -174,17 +189,39 @@ def _has(arrays: Mapping[str, np.ndarray], name: str) -> bool:
 _CHECKS: list[Check] = []
 
 
-def check(prefix: str, arrays: Iterable[str] = (), files: Iterable[str] = ()) -> Callable:
+def check(
+    prefix: str = '',
+    arrays: Iterable[str] = (),
+    files: Iterable[str] = (),
+    fields: Iterable[str] = (),
+    accepts: Callable[[Fixture], bool] = lambda fixture: True,
+) -> Callable:
     """Registers a function ``(fixture, report) -> None`` for fixtures of a kind."""
 
     def register(run: Callable[[Fixture, Report], None]) -> Callable[[Fixture, Report], None]:
-        _CHECKS.append(Check(prefix, tuple(arrays), tuple(files), run))
+        _CHECKS.append(Check(prefix, tuple(arrays), tuple(fields), tuple(files), run, accepts))
         return run
 
     return register
 
 
+def fitting(fixture: Fixture) -> list[Check]:
+    """The checks that are for a fixture of this name and content."""
+    return [c for c in _CHECKS if c.fits(fixture)]
+
+
 def find(fixture: Fixture) -> Check | None:
-    """The check for a fixture: of those that fit, the one with the longest prefix."""
-    fitting = [c for c in _CHECKS if c.fits(fixture)]
-    return max(fitting, key=lambda c: (len(c.prefix), len(c.arrays)), default=None)
+    """The check for a fixture: of those that fit, the one with the longest prefix.
+
+    Of checks without a prefix all that fit run, one after the other: a fixture may hold several
+    things.
+    """
+    found = fitting(fixture)
+    if len(found) > 1 and not any(c.prefix for c in found):
+
+        def run(fixture: Fixture, report: Report) -> None:
+            for one in found:
+                one.run(fixture, report)
+
+        return Check('', (), (), (), run)
+    return max(found, key=lambda c: (len(c.prefix), len(c.arrays)), default=None)

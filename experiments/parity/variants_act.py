@@ -171,7 +171,9 @@ def check_training(
     @jax.jit
     def run(params, carry, batch: Batch):
         moved = weights.replace(params=params)
-        carry = act.refill(carry, batch, hrm.initial_latent(moved))
+        carry = act.refill(
+            carry, batch, hrm.initial_latent(config.model, moved, batch.inputs.shape[0])
+        )
         rows = hrm.puzzle_rows(moved, carry.batch.puzzle_identifiers)
         return loss_and_gradients(config, moved, rows, carry, jnp.zeros_like(carry.steps))
 

@@ -168,7 +168,9 @@ def check_training(
 
     @jax.jit
     def gradients(state):
-        begun = act.refill(state.carry, batch, hrm.initial_latent(state.weights))
+        begun = act.refill(
+            state.carry, batch, hrm.initial_latent(config.model, state.weights, rows)
+        )
         no_minimum = jnp.zeros(rows, jnp.int32)
 
         _, (grads, _) = loss_and_gradients(config, state.weights, None, begun, no_minimum)

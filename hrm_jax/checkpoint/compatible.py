@@ -240,7 +240,7 @@ def check_data(
             f'{path} cannot answer the puzzles of {where}: {"; ".join(wrong)}. Weights answer '
             f'puzzles of the alphabet and length that they were trained on.'
         )
-    if not model.prefix_len or data.num_puzzle_identifiers <= 1:
+    if not model.has_puzzle_table or data.num_puzzle_identifiers <= 1:
         return True  # no identifiers, or the blank one alone
     rows = model.num_puzzle_identifiers
     if rows <= 1 or blank:

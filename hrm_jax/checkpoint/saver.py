@@ -212,7 +212,9 @@ class Saver:
         if step in layout.steps(self._workdir):
             return False
         self._writing = step
-        trees = {name: wrapped(tree) for name, tree in items_of(state).items() if tree is not None}
+        trees = {
+            name: wrapped(tree) for name, tree in items_of(state).items() if jax.tree.leaves(tree)
+        }
         data, meta = layout.as_json(data), layout.as_json(dict(meta) | {'has_digests': True})
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         items |= {

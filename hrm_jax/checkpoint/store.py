@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etils import epath
+from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,16 +18,42 @@ from hrm_jax.checkpoint import digests, layout
 from hrm_jax.checkpoint.places import near, plain
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import CheckpointError, ConfigError
-from hrm_jax.types import TrainState, Weights
+from hrm_jax.types import LatentState, TrainState, Weights
 
-_ALWAYS = ('params', 'constants', 'opt_state', 'carry', 'rng')
-_OPTIONAL = ('puzzle_table', 'ema')
+_ITEMS = ('params', 'constants', 'opt_state', 'carry', 'rng', 'puzzle_table', 'ema')
+
+
+class _Levels(struct.PyTreeNode):
+    """The stored form of a state that has two levels and nothing else.
+
+    Checkpoints of models without flow, chains and running means have had it from the beginning.
+    """
+
+    high: Any
+    low: Any
+
+
+def _stored(carry: Any) -> Any:
+    latent = getattr(carry, 'latent', None)
+    if not isinstance(latent, LatentState):
+        return carry
+    more = (latent.answer, latent.alive, latent.weights)
+    plain = all(part is None for part in more)
+    return carry.replace(latent=_Levels(latent.high, latent.low)) if plain else carry
+
+
+def _loaded(carry: Any) -> Any:
+    latent = getattr(carry, 'latent', None)
+    if not isinstance(latent, _Levels):
+        return carry
+    return carry.replace(latent=LatentState(latent.high, latent.low))
 
 
 def items_of(state: TrainState) -> dict[str, Any]:
     """The arrays of a state by the name of their item; None for what the state has not.
 
-    Weights are three items, so that inference reads no more than it needs.
+    Weights are three items, so that inference reads no more than it needs. An item without an array
+    (constants, where the states to start from are drawn) is not written: orbax refuses it.
     """
     weights = state.weights
     return {
@@ -35,7 +62,7 @@ def items_of(state: TrainState) -> dict[str, Any]:
         'puzzle_table': weights.puzzle_table,
         'ema': state.ema,
         'opt_state': state.opt_state,
-        'carry': state.carry,
+        'carry': _stored(state.carry),
         'rng': state.rng,
     }
 
@@ -43,6 +70,8 @@ def items_of(state: TrainState) -> dict[str, Any]:
 def _with_items(state: TrainState, items: Mapping[str, Any]) -> TrainState:
     """``state`` with some of its items replaced."""
     items = dict(items)
+    if 'carry' in items:
+        items['carry'] = _loaded(items['carry'])
     parts = [field.name for field in dataclasses.fields(Weights)]
     weights = state.weights.replace(**{name: items.pop(name) for name in parts if name in items})
     return state.replace(weights=weights, **items)
@@ -77,7 +106,7 @@ def restore(
     trees = {
         name: tree
         for name, tree in items_of(abstract).items()
-        if name not in without and (name in _ALWAYS or tree is not None)
+        if name not in without and jax.tree.leaves(tree)
     }
     items = {name: ocp.args.StandardRestore(wrapped(tree)) for name, tree in trees.items()}
     meta = layout.read_meta(path)
@@ -179,7 +208,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         position = json.loads((path / 'data' / 'metadata').read_text(encoding='utf-8'))
         if saved is not None:
             _compare_position(saved, position)
-        return _read_items(path, _ALWAYS + _OPTIONAL, saved)
+        return _read_items(path, _ITEMS, saved)
     except Exception as error:
         raise layout.damaged(path, error) from error
 
@@ -231,5 +260,5 @@ def read_model(path: Path) -> SavedModel:
         table = table[: config.model.num_puzzle_identifiers]
     data = dataclasses.replace(config.data, path=near(config.data.path, path))
     config = dataclasses.replace(config, data=data)
-    weights = Weights(trees['params'], trees['constants'], table)
+    weights = Weights(trees['params'], trees.get('constants', {}), table)
     return SavedModel(meta['step'], weights, trees.get('ema'), config, meta)

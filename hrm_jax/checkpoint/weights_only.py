@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -39,7 +40,7 @@ def write_model(workdir: str | os.PathLike, saved: SavedModel) -> Path:
     large = table is not None and table.nbytes >= _LARGE_BYTES
     if table is not None:
         trees['puzzle_table'] = {'array': np.zeros((1, 1), np.float32) if large else table}
-    trees = {name: tree for name, tree in trees.items() if tree is not None}
+    trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
     whole = trees | ({'puzzle_table': {'array': table}} if table is not None else {})
     found = {name: digests.of_numpy(array) for name, array in digests.named(whole).items()}
     meta = {'dataset': {}, 'metrics': {}} | saved.meta | {

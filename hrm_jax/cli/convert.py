@@ -34,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
         type=common.path,
         help='all_config.yaml or config.json, if not beside the source',
     )
+    parser.add_argument(
+        '--preset',
+        default='',
+        choices=('', 'cgar', 'eqr', 'eqr_maze', 'sic'),
+        help='published recipe that gives what tensors without a configuration do not show',
+    )
     parser.add_argument('--revision', help='branch, tag or commit on the hub')
     parser.add_argument(
         '--seq-len', type=int, default=0, help='cells of a puzzle, if nothing else states it'
@@ -95,6 +101,7 @@ def convert(arguments: argparse.Namespace) -> None:
         seq_len=arguments.seq_len,
         forward_dtype=arguments.dtype,
         member=arguments.member,
+        preset=arguments.preset,
     )
     if arguments.num_puzzles:
         saved = formats.with_puzzle_rows(saved, arguments.num_puzzles, arguments.puzzle_table)

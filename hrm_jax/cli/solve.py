@@ -3,6 +3,7 @@
   hrm-jax solve --checkpoint RUN .14.3.1..2..43..
   hrm-jax solve --checkpoint RUN - < puzzles.txt > answers.txt
   hrm-jax solve --checkpoint RUN --arc task.json -o task.html
+  hrm-jax solve --checkpoint RUN --random 100 --rollouts 16 --depth 64 --noise 0.3 --select rules
 
 PUZZLE is a puzzle, a file of puzzles (an ARC task where it ends in .json), or - for standard input.
 Files hold one puzzle a line, or boards separated by empty lines; frames, commas, comment lines
@@ -17,15 +18,18 @@ and the exit code is then 1. OUTPUT may end in .html, .png, .gif, .json, .jsonl,
 import argparse
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import io
 import pathlib
 import sys
 import time
+import typing
 from typing import TYPE_CHECKING, Any
 
 from hrm_jax import files
 from hrm_jax.cli import common, solutions
 from hrm_jax.cli.solutions import Entry
+from hrm_jax.config.rollouts import Selection, Views
 from hrm_jax.errors import PuzzleError, UsageError
 
 if TYPE_CHECKING:  # numpy and JAX are imported when a puzzle is answered, not for --help
@@ -62,9 +66,12 @@ def parser() -> argparse.ArgumentParser:
         help='blank: also where the puzzles of --data are known to the model, take no embedding',
     )  # fmt: skip
     common.add_model_flags(parser)
-    parser.add_argument('--steps', type=int, default=0, help='most ACT steps; 0: as trained')
+    parser.add_argument(
+        '--steps', '--depth', type=int, default=0, help='most ACT steps; 0: as trained'
+    )
     parser.add_argument('--samples', type=int, default=1, help='symmetric views that vote')
-    parser.add_argument('--seed', type=int, default=0, help='seed of --random and --samples')
+    parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn')
+    _add_rollout_flags(parser)
     parser.add_argument(
         '--all-steps', action='store_true', help='never stop early: all puzzles run all steps'
     )
@@ -76,6 +83,55 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--header', action='store_true', help='name the columns in a first line')
     return parser
+
+
+def _add_rollout_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        'rollouts', 'several runs of each puzzle, one of which gives the answer; what is not given '
+        'is as in eval of the checkpoint',
+    )  # fmt: skip
+    group.add_argument('--rollouts', type=int, metavar='N', help='runs of each puzzle')
+    group.add_argument(
+        '--select', choices=typing.get_args(Selection), help='which run gives the answer'
+    )
+    group.add_argument('--window', type=int, metavar='N', help='--select residual: steps compared')
+    group.add_argument(
+        '--views', choices=typing.get_args(Views), help='symmetric puzzles that the runs answer'
+    )
+    group.add_argument(
+        '--random-start', action='store_true', help='each run starts from a random state'
+    )
+    group.add_argument(
+        '--noise', type=float, metavar='STD', help='noise on the high state before every ACT step'
+    )
+    group.add_argument(
+        '--halt-together', action='store_true', help='stop all runs of a puzzle with the first one'
+    )
+    group.add_argument(
+        '--also', type=common.path, action='append', default=[], metavar='CHECKPOINT',
+        help='another checkpoint of the model whose runs take part',
+    )  # fmt: skip
+
+
+def _with_rollouts(flags: argparse.Namespace, solver: 'Solver') -> 'Solver':
+    """The solver with the settings that the flags name."""
+    given = {
+        'breadth': flags.rollouts, 'select': flags.select, 'views': flags.views,
+        'window': flags.window, 'halt_together': flags.halt_together or None,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    section = solver.config.eval
+    changes: dict[str, Any] = {'rollouts': dataclasses.replace(section.rollouts, **given)}
+    if flags.random_start:
+        changes['random_start'] = True
+    if flags.noise is not None:
+        if flags.noise < 0:
+            raise UsageError(f'--noise must not be negative; got {flags.noise}.')
+        changes['high_step_noise'] = flags.noise
+    for path in flags.also:
+        solver.add_checkpoint(path)
+    halting = 'max' if flags.all_steps else 'adaptive'
+    return solver.with_eval(halting=halting, depth_multiples=(), save_outputs=(), **changes)
 
 
 def _form(flags: argparse.Namespace) -> str:
@@ -182,6 +238,7 @@ def _from_test_set(flags: argparse.Namespace, solver: 'Solver') -> list[Entry]:
 
 def _answer(flags: argparse.Namespace, solver: 'Solver', entries: list[Entry]) -> None:
     """Fills in the solutions."""
+    from hrm_jax.inference import rollouts
     from hrm_jax.run.progress import Progress
 
     asked = [entry for entry in entries if entry.tokens is not None]
@@ -196,8 +253,12 @@ def _answer(flags: argparse.Namespace, solver: 'Solver', entries: list[Entry]) -
         with Progress('solve', len(puzzles), unit='puzzle') as bar:
             found = solver.solve(puzzles, progress=bar.update, **options)
         rate = len(puzzles) / (time.perf_counter() - began)
-        mean = sum(solution.steps for solution in found) / len(found)
-        print(f'{mean:.2f} steps a puzzle, {rate:.0f} puzzles/s', file=sys.stderr)
+        mean = sum(solution.steps * solution.chains for solution in found) / len(found)
+        cost = ''
+        if found[0].chains > 1:
+            gflops = rollouts.flops_of(solver.config, mean) / 1e9
+            cost = f' in {found[0].chains} chains, {gflops:.3g} GFLOPs'
+        print(f'{mean:.2f} steps a puzzle{cost}, {rate:.0f} puzzles/s', file=sys.stderr)
     for entry, solution in zip(asked, found, strict=True):
         entry.solution = solution
 
@@ -261,6 +322,7 @@ def solve(flags: argparse.Namespace) -> int:
         config=flags.config or '',
         seq_len=flags.seq_len,
     )
+    solver = _with_rollouts(flags, solver)
     if flags.arc:
         _solve_arc(flags, solver, form)
         return 0

@@ -2,6 +2,7 @@
 
 from hrm_jax.config.mesh import MeshConfig
 from hrm_jax.config.model import ModelConfig
+from hrm_jax.config.rollouts import RolloutConfig
 from hrm_jax.config.sections import (
     ActConfig,
     CheckpointConfig,
@@ -19,5 +20,5 @@ from hrm_jax.config.sections import (
 __all__ = [
     'ActConfig', 'CheckpointConfig', 'DataConfig', 'EarlyStoppingConfig', 'EvalConfig',
     'ExperimentConfig', 'LoggingConfig', 'LossConfig', 'MeshConfig', 'ModelConfig',
-    'OptimizerConfig', 'TrainConfig', 'default_config_dict',
+    'OptimizerConfig', 'RolloutConfig', 'TrainConfig', 'default_config_dict',
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The architecture: one frozen dataclass for the whole family, with its cross-field checks."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
@@ -10,12 +11,15 @@ Levels = Literal['separate', 'shared', 'single']
 Block = Literal['attention', 'token_mixing', 'sru', 'srupp']
 RECURRENT_BLOCKS = ('sru', 'srupp')
 GradientWindow = Literal['one_step', 'last_cycle', 'full']
-Positions = Literal['rope', 'learned', 'rope+learned', 'none']
+GatedUnit = Literal['swiglu', 'sigmoid_rms', 'conv_swiglu']
+ConvDtype = Literal['forward', 'bfloat16']
+Positions = Literal['rope', 'rope2d', 'learned', 'rope+learned', 'none']
 Dtype = Literal['float32', 'bfloat16', 'float16']
 Initializer = Literal['truncated_normal', 'normal', 'uniform']
-InitialState = Literal['fixed', 'learned']
+InitialState = Literal['fixed', 'learned', 'random', 'random_low']
+FlowTimes = Literal['sorted', 'random_start']
 Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu']
-MLP_MULTIPLE = 256
+NOISES = ('update_noise', 'high_step_noise', 'low_step_noise')
 SRUPP_HEADS = 4  # fixed in the original
 LARGE_TABLE = 2**16  # rows from which on the puzzle table is sharded over the devices
 TABLE_MULTIPLE = 2**10  # its rows are then padded to a multiple of this
@@ -51,11 +55,18 @@ class ModelConfig:
     num_heads: int = 8
     expansion: float = 4.0
     intermediate_size: int = 0  # inner size of the gated unit; 0: by the rule of the original
-    round_mlp: bool = True  # that rule: up to a multiple of 256; False: just down (krychu/hrm)
+    round_mlp: bool = True  # that rule: up to a multiple; False: just down (krychu/hrm)
+    mlp_multiple: int = 256  # of which multiple
+    # swiglu: silu(gate) * up; sigmoid_rms: sigmoid(gate) * RMS(gate * up), in the token mixer too
+    # (SIC); conv_swiglu: a depthwise convolution over each position and the one before it, and
+    # SiLU, after swiglu (URM).
+    gated_unit: GatedUnit = 'swiglu'
+    conv_dtype: ConvDtype = 'forward'  # URM's convolution and what follows is bfloat16 always
     qkv_bias: bool = False
     o_bias: bool = False
     head_bias: bool = False
     pos_encodings: Positions = 'rope'
+    board_width: int = 0  # rope2d: cells in a row of the board; 0: it is square
     scale_learned_positions: bool = True  # (token + position) / sqrt(2); False: the plain sum
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-5
@@ -64,9 +75,44 @@ class ModelConfig:
     attention_dropout: float = 0.0
     puzzle_emb_ndim: int = 512
     puzzle_emb_len: int = 0  # slots of the puzzle prefix; 0: ceil(ndim / hidden_size)
+    register_tokens: int = (
+        0  # learned vectors before the cells, in place of the puzzle prefix (SIC)
+    )
     q_head: bool = True  # False: fixed halting only; both Q values are then 0
-    # learned: also trained through the window, see recursion.py
+    # fixed: constants; learned: also trained through the window, see recursion.py; random: drawn
+    # anew for every position when a puzzle begins (EqR), with the deviations below; random_low: the
+    # low one alone, in training (SIC).
     initial_state: InitialState = 'fixed'
+    high_start_std: float = 1.0
+    low_start_std: float = 1.0
+    # Every update: z <- (1 - update_rate) z + update_rate level(z) + update_noise N(0, 1) (EqR).
+    update_rate: float = 1.0
+    update_noise: float = 0.0
+    # Noise on a state before every ACT step (PTRM).
+    high_step_noise: float = 0.0
+    low_step_noise: float = 0.0
+    # Winner takes all (model/chains.py): chains of each puzzle in training; nearly equal ones are
+    # dropped (cosine of their low states above chain_similarity; 1: none); starts equally strong.
+    chains: int = 1
+    chain_similarity: float = 1.0
+    align_chains: bool = False
+    # States are running means of their updates (model/running_mean.py), older ones weighing
+    # mean_decay less at each; 0: the last update alone counts.
+    running_mean: bool = False
+    mean_decay: float = 0.0
+    learned_mean_decay: bool = False
+    # Looped flows (model/flows.py): every step denoises an answer. In training its times are drawn,
+    # flow_draws of them; pseudotargets take the truth's place with a probability that rises from 0
+    # to 1 over that many train steps (0: never). The cells of a question with another token than
+    # flow_open_token are given, and stay as they are in the noisy answer (-1: no cell is given).
+    flow: bool = False
+    flow_times: FlowTimes = 'sorted'
+    flow_draws: int = 17
+    flow_pseudotarget_steps: int = 0
+    flow_open_token: int = -1
+    # Of the sampler; 0 in training. ExperimentConfig.inference_model sets both.
+    flow_steps: int = 0
+    flow_noise: float = 0.0
     sru_frozen_weight_c: bool = True  # cell-to-gate weights stay as drawn, as in the original
     sru_bidirectional: bool = False  # the second half of the channels runs backwards
     forward_dtype: Dtype = 'bfloat16'
@@ -80,12 +126,14 @@ class ModelConfig:
         require_positive(**{
             f'model.{name}': getattr(self, name)
             for name in ('H_cycles', 'L_cycles', 'L_layers', 'low_states', 'hidden_size',
-                         'num_heads', 'expansion', 'rope_theta', 'rms_norm_eps')
+                         'num_heads', 'expansion', 'rope_theta', 'rms_norm_eps',
+                         'mlp_multiple')
         })  # fmt: skip
         require_not_negative(**{
             f'model.{name}': getattr(self, name)
             for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'H_layers',
-                         'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size')
+                         'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size',
+                         'board_width', 'register_tokens')
         })  # fmt: skip
         if self.levels == 'separate':
             require_positive(**{'model.H_layers': self.H_layers})
@@ -102,6 +150,14 @@ class ModelConfig:
             f'model.pos_encodings={self.pos_encodings} needs an even head size; hidden_size / '
             f'num_heads is {self.head_dim}. Use fewer or more heads, or learned positions.',
         )
+        height, width = self.board_shape
+        ConfigError.require(
+            self.pos_encodings != 'rope2d'
+            or (self.head_dim % 4 == 0 and height * width == self.seq_len),
+            f'model.pos_encodings=rope2d needs whole rows of cells and a head size that is a '
+            f'multiple of 4; got {self.seq_len} cells, {width} in a row, and {self.head_dim}. Set '
+            f'model.board_width for boards that are not square.',
+        )
         ConfigError.require(
             self.puzzle_emb_len == 0
             or 0 < self.puzzle_emb_ndim <= self.puzzle_emb_len * self.hidden_size,
@@ -109,8 +165,109 @@ class ModelConfig:
             f'need some; got {self.puzzle_emb_len} x {self.hidden_size} for '
             f'{self.puzzle_emb_ndim}. Set puzzle_emb_len=0 to fit the slots to the vector.',
         )
+        ConfigError.require(
+            self.register_tokens == 0 or self.puzzle_emb_ndim == 0,
+            f'model.register_tokens={self.register_tokens} take the place of the puzzle prefix, so '
+            f'model.puzzle_emb_ndim must be 0; got {self.puzzle_emb_ndim}. Leave one of them out.',
+        )
+        ConfigError.require(
+            self.gated_unit == 'swiglu' or not self.is_recurrent,
+            f'model.gated_unit={self.gated_unit} needs a block with gated units; model.block='
+            f'{self.block} has none. Leave it out, or use block=attention.',
+        )
+        ConfigError.require(
+            self.gated_unit != 'conv_swiglu' or self.block != 'token_mixing',
+            'model.gated_unit=conv_swiglu convolves over positions, and the token mixer has its '
+            'channels there. Use block=attention, as URM does.',
+        )
+        self._check_draws()
+        self._check_chains()
+        self._check_running_mean()
+        self._check_flow()
         self._check_attention()
         self._check_schedule()
+
+    def _check_draws(self) -> None:
+        require_not_negative(**{
+            f'model.{name}': getattr(self, name)
+            for name in ('high_start_std', 'low_start_std', *NOISES)
+        })  # fmt: skip
+        ConfigError.require(
+            0 < self.update_rate <= 1,
+            f'model.update_rate must be above 0 and at most 1; got {self.update_rate}.',
+        )
+        ConfigError.require(
+            not self.is_recurrent
+            or (self.update_rate == 1 and not self.has_random_start and not self.has_noise),
+            f'model.block={self.block} keeps the cells of a recurrence, which are not updated in '
+            f'place: update_rate, noise and random starts need a block with a state per position.',
+        )
+
+    def _check_chains(self) -> None:
+        require_positive(**{'model.chains': self.chains})
+        ConfigError.require(
+            -1 <= self.chain_similarity <= 1,
+            f'model.chain_similarity is a cosine, in [-1, 1]; got {self.chain_similarity}.',
+        )
+        ConfigError.require(
+            self.initial_state != 'random_low' or self.levels != 'single',
+            'model.initial_state=random_low needs a low state; levels=single has one state. Use '
+            'model.initial_state=random.',
+        )
+        if self.chains == 1:
+            ConfigError.require(
+                not self.align_chains and self.chain_similarity == 1,
+                'model.align_chains and model.chain_similarity are of several chains; model.chains '
+                'is 1. Set it, or leave them out.',
+            )
+            return
+        ConfigError.require(
+            self.levels != 'single' and self.low_states == 1 and not self.is_recurrent,
+            f'model.chains={self.chains} needs one low state per chain beside a shared high one: '
+            f'levels=separate or shared, low_states=1 and a block with a state per position; got '
+            f'levels={self.levels}, low_states={self.low_states}, block={self.block}.',
+        )
+        ConfigError.require(
+            not self.flow,
+            'model.chains compare answers to one question, and the steps of model.flow denoise one '
+            'answer whose noise and time the chains would share: use one of them.',
+        )
+        ConfigError.require(
+            not self.align_chains or self.initial_state != 'learned',
+            'model.align_chains sets starts that are drawn; initial_state=learned trains them.',
+        )
+
+    def _check_running_mean(self) -> None:
+        ConfigError.require(
+            0 <= self.mean_decay < 1,
+            f'model.mean_decay must be in [0, 1); got {self.mean_decay}.',
+        )
+        ConfigError.require(
+            not self.learned_mean_decay or self.mean_decay > 0,
+            'model.learned_mean_decay begins at model.mean_decay, which must then be above 0.',
+        )
+        ConfigError.require(
+            self.running_mean or (self.mean_decay == 0 and not self.learned_mean_decay),
+            'model.mean_decay and model.learned_mean_decay are of model.running_mean. Set it, or '
+            'leave them out.',
+        )
+        ConfigError.require(
+            not self.running_mean or (self.low_states == 1 and not self.is_recurrent),
+            f'model.running_mean needs states that are updated in place, one for each level; got '
+            f'low_states={self.low_states} and block={self.block}.',
+        )
+
+    def _check_flow(self) -> None:
+        require_not_negative(**{
+            f'model.{name}': getattr(self, name)
+            for name in ('flow_pseudotarget_steps', 'flow_steps', 'flow_noise')
+        })  # fmt: skip
+        require_positive(**{'model.flow_draws': self.flow_draws})
+        ConfigError.require(
+            self.flow_open_token >= -1 and (self.flow_open_token < (self.vocab_size or 2**31)),
+            f'model.flow_open_token must be a token, or -1 where no cell is given; got '
+            f'{self.flow_open_token} with {self.vocab_size} tokens.',
+        )
 
     def _check_attention(self) -> None:
         name = self.attention
@@ -178,6 +335,14 @@ class ModelConfig:
         return 'rope' in self.pos_encodings and self.block == 'attention'
 
     @property
+    def board_shape(self) -> tuple[int, int]:
+        """Rows and columns of the board that ``rope2d`` reads positions from."""
+        if not self.board_width:
+            side = math.isqrt(self.seq_len)
+            return side, side
+        return self.seq_len // self.board_width, self.board_width
+
+    @property
     def uses_learned_positions(self) -> bool:
         return 'learned' in self.pos_encodings
 
@@ -187,14 +352,33 @@ class ModelConfig:
         return self.block in RECURRENT_BLOCKS
 
     @property
+    def has_random_start(self) -> bool:
+        """Whether a state is drawn anew for every puzzle."""
+        return self.initial_state in ('random', 'random_low')
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the states get noise."""
+        return any(getattr(self, name) > 0 for name in NOISES)
+
+    @property
     def has_dropout(self) -> bool:
         """Whether training draws dropout masks."""
         return max(self.dropout, self.attention_dropout) > 0
 
     @property
     def prefix_len(self) -> int:
-        """Slots that the puzzle vector occupies before the tokens."""
-        return self.puzzle_emb_len or -(-self.puzzle_emb_ndim // self.hidden_size)
+        """Positions before the cells: slots of the puzzle vector, or register tokens."""
+        return (
+            self.register_tokens
+            or self.puzzle_emb_len
+            or -(-self.puzzle_emb_ndim // self.hidden_size)
+        )
+
+    @property
+    def has_puzzle_table(self) -> bool:
+        """Whether every puzzle has a vector of its own."""
+        return self.puzzle_emb_ndim > 0
 
     @property
     def has_large_table(self) -> bool:
@@ -222,7 +406,8 @@ class ModelConfig:
     def inner_size(self, width: int) -> int:
         """Inner size of a gated unit over an axis of length ``width``, by the original's rule."""
         size = self.expansion * width * 2 / 3
-        return -(-round(size) // MLP_MULTIPLE) * MLP_MULTIPLE if self.round_mlp else int(size)
+        multiple = self.mlp_multiple
+        return -(-round(size) // multiple) * multiple if self.round_mlp else int(size)
 
     def for_dataset(
         self, *, vocab_size: int, seq_len: int, num_puzzle_identifiers: int

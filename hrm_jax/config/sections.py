@@ -13,13 +13,17 @@ import json
 import typing
 from typing import Any, Literal
 
-from hrm_jax.config import parsing
+from hrm_jax.config import parsing, rollouts
 from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
 from hrm_jax.config.mesh import MeshConfig
-from hrm_jax.config.model import ModelConfig
+from hrm_jax.config.model import NOISES, ModelConfig
+from hrm_jax.config.rollouts import RolloutConfig
 from hrm_jax.errors import ConfigError
 
-OptimizerName = Literal['adam_atan2', 'adam_atan2_pytorch', 'adamw']
+OptimizerName = Literal['adam_atan2', 'adam_atan2_pytorch', 'adamw', 'muon']
+MuonDtype = Literal['bfloat16', 'float32']
+MuonScale = Literal['original', 'match_rms_adamw']
+Curriculum = Literal['none', 'cgar']
 Halting = Literal['q_learning', 'halt_only', 'fixed']
 EvalHalting = Literal['max', 'adaptive']
 Identifiers = Literal['own', 'blank']
@@ -27,7 +31,7 @@ Output = Literal['predictions', 'q', 'inputs', 'labels', 'logits']
 TokenLoss = Literal['stablemax_cross_entropy', 'softmax_cross_entropy']
 PuzzleTableChoice = Literal['error', 'mean', 'zeros', 'overlap']
 DataFormat = Literal['auto', 'records', 'npy_folder']
-Augmentation = Literal['stored', 'on_the_fly', 'translation']
+Augmentation = Literal['stored', 'on_the_fly', 'translation', 'digits', 'digits_sic']
 Direction = Literal['max', 'min']
 
 
@@ -60,6 +64,10 @@ class LossConfig:
 
     loss_type: TokenLoss = 'stablemax_cross_entropy'
     q_weight: float = 0.5
+    label_smoothing: float = 0.0  # share of the token loss that is spread over the vocabulary (SIC)
+    # Weight of the token loss at ACT step n: step_decay^(n - 1), not normalized (CGAR: 0.7). Its
+    # paper divides by the sum over the steps, its code does not.
+    step_decay: float = 1.0
     # The original counts rows without any scored cell (padding of the last evaluation batch)
     # as solved puzzles in the Q losses; True gives its numbers.
     count_empty_rows: bool = False
@@ -67,6 +75,14 @@ class LossConfig:
     def __post_init__(self):
         check_fields(self, 'loss.')
         require_not_negative(**{'loss.q_weight': self.q_weight})
+        ConfigError.require(
+            0 <= self.label_smoothing < 1,
+            f'loss.label_smoothing must be in [0, 1); got {self.label_smoothing}.',
+        )
+        ConfigError.require(
+            0 < self.step_decay <= 1,
+            f'loss.step_decay must be above 0 and at most 1; got {self.step_decay}.',
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +103,9 @@ class DataConfig:
     # In place of the task that the metadata name (or that is guessed, for folders of the originals,
     # which name none): sudoku, maze, arc, lisp, pathfinding, or another name.
     task: str = ''
-    # The builder's maps | drawn anew at every visit | ARC: only the place.
+    # The builder's maps | drawn anew at every visit | ARC: only the place | Sudoku: the builder's
+    # maps, then another permutation of the digits and one of 8 symmetries for every row (SIC);
+    # digits_sic: as its code does it, which permutes the blank in place of the last digit.
     augmentation: Augmentation = 'stored'
 
     def __post_init__(self):
@@ -104,21 +122,34 @@ class OptimizerConfig:
     """Optimizer of the weights, and row-sparse sign-SGD for the puzzle table (optim.py).
 
     ``adam_atan2`` is HRM's and TRM's (the CUDA package), ``adam_atan2_pytorch`` the SRU fork's
-    (another formula), ``adamw`` krychu/hrm's.
+    (another formula), ``adamw`` krychu/hrm's. ``muon`` (muon.py, SIC's form) takes the matrices,
+    and AdamW with ``lr``, the betas, ``eps`` and ``weight_decay`` the rest; one schedule scales all
+    rates.
     """
 
     name: OptimizerName = 'adam_atan2'
     lr: float = 1e-4
     lr_min_ratio: float = 1.0
     lr_warmup_steps: int = 2000
+    schedule_start: int = 1  # number of the first update in the schedule: 0 in SIC, 1 elsewhere
     beta1: float = 0.9
     beta2: float = 0.95
-    eps: float = 1e-8  # adamw only
+    eps: float = 1e-8  # adamw and muon only
     weight_decay: float = 0.1
     puzzle_emb_lr: float = 1e-2
     puzzle_emb_weight_decay: float = 0.1
     grad_clip_norm: float = 0.0  # 0: off, as in the original
     ema_decay: float = 0.0  # 0: off; evaluation and export use the average when it is on
+    ema_start_step: int = 0  # until then the average is a copy of the weights
+    muon_lr: float = 0.02
+    muon_weight_decay: float = 0.005
+    muon_momentum: float = 0.6
+    muon_nesterov: bool = True
+    muon_steps: int = 3  # of the Newton-Schulz iteration
+    muon_dtype: MuonDtype = 'bfloat16'  # of that iteration
+    muon_scale: MuonScale = 'original'
+    # Parameters with one of these in their name get AdamW, whatever their shape.
+    muon_skip: tuple[str, ...] = ('embed', 'head', 'register_tokens', 'conv')
     freeze_weights: bool = False  # trains the puzzle table only, as fine-tuning may want
 
     def __post_init__(self):
@@ -126,10 +157,17 @@ class OptimizerConfig:
         require_positive(**{'optimizer.lr': self.lr, 'optimizer.eps': self.eps})
         require_not_negative(**{
             f'optimizer.{name}': getattr(self, name)
-            for name in ('lr_warmup_steps', 'weight_decay', 'puzzle_emb_lr',
-                         'puzzle_emb_weight_decay', 'grad_clip_norm')
+            for name in ('lr_warmup_steps', 'weight_decay', 'puzzle_emb_lr', 'ema_start_step',
+                         'puzzle_emb_weight_decay', 'grad_clip_norm', 'muon_weight_decay')
         })  # fmt: skip
-        for name in ('beta1', 'beta2', 'ema_decay'):
+        require_positive(**{
+            'optimizer.muon_lr': self.muon_lr, 'optimizer.muon_steps': self.muon_steps
+        })  # fmt: skip
+        ConfigError.require(
+            self.schedule_start in (0, 1),
+            f'optimizer.schedule_start must be 0 or 1; got {self.schedule_start}.',
+        )
+        for name in ('beta1', 'beta2', 'ema_decay', 'muon_momentum'):
             value = getattr(self, name)
             ConfigError.require(0 <= value < 1, f'optimizer.{name} must be in [0, 1); got {value}.')
         ConfigError.require(
@@ -178,6 +216,10 @@ class TrainConfig:
     # Train steps that the devices do in one call; the log and a stop signal then wait for all of
     # them. For models so small that the host is what takes the time.
     steps_per_dispatch: int = 1
+    # cgar: fewer cycles in training until 30 % and 60 % of the steps (curriculum.py). Evaluation
+    # always runs those of the model.
+    curriculum: Curriculum = 'none'
+    curriculum_shares: tuple[float, ...] = (0.3, 0.6)
     # When a run begins with the weights of another one: what to do with a puzzle table of
     # another size (puzzle_table.py).
     puzzle_table: PuzzleTableChoice = 'error'
@@ -193,6 +235,12 @@ class TrainConfig:
         require_not_negative(**{
             'train.eval_interval': self.eval_interval, 'train.max_steps': self.max_steps
         })  # fmt: skip
+        first, *rest = self.curriculum_shares
+        ConfigError.require(
+            len(rest) == 1 and 0 <= first <= rest[0] <= 1,
+            f'train.curriculum_shares are the two shares of the steps at which a stage ends, in '
+            f'[0, 1] and not falling; got {self.curriculum_shares}.',
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,14 +261,25 @@ class EvalConfig:
     depth_multiples: tuple[int, ...] = ()
     max_examples: int = 0  # 0: the whole split; otherwise the first ones of each set
     use_ema: bool = True  # evaluates the moving average where the run keeps one
+    # How the state is started and moved at inference; -1: as in training (config/model.py).
+    random_start: bool = False  # also of models that were trained from a fixed one
+    high_start_std: float = -1.0
+    low_start_std: float = -1.0
+    update_rate: float = -1.0
+    update_noise: float = -1.0
+    high_step_noise: float = -1.0
+    low_step_noise: float = -1.0
+    chains: int = 1  # of a model with several: 1: the first alone; more: the first to halt answers
+    flow_noise: float = 0.0  # how far the sampler of a looped flow steps back (its paper's g)
     # blank: every puzzle is answered with the blank identifier, for data sets whose identifiers
     # stand for other puzzles than those of the training set.
     identifiers: Identifiers = 'own'
+    rollouts: RolloutConfig = RolloutConfig()
 
     def __post_init__(self):
         require_not_negative(**{
             f'eval.{name}': getattr(self, name)
-            for name in ('global_batch_size', 'halt_max_steps', 'max_examples')
+            for name in ('global_batch_size', 'halt_max_steps', 'max_examples', 'flow_noise')
         })  # fmt: skip
         check_fields(self, 'eval.')
         ConfigError.require(
@@ -294,7 +353,7 @@ class ExperimentConfig:
             f'and {self.train.eval_interval}.',
         )
         ConfigError.require(
-            not self.optimizer.freeze_weights or self.model.prefix_len > 0,
+            not self.optimizer.freeze_weights or self.model.has_puzzle_table,
             'optimizer.freeze_weights trains the puzzle table only, and model.puzzle_emb_ndim=0 '
             'means that there is none. Leave it out, or give puzzles an embedding.',
         )
@@ -302,6 +361,56 @@ class ExperimentConfig:
             self.model.q_head or (self.act.halting == 'fixed' and self.loss.q_weight == 0),
             f'model.q_head=False needs act.halting=fixed and loss.q_weight=0, as nothing predicts '
             f'when to halt; got {self.act.halting} and {self.loss.q_weight}.',
+        )
+        recurrent = self.model.is_recurrent
+        ConfigError.require(
+            not recurrent or (self.optimizer.name != 'muon' and self.train.curriculum == 'none'),
+            f'model.block={self.model.block} has stacked gates in place of matrices and one cycle '
+            f'in each ACT step: neither optimizer.name=muon nor a train.curriculum fits it.',
+        )
+        random_start = self.eval.random_start or self.model.initial_state == 'random'
+        ConfigError.require(
+            random_start or max(self.eval.high_start_std, self.eval.low_start_std) < 0,
+            'eval.high_start_std and eval.low_start_std are of random starts. Set '
+            'eval.random_start=True too, or leave them out.',
+        )
+        ConfigError.require(
+            1 <= self.eval.chains <= self.model.chains,
+            f'eval.chains must be at least 1 and at most model.chains, as each has a start of its '
+            f'own; got {self.eval.chains} and {self.model.chains}.',
+        )
+        ConfigError.require(
+            self.model.chains == 1
+            or self.act.halting != 'q_learning'
+            or not self.act.train_q_continue,
+            'model.chains needs act.halting=halt_only or fixed (or act.train_q_continue=False): '
+            'the target of q_continue is read one step later, whose winner is not known yet.',
+        )
+        if self.model.flow:
+            self._check_flow()
+        _ = self.inference_model  # refuses here what it would refuse at the first evaluation
+        rollouts.check(self)
+
+    def _check_flow(self) -> None:
+        ConfigError.require(
+            self.act.halting != 'q_learning' or not self.act.train_q_continue,
+            'model.flow needs act.halting=halt_only or fixed (or act.train_q_continue=False): the '
+            'target of q_continue is read one step later, whose noisy answer is not known yet.',
+        )
+        ConfigError.require(
+            self.loss.loss_type == 'stablemax_cross_entropy',
+            f'model.flow reads its answers as stablemax probabilities: it needs loss.loss_type='
+            f'stablemax_cross_entropy; got {self.loss.loss_type}.',
+        )
+        ConfigError.require(
+            self.model.flow_draws >= self.act.halt_max_steps,
+            f'model.flow_draws must be at least act.halt_max_steps, a time for every step; got '
+            f'{self.model.flow_draws} and {self.act.halt_max_steps}.',
+        )
+        ConfigError.require(
+            not self.eval.depth_multiples,
+            'a looped flow (model.flow) reaches its answer at its last step, and deeper ones have '
+            'other times: evaluate with another eval.halt_max_steps, not eval.depth_multiples.',
         )
 
     @property
@@ -313,6 +422,23 @@ class ExperimentConfig:
     def eval_steps(self) -> int:
         """ACT steps of an evaluation: the one place that states how deep it is."""
         return self.eval.halt_max_steps or self.act.halt_max_steps
+
+    @property
+    def inference_model(self) -> ModelConfig:
+        """The model as evaluation and solver run it: with the draws that ``eval`` states."""
+        names = ('high_start_std', 'low_start_std', 'update_rate', *NOISES)
+        changes: dict[str, Any] = {
+            name: getattr(self.eval, name) for name in names if getattr(self.eval, name) >= 0
+        }
+        if self.model.initial_state == 'random_low':
+            changes['initial_state'] = 'fixed'
+        if self.eval.random_start:
+            changes['initial_state'] = 'random'
+        if self.model.chains > 1:
+            changes |= {'chains': self.eval.chains, 'chain_similarity': 1.0, 'align_chains': False}
+        if self.model.flow:
+            changes |= {'flow_steps': self.eval_steps, 'flow_noise': self.eval.flow_noise}
+        return dataclasses.replace(self.model, **changes) if changes else self.model
 
     def with_eval_steps(self, steps: int) -> 'ExperimentConfig':
         """Returns this experiment with another depth of evaluations; 0: as it is."""

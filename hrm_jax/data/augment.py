@@ -61,6 +61,16 @@ def identity_map(transform: str, side: int) -> np.ndarray:
     return np.zeros(map_width(transform, side), np.uint8)
 
 
+def cyclic_relabellings(shifts_N: np.ndarray, side: int) -> np.ndarray:
+    """Returns Sudoku maps [N, M] that only turn digit d into 1 + (d - 1 + shift) mod ``side``.
+
+    Source: dataset/sudoku_transforms.py of renrua52/hrm-mechanistic-analysis.
+    """
+    maps = np.tile(identity_map('sudoku', side), (len(shifts_N), 1))
+    maps[:, 1 : 1 + side] = (np.arange(side) + np.asarray(shifts_N)[:, None]) % side
+    return maps
+
+
 def inverse_maps(transform: str, maps: np.ndarray, side: int) -> np.ndarray:
     """Returns the maps that undo ``maps`` [..., M], as numpy uint8.
 
@@ -158,6 +168,35 @@ def apply_sudoku(cells_BS: Array, maps_BM: Array, side: int, xp: Any = np) -> Ar
     fixed = xp.broadcast_to(xp.arange(2, dtype=digits.dtype), (digits.shape[0], 2))
     table = xp.concatenate([fixed, digits], axis=1).astype(cells_BS.dtype)
     return xp.take_along_axis(table, moved.astype(xp.int32), axis=1)
+
+
+def random_relabellings(uniforms_BK: Array, side: int, form: str, xp: Any = np) -> Array:
+    """Draws a permutation of the digits for each row: a table from token to token, [B, side + 2].
+
+    Args:
+      uniforms_BK: [B, side].
+      side: digits of a Sudoku.
+      form: ``correct`` permutes the digits, tokens 2 to side + 1. ``sic`` permutes the tokens 1 to
+        side, as jvdillon/sic code/experiment.py (augment_sudoku) does on boards where 1 is the
+        blank: the blank changes places with digits, and the last digit never moves. One
+        table serves question and answer, so the puzzle stays a puzzle.
+      xp: array namespace.
+    """
+    first = {'correct': 2, 'sic': 1}[form]
+    digits = xp.argsort(uniforms_BK, axis=1).astype(xp.int32) + first
+    rows, tokens = digits.shape[0], xp.arange(side + 2, dtype=xp.int32)
+    before = xp.broadcast_to(tokens[:first], (rows, first))
+    after = xp.broadcast_to(tokens[side + first :], (rows, 2 - first))
+    return xp.concatenate([before, digits, after], axis=1)
+
+
+def relabel_and_turn(
+    cells_BS: Array, tables_BV: Array, dihedral_B1: Array, side: int, xp: Any = np
+) -> Array:
+    """Relabels tokens by a table for each row, then turns the boards; dtype and shape stay."""
+    tables = tables_BV.astype(cells_BS.dtype)
+    relabelled = xp.take_along_axis(tables, cells_BS.astype(xp.int32), axis=1)
+    return apply_dihedral(relabelled, dihedral_B1, side, xp)
 
 
 def mapped_extents(extents_B4: Array, dihedral_B: Array, xp: Any = np) -> Array:

@@ -34,6 +34,10 @@ class BatchIterator(Protocol):
     def set_state(self, state: dict[str, Any]) -> None: ...
 
 
+# Augmentations that permute the digits of stored boards -> form of augment.random_relabellings.
+_DIGIT_FORMS = {'digits': 'correct', 'digits_sic': 'sic'}
+
+
 def gather(
     puzzles: PuzzleSet,
     metadata: DatasetMetadata,
@@ -49,7 +53,8 @@ def gather(
       metadata: sizes and ids.
       examples_B: int64 [B], numbers of examples of the set.
       augmentation: 'stored' maps; fresh ones drawn from ``rng`` ('on_the_fly'); or stored maps
-        with a fresh translation ('translation', ARC).
+        with a fresh translation ('translation', ARC), or with fresh digits and a symmetry for every
+        row ('digits' and 'digits_sic', Sudoku).
       rng: generator of this global batch; not used for 'stored'.
       rows: the rows wanted. Numbers are drawn for all of ``examples_B``, so that every process
         draws the same.
@@ -63,7 +68,7 @@ def gather(
     identifiers = puzzles.puzzle_identifiers[owners[rows]]
     maps = None if puzzles.maps is None else puzzles.maps[owners[rows]]
     offsets = None if puzzles.offsets is None else puzzles.offsets[examples_B[rows]]
-    if augmentation != 'stored':
+    if augmentation not in ('stored', *_DIGIT_FORMS):
         assert rng is not None  # see Args
         visit_start = _visit_starts(owners, np.diff(puzzles.puzzle_indices)[owners])
         uniforms = rng.random((len(owners), augment.uniforms_needed(transform, side) + 3))
@@ -82,6 +87,14 @@ def gather(
             extents = puzzles.extents[stored]
             offsets = augment.random_offsets(own[:, :2], extents, dihedral) * moved[:, None]
     inputs, labels = realise(puzzles, metadata, stored, maps, offsets)
+    if form := _DIGIT_FORMS.get(augmentation):
+        assert rng is not None  # see Args
+        uniforms = rng.random((len(owners), side + 1))[rows]
+        tables = augment.random_relabellings(uniforms[:, 1:], side, form)
+        turns = augment.random_maps('dihedral', uniforms[:, :1], side)
+        inputs, labels = (
+            augment.relabel_and_turn(cells, tables, turns, side) for cells in (inputs, labels)
+        )
     labels = labels.astype(np.int32)
     if metadata.ignore_label_id is not None:
         labels[labels == metadata.ignore_label_id] = IGNORE_LABEL_ID
@@ -204,22 +217,24 @@ def check_augmentation(dataset: PuzzleDataset, augmentation: str) -> None:
     fits = metadata.transform != 'none' and (metadata.transform == 'arc') <= placed
     if augmentation == 'translation':
         fits = metadata.transform == 'arc' and placed
+    if augmentation in _DIGIT_FORMS:
+        fits = metadata.task == 'sudoku' and metadata.vocab_size == metadata.side + 2
     if not fits:
         raise ConfigError(
             f'data.augmentation={augmentation} needs stored puzzles that can be moved; '
             f'{dataset.path} has task {metadata.task!r} with transform {metadata.transform!r}. Use '
             f'data.augmentation=stored, or build the set with python -m data_builders.'
         )
-    if augmentation == 'on_the_fly' and metadata.held_out is None:
+    if augmentation != 'translation' and metadata.held_out is None:
         raise ConfigError(
-            f'data.augmentation=on_the_fly may turn training puzzles of {dataset.path} into its '
-            f'test answers, and nobody has looked. A build that draws some augmentations does: '
+            f'data.augmentation={augmentation} may turn training puzzles of {dataset.path} into '
+            f'its test answers, and nobody has looked. A build that draws some augmentations does: '
             f'python -m data_builders sudoku --source {dataset.path} --num-aug 10 '
             f'--output-dir DIR. Then use DIR, or data.augmentation=stored.'
         )
-    if augmentation == 'on_the_fly' and metadata.held_out:
+    if augmentation != 'translation' and metadata.held_out:
         raise ConfigError(
-            f'data.augmentation=on_the_fly would turn training puzzles of {dataset.path} into '
+            f'data.augmentation={augmentation} would turn training puzzles of {dataset.path} into '
             f'its test answers; its builder filtered the stored ones. Use '
             f'data.augmentation=stored.'
         )

@@ -4,6 +4,9 @@ The original always runs all steps at evaluation. Here a fixed number of slots w
 queue inside one compiled loop: a slot whose puzzle halts (``act.halt``, as in training but
 without exploration) takes the next puzzle from the queue at the following step. Rows do not
 see each other, so an answer is what the puzzle alone would get; the work follows the need.
+
+Rollouts (rollouts.py) run here too: a chain is a puzzle with a number of its own, and
+``eval.rollouts.breadth`` rows of the queue in a row are the chains of one puzzle.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,12 +33,47 @@ class Slots(struct.PyTreeNode):
       batch: the puzzle in every slot.
       number: int32 [B], its number in the whole stream; -1: the slot is idle.
       steps: int32 [B], ACT steps spent on it.
+      changes: the last changes of its logits, or None where nothing is selected by them.
     """
 
     latent: LatentState
     batch: Batch
     number: jax.Array
     steps: jax.Array
+    changes: 'Changes | None' = None
+
+
+class Changes(struct.PyTreeNode):
+    """How much the logits of every slot changed at its last steps.
+
+    Attributes:
+      logits: float32 [B, S, V], of the step before.
+      window: float32 [B, W], the last W changes, in no order; 0 where there were fewer.
+    """
+
+    logits: jax.Array
+    window: jax.Array
+
+    def after(self, logits_BSV: jax.Array, steps_B: jax.Array) -> tuple['Changes', jax.Array]:
+        """Takes in a step (EqR, evaluators/eval_fn.py: the convergence score).
+
+        A change is the mean over cells of the norm over the vocabulary.
+
+        Args:
+          logits_BSV: of the step.
+          steps_B: int32, its number from 1; the first one has nothing to be compared with.
+
+        Returns:
+          The changes with this one, and the mean over the window, float32 [B]; infinity at step 1.
+        """
+        logits_BSV = logits_BSV.astype(jnp.float32)
+        change_B = jnp.linalg.norm(logits_BSV - self.logits, axis=-1).mean(-1)
+        first_B, size = steps_B <= 1, self.window.shape[1]
+        newest_BW = jnp.arange(size) == ((steps_B - 2) % size)[:, None]
+        window = jnp.where(newest_BW, change_B[:, None], self.window)
+        window = jnp.where(first_B[:, None], 0.0, window)
+        mean_B = window.sum(1) / jnp.clip(steps_B - 1, 1, size)
+        return Changes(logits_BSV, window), jnp.where(first_B, jnp.inf, mean_B)
 
 
 class Finished(struct.PyTreeNode):
@@ -47,6 +85,7 @@ class Finished(struct.PyTreeNode):
       predictions: int32 [M, S].
       q_halt, q_continue: float32 [M], logits at the last step.
       steps: int32 [M], ACT steps spent.
+      change: float32 [M], mean of the last changes of the logits, or None.
     """
 
     count: jax.Array
@@ -55,24 +94,43 @@ class Finished(struct.PyTreeNode):
     q_halt: jax.Array
     q_continue: jax.Array
     steps: jax.Array
+    change: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Some answers on the host, as numpy; the arrays are those of ``Finished``."""
+    """Some answers on the host, as numpy; the arrays are those of ``Finished``, NaN for None."""
 
     number: np.ndarray
     predictions: np.ndarray
     q_halt: np.ndarray
     q_continue: np.ndarray
     steps: np.ndarray
+    change: np.ndarray
+
+
+def _keeps_changes(config: ExperimentConfig) -> bool:
+    return config.eval.rollouts.on and config.eval.rollouts.select == 'residual'
+
+
+def read_depths(config: ExperimentConfig) -> tuple[int, ...]:
+    """ACT steps at which every chain of rollouts gives an answer, rising; the last one ends it."""
+    steps = config.eval_steps
+    multiples = config.eval.depth_multiples if config.eval.rollouts.on else ()
+    return (steps, *(steps * multiple for multiple in multiples))
 
 
 def empty_slots(config: ExperimentConfig, count: int) -> Slots:
     """Returns idle slots."""
     shape = (count, config.model.seq_len)
+    changes = None
+    if _keeps_changes(config):
+        changes = Changes(
+            logits=jnp.zeros((*shape, config.model.vocab_size), jnp.float32),
+            window=jnp.zeros((count, config.eval.rollouts.window), jnp.float32),
+        )
     return Slots(
-        latent=hrm.empty_latent(config.model, count),
+        latent=hrm.empty_latent(config.inference_model, count),
         batch=Batch(
             inputs=jnp.zeros(shape, jnp.int32),
             labels=jnp.full(shape, IGNORE_LABEL_ID, jnp.int32),
@@ -80,6 +138,7 @@ def empty_slots(config: ExperimentConfig, count: int) -> Slots:
         ),
         number=jnp.full(count, -1, jnp.int32),
         steps=jnp.zeros(count, jnp.int32),
+        changes=changes,
     )
 
 
@@ -102,24 +161,31 @@ def work(
     """Runs ACT steps until the queue is empty and a slot idle, or until nothing is left to do.
 
     Args:
-      config: ``act`` sets the halting rule; ``eval.halt_max_steps`` (or ``act``'s) the longest.
+      config: ``act`` sets the halting rule; ``eval.halt_max_steps`` (or ``act``'s) the longest;
+        ``eval.rollouts`` how many rows in a row are chains of one puzzle, and then ``eval.halting``
+        whether the rule counts.
       weights: the model.
       slots: puzzles in progress.
       queue: [N, ...] waiting puzzles; labels are for the sums only, the model never sees them.
       length: int32 [], how many rows of the queue are real.
       first: int32 [], number of the first one in the whole stream.
       drain: bool [], finish what is in the slots although the queue is empty.
-      key: of what is drawn: each puzzle takes the fold of its number, each of its steps that of its
-        own. None: nothing is drawn.
+      key: of what is drawn: each puzzle takes the fold of its number (``draws.per_chain``), each of
+        its steps that of its own. None: nothing is drawn.
 
     Returns:
-      The slots, what has finished (room for N + B), and the sums of the metrics over it.
+      The slots, what has finished (room for N + B at each of ``read_depths``), and the sums of the
+      metrics over it.
     """
-    rule = dataclasses.replace(config.act, halt_max_steps=config.eval_steps)
+    rollouts, depths = config.eval.rollouts, read_depths(config)
+    whole = rollouts.on and config.eval.halting == 'max'
+    halting = 'fixed' if whole else config.act.halting
+    rule = dataclasses.replace(config.act, halting=halting, halt_max_steps=depths[-1])
     # Losses are summed over finished rows; those without a scored cell are padding.
     loss = dataclasses.replace(config.loss, count_empty_rows=False)
-    count, room = slots.number.shape[0], queue.inputs.shape[0] + slots.number.shape[0]
-    fresh = hrm.fresh_latent(config.model, weights, count)
+    count = slots.number.shape[0]
+    room = (queue.inputs.shape[0] + count) * len(depths)
+    model = config.inference_model
 
     def is_busy(loop):
         head, slots, _, _ = loop
@@ -134,24 +200,37 @@ def work(
         source_B = jnp.clip(place_B, 0, queue.inputs.shape[0] - 1)
         batch = _rows(taken_B, jax.tree.map(lambda x: x[source_B], queue), slots.batch)
         number_B = jnp.where(taken_B, first + place_B, slots.number)
+        keys = draws.per_chain(key, number_B, rollouts.breadth)
+        fresh = hrm.fresh_latent(model, weights, count, keys)
         latent = _rows(taken_B, fresh, slots.latent)
         steps_B = jnp.where(taken_B, 0, slots.steps) + 1
 
         rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
-        keys = draws.fold(draws.per_row(key, number_B), steps_B)
-        latent, outputs = hrm.act_step(config.model, weights, latent, batch.inputs, rows, keys)
+        keys = draws.fold(keys, steps_B)
+        latent, outputs = hrm.act_step(model, weights, latent, batch.inputs, rows, keys)
 
-        ready_B = (number_B >= 0) & act.halt(outputs, steps_B, jnp.zeros_like(steps_B), rule)
+        busy_B = number_B >= 0
+        ready_B = busy_B & act.halt(outputs, steps_B, jnp.zeros_like(steps_B), rule)
+        if rollouts.halt_together:
+            # Slots and queue hold whole puzzles, whose chains start and stop together.
+            first_B = ready_B.reshape(-1, rollouts.breadth).any(1)
+            ready_B = jnp.repeat(first_B, rollouts.breadth)
+        changes, change_B = slots.changes, None
+        if changes is not None:
+            changes, change_B = changes.after(outputs.logits, steps_B)
         labels = jnp.where(ready_B[:, None], batch.labels, IGNORE_LABEL_ID)
         _, new = losses.act_loss(outputs, labels, steps_B, ready_B, None, loss)
-        # Rows that continue write beyond the end, where nothing is kept.
-        target_B = jnp.where(ready_B, done.count + jnp.cumsum(ready_B) - 1, room)
+        answers_B = ready_B
+        for depth in depths[:-1]:
+            answers_B = answers_B | (busy_B & (steps_B == depth))
+        # Rows that give no answer write beyond the end, where nothing is kept.
+        target_B = jnp.where(answers_B, done.count + jnp.cumsum(answers_B) - 1, room)
 
         def put(to, rows):
             return to.at[target_B].set(rows, mode='drop')
 
         done = Finished(
-            count=done.count + ready_B.sum(dtype=jnp.int32),
+            count=done.count + answers_B.sum(dtype=jnp.int32),
             number=put(done.number, number_B),
             predictions=put(
                 done.predictions, jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
@@ -159,8 +238,9 @@ def work(
             q_halt=put(done.q_halt, outputs.q_halt),
             q_continue=put(done.q_continue, outputs.q_continue),
             steps=put(done.steps, steps_B),
+            change=None if change_B is None else put(done.change, change_B),
         )
-        slots = Slots(latent, batch, jnp.where(ready_B, -1, number_B), steps_B)
+        slots = Slots(latent, batch, jnp.where(ready_B, -1, number_B), steps_B, changes)
         head = head + taken_B.sum(dtype=jnp.int32)
         return head, slots, done, sums + new
 
@@ -171,6 +251,7 @@ def work(
         q_halt=jnp.zeros(room, jnp.float32),
         q_continue=jnp.zeros(room, jnp.float32),
         steps=jnp.zeros(room, jnp.int32),
+        change=None if slots.changes is None else jnp.zeros(room, jnp.float32),
     )
     loop = (jnp.int32(0), slots, done, Sums.zeros())
     *_, slots, done, sums = jax.lax.while_loop(is_busy, step, loop)
@@ -252,4 +333,6 @@ class Worker:
         done, sums = jax.device_get((done, sums))
         rows = slice(0, int(done.count))
         names = [field.name for field in dataclasses.fields(Answers)]
+        if done.change is None:
+            done = done.replace(change=np.full(len(done.number), np.nan, np.float32))
         return Answers(**{name: getattr(done, name)[rows] for name in names}), sums

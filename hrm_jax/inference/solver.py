@@ -9,23 +9,25 @@ are. Puzzles leave as soon as their halting rule halts them (early_exit.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import os
-from pathlib import Path
 import sys
 from typing import Any
 
 import jax
 import numpy as np
 
-from hrm_jax import files, partitioning, tasks
-from hrm_jax.checkpoint.store import SavedModel
-from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import augment, records
-from hrm_jax.data.puzzles import METADATA, DatasetMetadata
+from hrm_jax import partitioning, tasks
+from hrm_jax.checkpoint import compatible
+from hrm_jax.config import ExperimentConfig, RolloutConfig
+from hrm_jax.data import augment
 from hrm_jax.errors import PuzzleError
+from hrm_jax.inference import rollouts as rollouts_lib
+from hrm_jax.inference import saved_task
 from hrm_jax.inference.early_exit import Worker
+from hrm_jax.inference.rollouts import Rollout
 from hrm_jax.interop import formats
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
@@ -42,11 +44,12 @@ class Solution:
       question, answer: int32 [S], token ids; the answer without what follows its end.
       text: the answer as the task writes it, without padding.
       confidence: probability in 0..1 that the answer is right, as the model sees it (its halt
-        logit is trained to predict it); with several samples the mean over those that agree. None:
-        the model has no halt logit.
-      steps: ACT steps spent (mean over samples).
+        logit is trained to predict it); with several samples or chains the mean over those that
+        agree. None: the model has no halt logit.
+      steps: ACT steps spent (mean over samples or chains).
       valid: whether the answer obeys the rules of the task; None: the rules are unknown.
-      agreement: share of the samples with this answer.
+      agreement: share of the samples or chains with this answer.
+      chains: runs of the puzzle among which the answer was chosen (rollouts).
     """
 
     question: np.ndarray
@@ -56,48 +59,11 @@ class Solution:
     steps: float
     valid: bool | None
     agreement: float = 1.0
+    chains: int = 1
 
 
-def _task_of(
-    saved: SavedModel, data: str | os.PathLike, task: str, log: Callable[[str], None]
-) -> tuple[tasks.Task, str]:
-    """The task of a model's puzzles, and the kind of its symmetries.
-
-    What is stated counts in this order: ``task``, the checkpoint, its data set; otherwise the task
-    is inferred from the sizes.
-    """
-    model, root = saved.config.model, files.expanded(data or saved.config.data.path or '')
-    facts = dict(saved.meta.get('dataset') or {})
-    if not facts.get('task'):
-        facts |= _facts_of_data(Path(root), model.vocab_size, model.seq_len) if root else {}
-    sizes = {'vocab_size': model.vocab_size, 'seq_len': model.seq_len}
-    one = {'num_puzzle_identifiers': 1, 'total_groups': 1, 'mean_puzzle_examples': 1.0}
-    metadata = records.described(DatasetMetadata.from_dict(one | facts | sizes), root)
-    name = task or metadata.task
-    if not name and metadata.vocabulary:
-        name = 'lisp'
-    if not name:
-        name = tasks.infer(model.vocab_size, model.seq_len)
-        log(
-            f'task: {name or "unknown, so puzzles are token ids"} (inferred from '
-            f'{model.vocab_size} tokens and {model.seq_len} cells; --task NAME states another)'
-        )
-    made = dataclasses.replace(metadata, task=name).task_of()
-    stated = facts.get('transform') if name == facts.get('task') else None
-    return made, made.symmetries if stated is None else stated
-
-
-def _facts_of_data(root: Path, vocab_size: int, seq_len: int) -> dict[str, Any]:
-    """What the data set of a model states, if it is at hand and has the model's sizes."""
-    for split in ('test', 'train'):
-        path = root / split / METADATA
-        if path.is_file():
-            data = DatasetMetadata.from_json(path.read_text(encoding='utf-8'), path)
-            if (data.vocab_size, data.seq_len) == (vocab_size, seq_len) and data.task:
-                sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
-                facts = dataclasses.asdict(data)
-                return {name: fact for name, fact in facts.items() if name not in sizes}
-    return {}
+def _probability(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
 
 
 class Solver:
@@ -128,7 +94,8 @@ class Solver:
         self.mesh = partitioning.make_mesh(devices or jax.local_devices())
         self.weights = jax.device_put(weights, partitioning.replicated(self.mesh))
         self.meta: Mapping[str, Any] = {}
-        self._workers: dict[Any, Worker] = {}
+        self._workers: dict[Any, Worker | rollouts_lib.Runner] = {}
+        self._more: dict[str, Weights] = {}
 
     @classmethod
     def from_checkpoint(
@@ -163,10 +130,41 @@ class Solver:
         options = {'config': config, 'seq_len': seq_len}
         saved, _ = formats.open_model(path, **options)
         weights = saved.inference_weights(saved.config.eval.use_ema)
-        kind, transform = _task_of(saved, data, task, log)
+        kind, transform = saved_task.task_of(saved, data, task, log)
         solver = cls(saved.config, weights, kind, transform, devices)
         solver.meta = saved.meta
         return solver
+
+    def with_eval(self, **changes: Any) -> 'Solver':
+        """Returns a solver of the same weights under other settings of ``eval``: noise, rollouts.
+
+        Args:
+          **changes: fields of ``EvalConfig``.
+
+        Raises:
+          ConfigError: they contradict each other or the model.
+        """
+        solver = copy.copy(self)
+        section = dataclasses.replace(self.config.eval, **changes)
+        solver.config = dataclasses.replace(self.config, eval=section)
+        return solver
+
+    def add_checkpoint(self, path: str | os.PathLike, **options: Any) -> None:
+        """Lets the chains of one more checkpoint of the same model take part in every rollout.
+
+        Args:
+          path: as of ``from_checkpoint``.
+          **options: ``config`` and ``seq_len``, likewise.
+
+        Raises:
+          CheckpointError: there is none, or it is of another model.
+        """
+        saved, found = formats.open_model(path, **options)
+        compatible.check_same_model(
+            saved.meta | {'config': saved.config.to_dict()}, self.config, found
+        )
+        weights = saved.inference_weights(saved.config.eval.use_ema)
+        self._more[str(path)] = jax.device_put(weights, partitioning.replicated(self.mesh))
 
     def solve(
         self,
@@ -174,6 +172,7 @@ class Solver:
         *,
         steps: int = 0,
         samples: int = 1,
+        rollouts: RolloutConfig | None = None,
         early_exit: bool = True,
         identifiers: Sequence[int] | np.ndarray | None = None,
         seed: int = 0,
@@ -186,6 +185,8 @@ class Solver:
           steps: longest run in ACT steps; 0: as trained.
           samples: views of each puzzle that are answered: itself and ``samples - 1`` random
             symmetric ones, mapped back; the most frequent answer wins.
+          rollouts: chains of each puzzle and how one is chosen (rollouts.py); None: as the
+            experiment's ``eval.rollouts``.
           early_exit: stop each puzzle by its own halting rule; False: all run ``steps``.
           identifiers: row of the puzzle table for each puzzle; None: the blank one.
           seed: of everything random: symmetries, and what the model draws.
@@ -194,12 +195,22 @@ class Solver:
         Raises:
           PuzzleError: a text cannot be read (the cell is named), or the task has no known
             symmetries for ``samples``.
+          ConfigError: the model or the task has not what ``rollouts`` uses.
         """
         tokens = [self.task.tokens_of(puzzle) for puzzle in puzzles]
         if not tokens:
             return []
         questions = np.stack(tokens).astype(np.int32)
         ids = np.zeros(len(tokens), np.int32) if identifiers is None else np.array(identifiers)
+        asked = self.config.eval.rollouts if rollouts is None else rollouts
+        asked = dataclasses.replace(asked, checkpoints=tuple(self._more))
+        if asked.on:
+            PuzzleError.require(
+                samples == 1,
+                'samples must be 1 with rollouts: views are chains there (rollouts.views=random).',
+            )
+            config = self._run_config(asked, steps, early_exit)
+            return self._roll_out(questions, ids, config, seed, progress)
         views, inverse = self._views(questions, samples, seed)
         found = self._answer(
             views, np.repeat(ids, samples), steps, early_exit, progress, samples, seed
@@ -208,7 +219,7 @@ class Solver:
         if inverse is not None:
             side = self.task.side
             answers = augment.apply(self.transform, answers, answers, inverse, side)[0]
-        confidence = np.exp(-np.logaddexp(0, -found['q_halt'].astype(np.float64)))
+        confidence = _probability(found['q_halt'])
         return [
             self._choose(question, answers[rows], confidence[rows], found['steps'][rows])
             for question, rows in zip(
@@ -228,17 +239,44 @@ class Solver:
                 f'samples must be 1 for the task {self.task.name!r}: its puzzles have no '
                 f'known symmetries here (transform {self.transform!r}).'
             )
-        side, count = self.task.side, len(questions) * samples
-        needed = augment.uniforms_needed(self.transform, side)
-        uniforms = np.random.default_rng(seed).random((count, needed), np.float32)
-        maps = augment.random_maps(self.transform, uniforms, side).astype(np.uint8)
-        maps[::samples] = augment.identity_map(self.transform, side)
-        rows = np.repeat(questions, samples, axis=0)
-        views = augment.apply(self.transform, rows, rows, maps, side)[0]
-        return views, augment.inverse_maps(self.transform, maps, side)
+        views = rollouts_lib.Views('random', self.transform, self.task.side, samples, seed)
+        return views.of(questions)
+
+    def _roll_out(self, questions, ids, config, seed, progress) -> list[Solution]:
+        runner = self._worker(len(questions) * config.eval.rollouts.breadth, config)
+        batches = (
+            Batch(
+                inputs=questions[start : start + runner.queue],
+                labels=np.full(questions[:1].shape, IGNORE_LABEL_ID, np.int32),
+                puzzle_identifiers=ids[start : start + runner.queue],
+            )
+            for start in range(0, len(questions), runner.queue)
+        )
+        weights = [self.weights, *self._more.values()]
+        found: dict[int, Rollout] = {}
+        for part in runner.run(weights, batches, self.task, self.transform, seed):
+            found |= {rollout.number: rollout for [rollout] in part}
+            progress(len(part))
+        return [self._solution(questions[n], found[n]) for n in range(len(questions))]
+
+    def _solution(self, question: np.ndarray, found: Rollout) -> Solution:
+        chains, rows = found.chains, found.agreeing
+        answer = chains.answers[found.chosen]
+        confidence = float(_probability(chains.q_halt[rows]).mean())
+        return Solution(
+            question=question,
+            answer=answer,
+            text=self.task.text(answer),
+            confidence=confidence if self.config.model.q_head else None,
+            steps=float(chains.steps.mean()),
+            valid=self.task.is_valid(question, answer),
+            agreement=len(rows) / len(chains.steps),
+            chains=len(chains.steps),
+        )
 
     def _answer(self, views, ids, steps, early_exit, progress, samples, seed):
-        worker = self._worker(len(views), steps, early_exit)
+        config = self._run_config(RolloutConfig(), steps, early_exit)
+        worker = self._worker(len(views), config)
         labels = np.full((worker.queue, self.task.seq_len), IGNORE_LABEL_ID, np.int32)
         batches = (
             Batch(
@@ -259,17 +297,36 @@ class Solver:
             for name in ('predictions', 'q_halt', 'steps')
         }
 
-    def _worker(self, count: int, steps: int, early_exit: bool) -> Worker:
+    def _run_config(
+        self, rollouts: RolloutConfig, steps: int, early_exit: bool
+    ) -> ExperimentConfig:
+        """The experiment as it is run: for the solver, outputs and further depths mean nothing."""
+        section = dataclasses.replace(
+            self.config.eval,
+            rollouts=rollouts,
+            halting='adaptive' if early_exit else 'max',
+            halt_max_steps=steps or self.config.eval.halt_max_steps,
+            depth_multiples=(),
+            save_outputs=(),
+        )
+        return dataclasses.replace(self.config, eval=section)
+
+    def _worker(self, count: int, config: ExperimentConfig) -> Any:
+        """The compiled loop of an experiment: a ``Runner`` of rollouts, or a ``Worker``."""
         devices = self.mesh.devices.size
         slots = next((shape for shape in _SHAPES if shape >= count), _SHAPES[-1])
         slots = -(-slots // devices) * devices
-        key = (slots, steps, early_exit)
-        if key not in self._workers:
-            halting = self.config.act.halting if early_exit else 'fixed'
-            rule = dataclasses.replace(self.config.act, halting=halting)
-            config = dataclasses.replace(self.config, act=rule).with_eval_steps(steps)
-            self._workers[key] = Worker(config, self.mesh, slots, slots * _QUEUE)
-        return self._workers[key]
+        if (slots, config) not in self._workers:
+            if config.eval.rollouts.on:
+                made = rollouts_lib.Runner(config, self.mesh, slots, slots * _QUEUE)
+            else:
+                early = config.eval.halting == 'adaptive'
+                rule = config.act if early else dataclasses.replace(config.act, halting='fixed')
+                made = Worker(
+                    dataclasses.replace(config, act=rule), self.mesh, slots, slots * _QUEUE
+                )
+            self._workers[slots, config] = made
+        return self._workers[slots, config]
 
     def _choose(self, question, answers, confidence, steps) -> Solution:
         answers = [self.task.finished(question, answer) for answer in answers]

@@ -64,14 +64,19 @@ def act_step(
       weights: the model, to differentiate with respect to.
       carry: state before.
       batch: incoming puzzles.
-      key: of what is drawn: in training exploration and dropout, else by the model.
+      key: of what is drawn; None: that of ``config.seed``. At inference each row has a key of its
+        own and each of its steps another one, as in evaluation.
     """
     train, with_loss, with_states = flags
     rows = batch.inputs.shape[0]
     config = dataclasses.replace(
         config, train=dataclasses.replace(config.train, global_batch_size=rows)
     )
-    carry = act.refill(carry, batch, hrm.initial_latent(weights))
+    model = config.model if train else config.inference_model
+    if not train:
+        key = _row_keys(config, key, rows)
+    initial = hrm.initial_latent(model, weights, rows, key)
+    carry = act.refill(carry, batch, initial)
     puzzle_rows = hrm.puzzle_rows(weights, carry.batch.puzzle_identifiers)
     loss, hidden_states = None, None
     if train:
@@ -83,10 +88,10 @@ def act_step(
         )
         loss = loss if with_loss else None
     else:
-        latent, outputs = hrm.act_step(
-            config.model, weights, carry.latent, carry.batch.inputs, puzzle_rows, key
-        )
         steps = carry.steps + 1
+        latent, outputs = hrm.act_step(
+            model, weights, carry.latent, carry.batch.inputs, puzzle_rows, draws.fold(key, steps)
+        )
         halted = steps >= config.act.halt_max_steps
         if with_loss:
             total, _ = losses.act_loss(
@@ -108,6 +113,11 @@ def act_step(
     )
 
 
+def _row_keys(config: ExperimentConfig, key: jax.Array | None, rows: int) -> jax.Array | None:
+    key = jax.random.key(draws.seed_of(config.seed)) if key is None else key
+    return draws.per_row(key, jnp.arange(rows))
+
+
 def _without_prefix(config, states) -> tuple[jax.Array, ...]:
     # The states of recurrent blocks are cells, which have no positions; some models have one.
     start = 0 if config.model.is_recurrent else config.model.prefix_len
@@ -126,9 +136,10 @@ def generate(
 ) -> HrmGeneration:
     """Runs ACT steps until every row has halted, at most ``max_steps``."""
     rows = batch.inputs.shape[0]
+    key = _row_keys(config, key, rows)
     act_config = dataclasses.replace(config.act, halt_max_steps=max_steps)
     puzzle_rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
-    latent = hrm.fresh_latent(config.model, weights, rows)
+    latent = hrm.fresh_latent(config.inference_model, weights, rows, key)
     empty = HrmGeneration(
         sequences=jnp.zeros(batch.inputs.shape, jnp.int32),
         steps=jnp.zeros(rows, jnp.int32),
@@ -138,7 +149,12 @@ def generate(
     def step(loop):
         number, latent, running, result = loop
         latent, outputs = hrm.act_step(
-            config.model, weights, latent, batch.inputs, puzzle_rows, draws.fold(key, number)
+            config.inference_model,
+            weights,
+            latent,
+            batch.inputs,
+            puzzle_rows,
+            draws.fold(key, number),
         )
         new = HrmGeneration(
             sequences=jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32),

@@ -60,6 +60,9 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
         findings[setting] = Finding(value, evidence)
 
     findings: dict[str, Finding] = {}
+    if 'register_tokens' in tensors:
+        _see_sic(tensors, shape, see)
+        return findings
     name = 'embed_tokens.embedding_weight'
     vocab, dim = shape(name, 2)
     see('vocab_size', vocab, f'{name} has the shape {(vocab, dim)}')
@@ -101,13 +104,38 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
     name = f'{first}mlp_t.down_proj.weight'
     if name in tensors:
         see('total_len', shape(name, 2)[0], f'{name} has the shape {tensors[name].shape}')
+    _see_dtype(tensors, see)
+    return findings
+
+
+def _see_dtype(tensors, see) -> None:
     for name in ('H_init', 'L_init'):
         if name in tensors:
             dtype = str(np.dtype(tensors[name].dtype))
             if dtype == 'float64':
                 dtype = 'float32'  # nothing is computed in more
             see('forward_dtype', dtype, f'{name} is stored as {dtype}')
-    return findings
+
+
+def _see_sic(tensors, shape, see) -> None:
+    """What a state dict of jvdillon/sic shows; it has names of its own."""
+    name = 'embed_tokens.weight'
+    vocab, dim = shape(name, 2)
+    see('vocab_size', vocab, f'{name} has the shape {(vocab, dim)}')
+    see('hidden_size', dim, f'{name} has the shape {(vocab, dim)}')
+    name = 'register_tokens'
+    see('register_tokens', shape(name, 2)[0], f'{name} has the shape {shape(name, 2)}')
+    matches = [re.match(r'reasoning\.(\d+)\.', name) for name in tensors]
+    see('L_layers', 1 + max(int(m[1]) for m in matches if m), 'there are tensors reasoning.*')
+    name = 'reasoning.0.attn.down_proj.weight'
+    see('block', 'token_mixing', f'there is a tensor {name}')
+    see('total_len', shape(name, 2)[0], f'{name} has the shape {shape(name, 2)}')
+    name = 'reasoning.0.mlp.down_proj.weight'
+    see('intermediate_size', shape(name, 2)[1], f'{name} has the shape {shape(name, 2)}')
+    for setting, value in (('levels', 'shared'), ('low_states', 1), ('head_bias', True),
+                           ('puzzle_emb_ndim', 0)):  # fmt: skip
+        see(setting, value, 'the tensors have the names of jvdillon/sic')
+    _see_dtype(tensors, see)
 
 
 def _stacks(tensors: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
@@ -128,6 +156,9 @@ def _see_levels(tensors, stacks, see) -> None:
         see('levels', 'separate', 'there are tensors H_level.* and L_level.*')
     elif lows or {'H_init', 'L_init'} <= set(tensors):
         see('levels', 'shared', 'two states, but only one module L_level')
+    elif 'L_level' in stacks and not {'H_init', 'L_init'} & set(tensors):
+        see('levels', 'shared', 'one module L_level, and no initial states')
+        see('initial_state', 'random', 'there is no tensor H_init and none L_init')
     else:
         see('levels', 'single', 'one state and one module')
         see('closing_update', 'L_level' in stacks, f'the one module is {next(iter(stacks))}')
@@ -183,13 +214,19 @@ def complete_model(
     values = _with_seq_len(values, findings.get('total_len'), source)
     # Nothing in the tensors shows these, and a wrong value gives wrong answers without an error.
     lacking = [n for n in ('num_heads', 'H_cycles', 'L_cycles') if n not in values]
+    if 'initial_state' in findings:
+        draws = ('update_rate', 'update_noise', 'high_start_std', 'low_start_std')
+        lacking += [name for name in draws if name not in values]
+    if 'register_tokens' in findings and 'gated_unit' not in values:
+        lacking.append('gated_unit')
     if 'pos_encodings' not in values:
         lacking.append('pos_encodings (rope or none)')
     if lacking:
         nor = 'there is no' if source == NO_CONFIGURATION else f'{source} does not state it in the'
         raise CheckpointError(
             f'the tensors do not show {", ".join(lacking)}, and {nor} configuration. Give the '
-            f'all_config.yaml of the training run, or write these settings into one, with --config.'
+            f'all_config.yaml of the training run, or write these settings into one, with '
+            f'--config; or take those of a published recipe with --preset.'
         )
     return ModelConfig(**values)
 
@@ -213,7 +250,12 @@ def _with_inner_size(values: dict[str, Any], found: Finding, source: str) -> dic
 def _with_seq_len(values: dict[str, Any], found: Finding | None, source: str) -> dict[str, Any]:
     if found is None:
         return values
-    prefix = values.get('puzzle_emb_len') or -(-values['puzzle_emb_ndim'] // values['hidden_size'])
+    registers = values.get('register_tokens')
+    prefix = (
+        registers
+        or values.get('puzzle_emb_len')
+        or -(-values['puzzle_emb_ndim'] // values['hidden_size'])
+    )
     seq_len = found.value - prefix
     if values.get('seq_len') not in (None, 0, seq_len):
         raise CheckpointError(
@@ -240,7 +282,7 @@ def differences(model: ModelConfig, other: ModelConfig) -> list[str]:
         free |= {'num_heads', 'rope_theta'}
     if model.is_recurrent:
         free |= {'mlp_dim', 'pos_encodings', 'rms_norm_eps'}
-    if model.prefix_len == 0:
+    if not model.has_puzzle_table:
         free.add('num_puzzle_identifiers')  # without a table it is not stored everywhere
     names = [field.name for field in dataclasses.fields(model)] + ['mlp_dim']
     return [

@@ -24,6 +24,7 @@ from hrm_jax.interop import (
     architecture,
     hub,
     original_config,
+    presets,
     safetensors_io,
     state_dict,
     torch_writer,
@@ -64,6 +65,7 @@ def load(
     forward_dtype: str = '',
     revision: str | None = None,
     member: str = '',
+    preset: str = '',
 ) -> SavedModel:
     """Loads weights from any format.
 
@@ -75,6 +77,8 @@ def load(
       forward_dtype: type to compute in, in place of the checkpoint's.
       revision: branch, tag or commit on the hub.
       member: keys that lead to the state dict in a torch file that has several, e.g. ``ema``.
+      preset: published recipe (``presets.PRESETS``) that gives what the tensors do not show, where
+        no configuration is beside the weights.
 
     Returns:
       The model in numpy; arrays may be read-only views of the file.
@@ -87,13 +91,18 @@ def load(
     if not isinstance(source, Source):
         source = find(source, config, revision)
     if source.format == 'orbax':
+        presets.refuse(preset, source.path)
         saved = weights_only.read_model(source.path)
         return with_forward_dtype(saved, forward_dtype) if forward_dtype else saved
     state, metadata, step = read_state(source.path, member)
     tensors, prefix = state_dict.unify_names(state)
     findings = architecture.infer_model(tensors)
     try:
-        settings = _settings_of(source, metadata, findings)
+        if preset:
+            presets.refuse(preset, source.config or ('hrm_jax' in metadata and source.path) or '')
+            settings = presets.settings(preset, findings)
+        else:
+            settings = _settings_of(source, metadata, findings)
         stated = str(metadata.get('step', ''))
         steps = (int(stated) if stated.isdecimal() else None, step_of(source.path), step, 0)
         saved = state_dict.to_model(

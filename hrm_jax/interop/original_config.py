@@ -30,10 +30,15 @@ _OPTIMIZER_KEYS = (
     'puzzle_emb_weight_decay',
 )  # fmt: skip
 _TRAIN_KEYS = ('global_batch_size', 'epochs', 'eval_interval')
+# EqR's keys (models/eqr.py) -> ours.
+_EQR_KEYS = {
+    'lambda_': 'update_rate', 'noise_scale': 'update_noise', 'H_init_std': 'high_start_std',
+    'L_init_std': 'low_start_std', 'board_width': 'board_width',
+}  # fmt: skip
 # Keys of ``arch`` that change no number here: what they name shows in the tensors.
 _OTHER_KEYS = (
     'name', 'loss', 'halt_max_steps', 'halt_exploration_prob', 'mlp_t', 'no_ACT_continue',
-    'batch_size', 'hrm_jax',
+    'batch_size', 'hrm_jax', 'board_height',
 )  # fmt: skip
 # Defaults of the model classes, for keys that a configuration may leave out.
 _DEFAULTS = {'rope_theta': 10000.0, 'rms_norm_eps': 1e-5}
@@ -122,6 +127,8 @@ def from_original(
     _check_known(arch, source, whole='arch' not in values)
     model = _DEFAULTS | _typed_settings(arch, _MODEL_KEYS, ModelConfig, source)
     model |= _typed_settings(ours, _SIZE_KEYS, ModelConfig, source)
+    renamed = {new: arch[old] for old, new in _EQR_KEYS.items() if arch.get(old) is not None}
+    model |= _typed_settings(renamed, tuple(renamed), ModelConfig, source)
     act_keys = ('halt_max_steps', 'halt_exploration_prob')
     act = _typed_settings(arch, act_keys, ActConfig, source)
     if arch.get('mlp_t') is not None:
@@ -143,7 +150,7 @@ def _check_known(arch: Mapping[str, Any], source: str, whole: bool) -> None:
 
     The original's classes ignore them; but who wrote them had a class that did not.
     """
-    known = {*_MODEL_KEYS, *_OTHER_KEYS}
+    known = {*_MODEL_KEYS, *_OTHER_KEYS, *_EQR_KEYS}
     if whole:  # the file of an architecture, or settings with those of the training beside them
         known |= {*_OPTIMIZER_KEYS, *_TRAIN_KEYS, 'seed', 'run_name', 'data_path', 'data_paths'}
     unknown = [name for name, value in arch.items() if name not in known and value]
@@ -237,6 +244,9 @@ def to_original(config: ExperimentConfig) -> dict[str, Any]:
             'puzzle_emb_len': model.puzzle_emb_len,
             'no_ACT_continue': act.halting == 'halt_only',
         }
+    if model.initial_state == 'random':
+        arch |= {old: getattr(model, new) for old, new in _EQR_KEYS.items()}
+        arch['board_height'] = model.board_shape[0] if model.board_width else 0
     if model.levels == 'single' and not model.closing_update:
         arch['H_layers'] = model.L_layers
     if model.is_recurrent:
@@ -271,6 +281,8 @@ def _class_name(model: ModelConfig) -> str:
     if model.levels == 'separate':
         folder = 'recursive_reasoning.hrm' if model.block == 'token_mixing' else 'hrm.hrm_act_v1'
         return f'{folder}@HierarchicalReasoningModel_ACTV1'
+    if model.initial_state == 'random':
+        return 'eqr@EqRModel'
     file = 'trm_hier6' if model.low_states > 1 else 'trm'
     file = 'trm_singlez' if model.levels == 'single' else file
     return f'recursive_reasoning.{file}@TinyRecursiveReasoningModel_ACTV1'

@@ -164,12 +164,13 @@ def unify_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray],
     Raises:
       CheckpointError: the prefixes differ, or two names mean the same tensor.
     """
+    renamed = _TRANSFORMERS_NAMES if has_transformers_names(state) else {}
     tensors: dict[str, np.ndarray] = {}
     whole: dict[str, str] = {}  # prefix, wrappers included -> a name with it
     inside: dict[str, str] = {}  # the same without wrappers
     for name, array in state.items():
         short = tensor_names.strip_prefix(name)
-        ours = _TRANSFORMERS_NAMES.get(short, short)
+        ours = renamed.get(short, short)
         if ours in tensors:
             raise CheckpointError(f'two tensors are called {ours}, one of them {name}.')
         tensors[ours] = array
@@ -187,11 +188,13 @@ def unify_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray],
 
 def has_transformers_names(names: Iterable[str]) -> bool:
     """Whether tensors are named as in transformers rather than as in the original."""
-    return any(tensor_names.strip_prefix(name) in _TRANSFORMERS_NAMES for name in names)
+    found = {tensor_names.strip_prefix(name) for name in names}
+    # jvdillon/sic has one of these names too.
+    return bool(found & set(_TRANSFORMERS_NAMES)) and 'register_tokens' not in found
 
 
 def _sized(model: ModelConfig, settings: Settings) -> ModelConfig:
-    if model.prefix_len == 0 and not model.num_puzzle_identifiers:
+    if not model.has_puzzle_table and not model.num_puzzle_identifiers:
         model = dataclasses.replace(model, num_puzzle_identifiers=1)
     if model.seq_len:
         return model

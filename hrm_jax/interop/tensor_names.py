@@ -140,6 +140,8 @@ def _unknown(config: ModelConfig) -> CheckpointError:
 def _state_entries(config: ModelConfig) -> list[Entry]:
     dim = config.hidden_size
     collection = 'params' if config.initial_state == 'learned' else 'constants'
+    if config.initial_state == 'random':
+        return []  # drawn anew for every puzzle (EqR)
 
     def state(name, ours, shape, own_shape, index=None):
         return reshaped(name, collection, (ours,), shape, own_shape, index)
@@ -153,6 +155,8 @@ def _state_entries(config: ModelConfig) -> list[Entry]:
     if config.levels == 'single':
         name = 'L_init' if config.closing_update else 'H_init'
         return [state(name, 'H_init', (dim,), (dim,))]
+    if config.chains > 1:
+        return [high, state('L_init', 'L_init', (config.chains, dim), (config.chains, 1, dim))]
     if config.low_states > 1:
         several = range(config.low_states)
         return [high, *(state(f'L{i + 1}_init', 'L_init', (dim,), (1, dim), i) for i in several)]
@@ -188,8 +192,20 @@ def entries(config: ModelConfig) -> list[Entry]:
     Args:
       config: architecture with the sizes of the data set filled in.
     """
+    if config.running_mean:
+        raise CheckpointError(
+            'no original of running means as states is public, so their tensors have no names in '
+            'other formats. Keep the model as a checkpoint of ours.'
+        )
+    if config.flow:
+        raise CheckpointError(
+            'no original of looped flows is public, so their tensors have no names in other '
+            'formats. Keep the model as a checkpoint of ours.'
+        )
     if not config.q_head:
         return _path_finder_entries(config)
+    if config.register_tokens:
+        return _sic_entries(config)
     dim = config.hidden_size
     table = ('embed_tokens', 'embedding')
     found = [
@@ -199,13 +215,50 @@ def entries(config: ModelConfig) -> list[Entry]:
         linear('q_head.weight', ('q_head',), (2,), (dim,)),
         same('q_head.bias', 'params', ('q_head', 'bias'), (2,)),
     ]
-    if config.prefix_len:
+    if config.has_puzzle_table:
         shape = (config.num_puzzle_identifiers, config.puzzle_emb_ndim)
         found.append(same('puzzle_emb.weights', 'puzzle_table', (), shape))
     if config.uses_learned_positions:
         path = ('embed_pos', 'embedding')
         found.append(same('embed_pos.embedding_weight', 'params', path, (config.total_len, dim)))
     return found + _level_entries(config)
+
+
+def _sic_entries(config: ModelConfig) -> list[Entry]:
+    """Every tensor of a model of jvdillon/sic (code/model.py, TRM3) with mixers."""
+    if config.block != 'token_mixing' or not config.head_bias or config.levels != 'shared':
+        raise _unknown(config)
+    dim, vocab = config.hidden_size, config.vocab_size
+    registers = (config.register_tokens, dim)
+    low_shape = (dim,) if config.chains == 1 else (config.chains, 1, dim)
+    q = ('q_head',)
+    found = [
+        same('register_tokens', 'params', ('register_tokens',), registers),
+        reshaped('H_init', 'constants', ('H_init',), (1, dim), (dim,)),
+        reshaped('L_init', 'constants', ('L_init',), (config.chains, dim), low_shape),
+        same('embed_tokens.weight', 'params', ('embed_tokens', 'embedding'), (vocab, dim)),
+        linear('head.weight', ('lm_head',), (vocab,), (dim,)),
+        bias('head.bias', ('lm_head',), (vocab,)),
+        # One output there. Our second one, q_continue, is neither read nor trained by halt_only.
+        Entry(
+            'q_head.weight', 'params', (*q, 'kernel'), (1, dim),
+            lambda x: np.stack([x[0], np.zeros_like(x[0])], 1), lambda x: x[:, :1].T,
+        ),
+        Entry(
+            'q_head.bias', 'params', (*q, 'bias'), (1,),
+            lambda x: np.append(x, np.asarray(-5, x.dtype)), lambda x: x[:1],
+        ),
+    ]  # fmt: skip
+    sizes = {'attn': (config.total_len, 'mlp_t'), 'mlp': (dim, 'mlp')}
+    for i in range(config.L_layers):
+        for theirs, (width, ours) in sizes.items():
+            inner = config.inner_size(width) if ours == 'mlp_t' else config.mlp_dim
+            there, here = f'reasoning.{i}.{theirs}.', ('L_level', f'layers_{i}', ours)
+            found += [
+                linear(f'{there}up_proj.weight', (*here, 'gate_up_proj'), (2, inner), (width,)),
+                linear(f'{there}down_proj.weight', (*here, 'down_proj'), (width,), (inner,)),
+            ]
+    return found
 
 
 def _gates(name: str, path: tuple[str, ...], dim: int, inputs: int) -> Entry:

@@ -26,6 +26,7 @@ import numpy as np
 from hrm_jax import act, partitioning, train_state
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
+from hrm_jax.errors import ConfigError
 from hrm_jax.interop import act_calls, formats, hub
 from hrm_jax.interop.act_calls import HrmGeneration, HrmOutput
 from hrm_jax.interop.transformers_config import HrmConfig
@@ -58,7 +59,7 @@ class HrmModel:
         init = jax.jit(lambda key: nn.unbox(train_state.init_variables(experiment, key)))
         variables = init(jax.random.key(seed))
         table = None
-        if model.prefix_len:
+        if model.has_puzzle_table:
             table = jnp.zeros((model.num_puzzle_identifiers, model.puzzle_emb_ndim), jnp.float32)
         self._set(
             SavedModel(
@@ -71,6 +72,13 @@ class HrmModel:
         )
 
     def _set(self, saved: SavedModel) -> None:
+        model = saved.config.model
+        ConfigError.require(
+            not model.flow and model.chains == 1,
+            'a looped flow (model.flow) and several chains (model.chains) have another state in '
+            'training than at inference, which a carry of HrmModel cannot be both. Use Solver, or '
+            'hrm_jax.model.hrm.act_step.',
+        )
         self.experiment = saved.config
         self.config = HrmConfig.from_experiment(saved.config)
         self.module = hrm.HRM(saved.config.model)

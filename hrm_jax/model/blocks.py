@@ -43,9 +43,7 @@ class SelfAttention(nn.Module):
         else:
             q_BTNK, k_BTNK, v_BTNK = heads(x_BTD)
         if config.uses_rope:
-            tables = layers.rotary_tables(x_BTD.shape[1], config.head_dim, config.rope_theta)
-            k_BTNK = layers.rotate(k_BTNK, *tables)
-            q_BTNK = layers.rotate(q_BTNK, *(table[: q_BTNK.shape[1]] for table in tables))
+            q_BTNK, k_BTNK = self._rotate(q_BTNK, k_BTNK)
         drop = None
         if config.attention_dropout > 0 and self.has_rng('dropout'):
             drop = functools.partial(layers.dropout, self, rate=config.attention_dropout)
@@ -59,6 +57,22 @@ class SelfAttention(nn.Module):
             bias_init=layers.bias_initializer(config, dim),
             name='o_proj',
         )(mixed_BTNK)
+
+    def _rotate(self, q_BTNK: jax.Array, k_BTNK: jax.Array) -> tuple[jax.Array, jax.Array]:
+        config = self.config
+        length, queries = k_BTNK.shape[1], q_BTNK.shape[1]
+        if config.pos_encodings == 'rope2d':
+            tables = layers.board_rotary_tables(
+                config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
+            )
+            first = jax.tree.map(lambda table: table[:queries], tables)
+            return (
+                layers.rotate_on_board(q_BTNK, *first), layers.rotate_on_board(k_BTNK, *tables),
+            )  # fmt: skip
+        tables = layers.rotary_tables(length, config.head_dim, config.rope_theta)
+        first = (table[:queries] for table in tables)
+        k_BTNK = layers.rotate(k_BTNK, *tables)
+        return layers.rotate(q_BTNK, *first), k_BTNK
 
 
 def _add(block: nn.Module, x: jax.Array, change: jax.Array, norm: str) -> jax.Array:

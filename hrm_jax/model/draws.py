@@ -6,16 +6,28 @@ in one table, which is never used again for something else: a new draw changes n
 
 In training one key serves the whole batch. At inference every puzzle has a key of its own, made
 from its number in the set, so that its answer does not depend on the puzzles beside it: a key is
-then an array of keys, [B]. Compiled inference functions take a seed and make the key inside,
-because a key made outside would live on one process only.
+then an array of keys, [B]. Several chains of one puzzle (rollouts) have a key each: the first has
+the puzzle's own, the others folds of its fold 0, which neither a name nor a step has. Compiled
+inference functions take a seed and make the key inside, because a key made outside would live on
+one process only.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hrm_jax.model import layers
+
 _NUMBERS = {
     'model': 1,  # what the model draws during an ACT step; dropout takes it as it is
+    'start': 2,  # random initial states: fold 0 of it for the high one, 1 for the low one
+    'update_noise': 3,  # a fold for the cycle, then one for the update in it
+    'step_noise': 4,  # fold 0 for the high state, 1 for the low one
+    'flow_start': 20,  # noise that a looped flow starts from
+    'flow_times': 21,
+    'flow_noise': 22,  # of the sampler
+    'pseudotarget': 23,
+    'chain': 24,  # of one of several chains of a puzzle
 }
 
 
@@ -48,8 +60,42 @@ def per_row(key: jax.Array | None, numbers_B: jax.Array) -> jax.Array | None:
     return None if key is None else jax.vmap(lambda n: jax.random.fold_in(key, n))(numbers_B)
 
 
-def normal(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """Standard normal numbers of shape [B, ...]: of one key, or row by row of keys [B]."""
+def per_chain(key: jax.Array | None, numbers_B: jax.Array, breadth: int) -> jax.Array | None:
+    """Returns a key for each chain, [B]: that of its puzzle, folded by its number from 1 on.
+
+    Args:
+      key: of the whole set, or None.
+      numbers_B: int32, ``breadth`` * number of the puzzle + number of the chain.
+      breadth: chains of a puzzle.
+    """
+    keys = per_row(key, numbers_B // breadth)
+    if breadth == 1:
+        return keys
+    chain_B = numbers_B % breadth
+    others = fold(fold(keys, 0), chain_B)
+    if keys is None or others is None:
+        return None
+    return jnp.where(chain_B == 0, keys, others)
+
+
+def normal(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal numbers, float32 [B, ...]: of one key, or row by row of keys [B]."""
+    return _draw(jax.random.normal, key, shape)
+
+
+def truncated_normal(key: jax.Array | None, shape: tuple[int, ...], std: float) -> jax.Array:
+    """Numbers as of ``layers.truncated_normal``, float32 [B, ...]; keys as in ``normal``."""
+    return _draw(layers.truncated_normal(std), key, shape)
+
+
+def _draw(draw: layers.Initializer, key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+    if key is None:
+        raise ValueError('this model draws random numbers: pass a key.')
     if not key.ndim:
-        return jax.random.normal(key, shape, dtype)
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
+        return draw(key, shape)
+    return jax.vmap(lambda k: draw(k, shape[1:]))(key)
+
+
+def uniform(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+    """Numbers in [0, 1), float32 [B, ...]; keys as in ``normal``."""
+    return _draw(jax.random.uniform, key, shape)

@@ -18,16 +18,21 @@ def block_forward(config: ModelConfig) -> int:
         case 'token_mixing':
             return 2 * 3 * length * dim * (config.inner_size(length) + inner)
         case 'attention':
-            projections = 4 * dim * dim + 3 * dim * inner
+            projections = 4 * dim * dim + 3 * dim * inner + _convolution(config)
             scores_and_mixing = 2 * length * dim
             return 2 * length * (projections + scores_and_mixing)
     raise _unknown(config)
 
 
+def _convolution(config: ModelConfig) -> int:
+    # Multiplications for each position of the depthwise convolution of two taps.
+    return 2 * config.mlp_dim if config.gated_unit == 'conv_swiglu' else 0
+
+
 def _first_position(config: ModelConfig) -> int:
     # A block of which position 0 alone is wanted (``first_only`` in blocks.py).
     length, dim = config.total_len, config.hidden_size
-    gated_unit = 3 * dim * config.mlp_dim
+    gated_unit = 3 * dim * config.mlp_dim + _convolution(config)
     match config.block:
         case 'token_mixing':
             return 2 * (3 * length * dim * config.inner_size(length) + gated_unit)
@@ -58,9 +63,20 @@ def _head(config: ModelConfig) -> int:
     return 2 * config.seq_len * config.hidden_size * config.vocab_size
 
 
+def _noisy_answer(config: ModelConfig) -> tuple[int, int]:
+    # Looped flows: the projection of the noisy answer and the two maps of the time, forward and
+    # backward. What goes into the first map of each has no gradient.
+    if not config.flow:
+        return 0, 0
+    dim = config.hidden_size
+    first, second = 2 * config.seq_len * config.vocab_size * dim + 2 * dim, 2 * dim * dim
+    return first + second, first + 2 * second
+
+
 def act_step(config: ModelConfig) -> int:
-    """FLOPs of one ACT step at inference on one row."""
-    return _updates(config)[0] * block_forward(config) + _head(config)
+    """FLOPs of one ACT step at inference on one row, all of its chains together."""
+    step = _updates(config)[0] * block_forward(config) + _head(config) + _noisy_answer(config)[0]
+    return config.chains * step
 
 
 def q_values(config: ModelConfig) -> int:
@@ -83,5 +99,5 @@ def train_step(config: ModelConfig, act_config: ActConfig) -> int:
     """
     _, graded = _updates(config)
     target = q_values(config) if act.has_continue_target(act_config) else 0
-    backward = 2 * (graded * block_forward(config) + _head(config))
-    return act_step(config) + target + backward
+    backward = 2 * (graded * block_forward(config) + _head(config)) + _noisy_answer(config)[1]
+    return act_step(config) + target + config.chains * backward

@@ -17,7 +17,17 @@ import jax.numpy as jnp
 
 from hrm_jax import types
 from hrm_jax.config.model import ModelConfig
-from hrm_jax.model import blocks, embeddings, layers, recursion, sru
+from hrm_jax.model import (
+    blocks,
+    chains,
+    draws,
+    embeddings,
+    flows,
+    layers,
+    recursion,
+    running_mean,
+    sru,
+)
 from hrm_jax.types import LatentState, Outputs, Weights
 
 
@@ -43,6 +53,12 @@ class HRM(nn.Module):
             self.embed_pos = layers.Embedding(
                 config.total_len, dim, (types.CELLS, types.EMBED), table_init
             )
+        self.registers_RD = None
+        if config.register_tokens:
+            self.registers_RD = layers.param(
+                self, 'register_tokens', table_init, (config.register_tokens, dim),
+                (None, types.EMBED),
+            )  # fmt: skip
         level = sru.SruLevel if config.is_recurrent else blocks.Level
         self.L_level = level(config, config.L_layers)
         if config.levels == 'separate':
@@ -65,6 +81,22 @@ class HRM(nn.Module):
                 use_bias=True,
                 bias_init=nn.initializers.constant(-5.0),
             )
+        if config.flow:
+            kernel_init = layers.kernel_initializer
+
+            def projection(size, axis, bias):
+                return layers.Projection(
+                    (dim,), (axis,), (types.EMBED,), kernel_init(config, size), use_bias=bias,
+                    bias_init=layers.bias_initializer(config, size),
+                )  # fmt: skip
+
+            self.embed_answer = projection(config.vocab_size, types.VOCAB, False)
+            self.time_in = projection(1, 'time', True)
+            self.time_out = projection(dim, 'time', True)
+        if config.running_mean:
+            self.high_mean = running_mean.RunningMean(config)
+            if config.levels != 'single':
+                self.low_mean = running_mean.RunningMean(config)
         for name, shape in initial_shapes(config).items():
             self._make_initial(name, shape)
 
@@ -78,7 +110,12 @@ class HRM(nn.Module):
             self.variable('constants', name, lambda: init(self.make_rng('params'), shape, dtype))
 
     def __call__(
-        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
+        self,
+        latent: LatentState,
+        inputs_BS: jax.Array,
+        puzzle_rows_BE: jax.Array | None,
+        noise_key: jax.Array | None = None,
+        point: flows.Point | None = None,
     ) -> tuple[LatentState, Outputs]:
         """Runs one ACT step. Dropout is on where a ``dropout`` key is given.
 
@@ -86,27 +123,31 @@ class HRM(nn.Module):
           latent: state, [B, T, D] in the compute dtype (``empty_latent`` for other kinds).
           inputs_BS: int32 token ids.
           puzzle_rows_BE: float32 rows of the puzzle table, or None without a prefix.
+          noise_key: of the noise at the updates, one or one for each row.
+          point: what a looped flow denoises; None: the state's answer as it is.
 
         Returns:
           The new state, through which gradients flow as far as ``gradient_window`` reaches,
           and the predictions.
         """
         with _full_precision(self.config):
-            return self._act_step(latent, inputs_BS, puzzle_rows_BE)
+            return self._act_step(latent, inputs_BS, puzzle_rows_BE, noise_key, point)
 
     def _act_step(
-        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
+        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE, noise_key, point=None
     ) -> tuple[LatentState, Outputs]:
         config = self.config
-        x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
+        if point is None and latent.answer is not None:
+            point = flows.here(latent.answer)
+        x_BTD = self.embed(inputs_BS, puzzle_rows_BE, point)
         if config.is_recurrent:
             assert latent.low is not None  # both levels have cells
             middle_BTD, low = self.L_level(x_BTD, latent.low)
             read_BTD, high = self.H_level(middle_BTD, latent.high)
-            latent = LatentState(high=high, low=low)
+            latent = latent.replace(high=high, low=low)
         else:
             chex.assert_equal_shape([x_BTD, latent.high])
-            latent = self._reason(latent, x_BTD, self._schedule())
+            latent = self._reason(latent, x_BTD, self._schedule(), noise_key)
             read_BTD = latent.high
         logits_BSV = self.lm_head(read_BTD[:, config.prefix_len :])
         q_halt_B, q_continue_B = self._read_q(read_BTD)
@@ -120,7 +161,11 @@ class HRM(nn.Module):
         return q_B2[:, 0], q_B2[:, 1]
 
     def q_values(
-        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
+        self,
+        latent: LatentState,
+        inputs_BS: jax.Array,
+        puzzle_rows_BE: jax.Array | None,
+        noise_key: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """The ``q_halt`` and ``q_continue`` that one ACT step would give, float32 [B] each.
 
@@ -132,7 +177,7 @@ class HRM(nn.Module):
         config = self.config
         with _full_precision(config):
             if self.has_rng('dropout'):
-                outputs = self._act_step(latent, inputs_BS, puzzle_rows_BE)[1]
+                outputs = self._act_step(latent, inputs_BS, puzzle_rows_BE, noise_key)[1]
                 return outputs.q_halt, outputs.q_continue
             x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
             if config.is_recurrent:
@@ -142,13 +187,33 @@ class HRM(nn.Module):
                 middle_BTD, _ = self.L_level(x_BTD, latent.low)
                 return self._read_q(self.H_level(middle_BTD, latent.high)[0])
             schedule = dataclasses.replace(self._schedule(), gradient_window='full')
-            return self._read_q(self._reason(latent, x_BTD, schedule, first_only=True).high)
+            latent = self._reason(latent, x_BTD, schedule, noise_key, first_only=True)
+            return self._read_q(latent.high)
 
-    def embed(self, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None) -> jax.Array:
+    def embed(
+        self,
+        inputs_BS: jax.Array,
+        puzzle_rows_BE: jax.Array | None,
+        point: flows.Point | None = None,
+    ) -> jax.Array:
         """Embeds a puzzle, [B, T, D]: what is injected at every low-level update."""
         positions = self.embed_pos if self.config.uses_learned_positions else None
+        conditions = {}
+        if point is not None:
+            dtype = jnp.dtype(self.config.forward_dtype)
+            hidden = nn.silu(self.time_in(point.time[:, None].astype(dtype)))
+            conditions = {
+                'answer_BSD': self.embed_answer(point.x.astype(dtype)),
+                'time_BD': self.time_out(hidden),
+            }
         return embeddings.embed_puzzle(
-            self.config, self.embed_tokens, positions, inputs_BS, puzzle_rows_BE
+            self.config,
+            self.embed_tokens,
+            positions,
+            inputs_BS,
+            puzzle_rows_BE,
+            self.registers_RD,
+            **conditions,
         )
 
     def read(self, latent: LatentState) -> jax.Array:
@@ -157,12 +222,18 @@ class HRM(nn.Module):
             return self.lm_head(latent.high[:, self.config.prefix_len :])
 
     def cycle(
-        self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE: jax.Array | None
+        self,
+        latent: LatentState,
+        inputs_BS: jax.Array,
+        puzzle_rows_BE: jax.Array | None,
+        noise_key: jax.Array | None = None,
     ) -> LatentState:
         """Runs one high-level cycle only: ``H_cycles`` of them are one ACT step."""
         one = dataclasses.replace(self._schedule(), H_cycles=1, gradient_window='full')
+        point = None if latent.answer is None else flows.here(latent.answer)
         with _full_precision(self.config):
-            return self._reason(latent, self.embed(inputs_BS, puzzle_rows_BE), one)
+            embedded = self.embed(inputs_BS, puzzle_rows_BE, point)
+            return self._reason(latent, embedded, one, noise_key)
 
     def _schedule(self) -> recursion.Schedule:
         config = self.config
@@ -173,6 +244,9 @@ class HRM(nn.Module):
             closing_update=config.closing_update,
             straight_through=config.initial_state == 'learned',
             unroll=config.unroll_cycles,
+            rate=config.update_rate,
+            noise=config.update_noise,
+            norm_eps=config.rms_norm_eps,
         )
 
     def _reason(
@@ -180,9 +254,15 @@ class HRM(nn.Module):
         latent: LatentState,
         x_BTD: jax.Array,
         schedule: recursion.Schedule,
+        noise_key: jax.Array | None = None,
         first_only: bool = False,
     ) -> LatentState:
         config = self.config
+        answer = latent.answer
+        latent = latent.replace(answer=None)  # no update reads it
+        means = None
+        if config.running_mean:
+            means = (self.low_mean() if config.levels != 'single' else None, self.high_mean())
         low_level = self.L_level
         high_level = self.H_level if config.levels == 'separate' else self.L_level
         if self.is_initializing():
@@ -190,7 +270,7 @@ class HRM(nn.Module):
             low_level(latent.high, x_BTD)
             if high_level is not low_level:
                 high_level(latent.high, x_BTD)
-            return latent
+            return latent.replace(answer=answer)
 
         # Linen modules cannot be called inside jax.lax.scan: apply unbound copies instead.
         def rule(level: nn.Module, first_only: bool = False) -> recursion.Update:
@@ -204,17 +284,20 @@ class HRM(nn.Module):
 
         low_params = low_level.variables['params']
         high_params = low_params if high_level is low_level else high_level.variables['params']
-        return recursion.unroll_cycles(
+        latent = recursion.unroll_cycles(
             rule(low_level),
             rule(high_level),
-            (low_params, high_params),
+            (low_params, high_params, means),
             latent,
             x_BTD,
             schedule,
-            self.make_rng('dropout') if self.has_rng('dropout') else None,
+            recursion.Keys(
+                self.make_rng('dropout') if self.has_rng('dropout') else None, noise_key
+            ),
             # Models whose last update is a low one have nothing to shorten.
             rule(high_level, first_only=True) if first_only else None,
         )
+        return latent.replace(answer=answer)
 
 
 def _full_precision(config: ModelConfig) -> contextlib.AbstractContextManager:
@@ -234,48 +317,100 @@ def _full_precision(config: ModelConfig) -> contextlib.AbstractContextManager:
 def initial_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the initial states; they broadcast against those of ``empty_latent``."""
     dim = config.hidden_size
+    if config.initial_state == 'random':
+        return {}
     if config.is_recurrent:
         return {'H_init': (config.H_layers, dim), 'L_init': (config.L_layers, dim)}
     if config.levels == 'single':
         return {'H_init': (dim,)}
-    several = config.low_states > 1
-    return {'H_init': (dim,), 'L_init': (config.low_states, 1, dim) if several else (dim,)}
+    several = max(config.low_states, config.chains)  # not both
+    return {'H_init': (dim,), 'L_init': (several, 1, dim) if several > 1 else (dim,)}
 
 
-def initial_latent(weights: Weights) -> LatentState:
-    """State of a puzzle that was just begun: broadcasts over rows and positions.
-
-    The initial states are constants, or with ``initial_state='learned'`` params.
-    """
-    found = weights.constants if 'H_init' in weights.constants else weights.params
-    return LatentState(high=found['H_init'], low=found.get('L_init'))
+def one_chain(config: ModelConfig) -> ModelConfig:
+    """The same model with one chain, as the module itself sees each of several."""
+    return dataclasses.replace(config, chains=1, chain_similarity=1.0, align_chains=False)
 
 
 def empty_latent(config: ModelConfig, rows: int) -> LatentState:
     """Zeros, for rows that take a puzzle at their first step.
 
     [rows, T, D] in the compute dtype; several low states: low is [rows, states, T, D]; one-state
-    models: low is None; recurrent blocks: float32 cells, [rows, layers, D].
+    models: low is None; recurrent blocks: float32 cells, [rows, layers, D]. Several chains: an axis
+    of chains after that of rows.
     """
+    if config.chains > 1:
+        one = empty_latent(one_chain(config), rows * config.chains)
+        alive = jnp.zeros((rows, config.chains), jnp.bool_)
+        return chains.as_chains(one, config.chains).replace(alive=alive)
     dim = config.hidden_size
+    answer = flows.empty(config, rows) if config.flow else None
     if config.is_recurrent:
         return LatentState(
             high=jnp.zeros((rows, config.H_layers, dim), jnp.float32),
             low=jnp.zeros((rows, config.L_layers, dim), jnp.float32),
+            answer=answer,
         )
     dtype = jnp.dtype(config.forward_dtype)
-    high = jnp.zeros((rows, config.total_len, dim), dtype)
-    if config.levels == 'single':
-        return LatentState(high=high, low=None)
-    states = () if config.low_states == 1 else (config.low_states,)
-    return LatentState(high=high, low=jnp.zeros((rows, *states, config.total_len, dim), dtype))
+    high, low = jnp.zeros((rows, config.total_len, dim), dtype), None
+    if config.levels != 'single':
+        states = () if config.low_states == 1 else (config.low_states,)
+        low = jnp.zeros((rows, *states, config.total_len, dim), dtype)
+    means = running_mean.empty(config, rows) if config.running_mean else None
+    return LatentState(high=high, low=low, answer=answer, weights=means)
 
 
-def fresh_latent(config: ModelConfig, weights: Weights, rows: int) -> LatentState:
-    """State of ``rows`` puzzles that were just begun, of the shapes of ``empty_latent``."""
+def initial_latent(
+    config: ModelConfig, weights: Weights, rows: int, key: jax.Array | None = None
+) -> LatentState:
+    """State of ``rows`` puzzles that were just begun; broadcasts against ``empty_latent``.
+
+    Constants, params (``initial_state='learned'``), or drawn for every position and channel
+    (``random``; EqR, models/eqr.py, reset_carry).
+
+    Args:
+      config: architecture.
+      weights: hold the initial states where they are not drawn.
+      rows: how many.
+      key: of random states, one or one for each row.
+    """
+    like = empty_latent(config, rows)
+    start_key = draws.key_of('start', key)
+    fixed = weights.constants if 'H_init' in weights.constants else weights.params
+
+    def drawn(number: int, like: jax.Array, std: float) -> jax.Array:
+        values = draws.truncated_normal(draws.fold(start_key, number), like.shape, std)
+        return values.astype(like.dtype)
+
+    if config.initial_state == 'random':
+        # Chains share their high state.
+        high = drawn(0, like.high[:, :1] if config.chains > 1 else like.high, config.high_start_std)
+    else:
+        high = fixed['H_init']
+    low = None
+    if like.low is not None and config.has_random_start:
+        low = drawn(1, like.low, config.low_start_std)
+        if config.align_chains:
+            low = chains.aligned(low, chains.up_kernel(weights.params))
+    elif like.low is not None:
+        low = fixed['L_init']
+        if config.chains == config.low_states == 1 and low.ndim == 3:
+            low = low[0]  # several chains were trained, the first one answers
+    return like.replace(
+        high=high,
+        low=low,
+        answer=flows.initial(config, rows, key) if config.flow else None,
+        alive=None if like.alive is None else jnp.ones_like(like.alive),
+    )
+
+
+def fresh_latent(
+    config: ModelConfig, weights: Weights, rows: int, key: jax.Array | None = None
+) -> LatentState:
+    """``initial_latent`` in the shapes and dtypes of ``empty_latent``."""
     return jax.tree.map(
         lambda init, like: jnp.broadcast_to(init.astype(like.dtype), like.shape),
-        initial_latent(weights),
+        initial_latent(config, weights, rows, key),
         empty_latent(config, rows),
     )
 
@@ -285,14 +420,29 @@ def puzzle_rows(weights: Weights, ids_B: jax.Array) -> jax.Array | None:
     return None if weights.puzzle_table is None else jnp.take(weights.puzzle_table, ids_B, axis=0)
 
 
-def _apply(config: ModelConfig, weights: Weights, *args: Any, method: str, key=None) -> Any:
+def _apply(
+    config: ModelConfig, weights: Weights, *args: Any, method: str, dropout=None, **more: Any
+) -> Any:
     variables = {'params': weights.params, 'constants': weights.constants}
-    rngs = None if key is None else {'dropout': key}
-    return HRM(config).apply(variables, *args, rngs=rngs, method=method)
+    rngs = None if dropout is None else {'dropout': dropout}
+    return HRM(config).apply(variables, *args, rngs=rngs, method=method, **more)
 
 
-def _dropout_key(config: ModelConfig, key: jax.Array | None, training: bool) -> jax.Array | None:
-    return key if training and config.has_dropout else None
+def _think(
+    config, weights, latent, inputs_BS, puzzle_rows_BE, key, training, method, **more
+) -> Any:
+    """Noise before the step, then the step with its draws."""
+    noises = {'high': config.high_step_noise, 'low': config.low_step_noise}
+    step_key = draws.key_of('step_noise', key)
+    for number, (name, std) in enumerate(noises.items()):
+        state = getattr(latent, name)
+        if std > 0 and state is not None:
+            noise = std * draws.normal(draws.fold(step_key, number), state.shape)
+            latent = latent.replace(**{name: (state + noise).astype(state.dtype)})
+    return _apply(
+        config, weights, latent, inputs_BS, puzzle_rows_BE, draws.key_of('update_noise', key),
+        method=method, dropout=key if training and config.has_dropout else None, **more,
+    )  # fmt: skip
 
 
 def act_step(
@@ -304,6 +454,7 @@ def act_step(
     key: jax.Array | None = None,
     *,
     training: bool = False,
+    point: flows.Point | None = None,
 ) -> tuple[LatentState, Outputs]:
     """Runs one ACT step ("segment") of every row.
 
@@ -315,15 +466,37 @@ def act_step(
       puzzle_rows_BE: float32 rows of the puzzle table (``puzzle_rows``), or None.
       key: of everything that is drawn during the step; None: nothing is.
       training: dropout is on, where the model has any.
+      point: what a looped flow denoises (training: ``flows.interpolant``); None: the sampler's.
 
     Returns:
       The new state, through which gradients flow as far as ``gradient_window`` reaches, and the
-      predictions.
+      predictions; in training of several chains those of each, [B, K, ...].
     """
-    return _apply(
-        config, weights, latent, inputs_BS, puzzle_rows_BE,
-        method='__call__', key=_dropout_key(config, key, training),
-    )  # fmt: skip
+    several, alive = config.chains > 1, latent.alive
+    if several:
+        latent = chains.as_rows(latent.replace(alive=None))
+        inputs_BS, puzzle_rows_BE = chains.repeated((inputs_BS, puzzle_rows_BE), config.chains)
+        key = chains.keys(key, config.chains)
+    sampled = config.flow and point is None
+    if sampled:
+        assert latent.answer is not None  # of every looped flow
+        point = flows.sampler_point(config, latent.answer, inputs_BS, key)
+    latent, outputs = _think(
+        config, weights, latent, inputs_BS, puzzle_rows_BE, key, training, '__call__', point=point
+    )
+    if point is not None:
+        assert latent.answer is not None  # of every looped flow
+        answer = flows.moved(config, latent.answer, point, inputs_BS, outputs.logits)
+        latent = latent.replace(answer=answer)
+    if sampled:
+        logits = flows.with_given(config, inputs_BS, outputs.logits)
+        outputs = outputs.replace(logits=logits)
+    if several:
+        latent, outputs = chains.as_chains((latent, outputs), config.chains)
+        latent = latent.replace(alive=alive)
+        if not training:
+            outputs = chains.first_to_halt(outputs)
+    return latent, outputs
 
 
 def next_q(
@@ -340,10 +513,9 @@ def next_q(
 
     See ``HRM.q_values``; the arguments are those of ``act_step``.
     """
-    return _apply(
-        config, weights, latent, inputs_BS, puzzle_rows_BE,
-        method='q_values', key=_dropout_key(config, key, training),
-    )  # fmt: skip
+    return _think(
+        config, weights, latent, inputs_BS, puzzle_rows_BE, key, training, method='q_values'
+    )
 
 
 def run_cycle(
@@ -352,9 +524,11 @@ def run_cycle(
     latent: LatentState,
     inputs_BS: jax.Array,
     puzzle_rows_BE: jax.Array | None,
+    key: jax.Array | None = None,
 ) -> LatentState:
     """Runs one high-level cycle only; ``H_cycles`` of them are one ACT step."""
-    return _apply(config, weights, latent, inputs_BS, puzzle_rows_BE, method='cycle')
+    noise_key = draws.key_of('update_noise', key)
+    return _apply(config, weights, latent, inputs_BS, puzzle_rows_BE, noise_key, method='cycle')
 
 
 def read_logits(config: ModelConfig, weights: Weights, latent: LatentState) -> jax.Array:

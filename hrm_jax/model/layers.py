@@ -203,8 +203,36 @@ class Embedding(nn.Module):
         return jnp.take(self.table(dtype), ids, axis=0)
 
 
+class DepthwiseConvolution(nn.Module):
+    """Each channel's sum over a position and the one before it, with a bias: [B, T, F].
+
+    y_t = b + w_0 x_{t-1} + w_1 x_t, with x_{-1} = 0. Source: URM models/layers.py, ConvSwiGLU: a
+    torch Conv1d of two taps, one group for each channel, and its initializer.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        bound = 1 / math.sqrt(2)  # two inputs for each output
+
+        def init(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        kernel = param(self, 'kernel', init, (2, channels), (None, types.MLP))
+        bias = param(self, 'bias', init, (channels,), (types.MLP,))
+        # The weights are rounded to the dtype of x, the sum is made in float32.
+        before, now, shift = (w.astype(x.dtype).astype(jnp.float32) for w in (*kernel, bias))
+        x32 = x.astype(jnp.float32)
+        earlier = jnp.pad(x32, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+        return (shift + before * earlier + now * x32).astype(x.dtype)
+
+
 class GatedUnit(nn.Module):
-    """SwiGLU: ``down(silu(gate) * up)`` over the last axis.
+    """``down(silu(gate) * up)`` over the last axis (SwiGLU), or what ``gated_unit`` names.
+
+    Sources: sigmoid_rms: jvdillon/sic code/model.py (``muon_modified``), eps as in the norms;
+    conv_swiglu: UbiquantAI/URM models/layers.py, ConvSwiGLU. The convolution is causal, so a unit
+    on the first position alone gives what it gives there on all of them.
 
     Attributes:
       config: architecture.
@@ -226,15 +254,28 @@ class GatedUnit(nn.Module):
             kernel_initializer(self.config, dim),
             name='gate_up_proj',
         )(x)
-        hidden = nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
+        gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
+        match self.config.gated_unit:
+            case 'swiglu':
+                hidden = nn.silu(gate) * up
+            case 'sigmoid_rms':
+                hidden = nn.sigmoid(gate) * rms_norm(gate * up, self.config.rms_norm_eps)
+            case 'conv_swiglu':
+                hidden = nn.silu(gate) * up
+                if self.config.conv_dtype == 'bfloat16':
+                    hidden = hidden.astype(jnp.bfloat16)
+                hidden = nn.silu(DepthwiseConvolution(name='conv')(hidden))
+            case _:
+                raise ValueError(f'no gated unit called {self.config.gated_unit!r}')
         hidden = partitioning.constrain(hidden, (types.BATCH, None, types.MLP))
+        # The residual of a bfloat16 convolution in a float32 model is added in float32.
         return Projection(
             (dim,),
             (types.MLP,),
             (self.axis_name,),
             kernel_initializer(self.config, self.inner),
             name='down_proj',
-        )(hidden)
+        )(hidden).astype(x.dtype)
 
 
 def rotary_tables(length: int, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
@@ -250,3 +291,28 @@ def rotate(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array
     cos, sin = cos_TK[None, :, None, :], sin_TK[None, :, None, :]
     rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return rotated.astype(x_BTNK.dtype)
+
+
+def board_rotary_tables(
+    shape: tuple[int, int], prefix: int, head_dim: int, theta: float
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Tables of a board (EqR, ``rope2d``): by the row, and by the column of each cell.
+
+    Each pair is that of ``rotary_tables`` for half the channels, [prefix + cells, head_dim / 4];
+    the slots of the puzzle prefix are not rotated.
+    """
+    height, width = shape
+    cosines, sines = rotary_tables(max(shape), head_dim // 2, theta)
+    rows, columns = jnp.divmod(jnp.arange(height * width), width)
+
+    def table(index):
+        cos = jnp.concatenate([jnp.ones((prefix, cosines.shape[1])), cosines[index]])
+        return cos, jnp.concatenate([jnp.zeros((prefix, sines.shape[1])), sines[index]])
+
+    return table(rows), table(columns)
+
+
+def rotate_on_board(x_BTNK: jax.Array, rows: tuple, columns: tuple) -> jax.Array:
+    """Rotates the first half of the channels by the row, the second by the column."""
+    first, second = jnp.split(x_BTNK, 2, axis=-1)
+    return jnp.concatenate([rotate(first, *rows), rotate(second, *columns)], axis=-1)

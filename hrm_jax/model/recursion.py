@@ -7,12 +7,12 @@ Pure functions over two update rules. Updates that must not carry gradient get i
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from hrm_jax.model import draws
+from hrm_jax.model import draws, running_mean
 from hrm_jax.types import LatentState
 
 # (params, state, injection or None, dropout key or None) -> state
@@ -36,6 +36,9 @@ class Schedule:
       straight_through: the updates before the window count as the identity in the backward
         pass, so that trained initial states learn although the window does not reach them.
       unroll: writes the loops out.
+      norm_eps: of the norm that running means read states through.
+      rate, noise: an update moves the state by this share, and adds that much noise (EqR,
+        models/eqr.py: the undamped part is the state without the injection).
     """
 
     H_cycles: int
@@ -44,6 +47,20 @@ class Schedule:
     closing_update: bool = False
     straight_through: bool = False
     unroll: bool = False
+    rate: float = 1.0
+    noise: float = 0.0
+    norm_eps: float = 1e-5
+
+
+class Keys(NamedTuple):
+    """Keys of what is drawn at the updates, or None."""
+
+    dropout: jax.Array | None = None
+    noise: jax.Array | None = None
+
+    def fold(self, number: jax.Array | int) -> 'Keys':
+        """The keys of one update."""
+        return Keys(draws.fold(self.dropout, number), draws.fold(self.noise, number))
 
 
 def _repeat(step: Callable, state: Any, times: int, unroll: bool) -> Any:
@@ -61,11 +78,11 @@ def _straight_through(after: LatentState, before: LatentState) -> LatentState:
 def unroll_cycles(
     low: Update,
     high: Update,
-    params: tuple[Any, Any],
+    params: tuple[Any, ...],
     latent: LatentState,
     x_BTD: jax.Array,
     schedule: Schedule,
-    key: jax.Array | None = None,
+    keys: Keys = Keys(),
     last_high: Update | None = None,
 ) -> LatentState:
     """Runs all cycles of one ACT step.
@@ -75,11 +92,12 @@ def unroll_cycles(
 
     Args:
       low, high: update rules.
-      params: parameters of ``low`` and of ``high`` (the same object where they share).
+      params: parameters of ``low`` and of ``high`` (the same object where they share); for states
+        that are running means also a pair of rules, of the low and the high one.
       latent: state at the start of the ACT step.
       x_BTD: embedded input.
       schedule: numbers of updates and gradient window.
-      key: for dropout, a new one is derived for every update; None: no dropout.
+      keys: new ones are derived for every update.
       last_high: takes the place of ``high`` at the very last update, for who needs but a part of
         its result. The schedule must have the ``full`` gradient window.
 
@@ -92,64 +110,102 @@ def unroll_cycles(
     def injection(latent: LatentState, x: jax.Array) -> jax.Array:
         return x if one_state else latent.high + x
 
-    def low_update(low_params, state, injected, i, key):
-        key = draws.fold(key, i)
-        if state.ndim == x_BTD.ndim:
-            return low(low_params, state, injected, key)
-        return state.at[:, i].set(low(low_params, state.sum(1), injected, key))
+    def moved(before, after, keys: Keys):
+        """The state after an update that gives ``after``; position 0 alone where that is asked."""
+        if schedule.rate == 1 and schedule.noise == 0:
+            return after
+        length = after.shape[1]
+        # In float32, so that no factor is rounded to half precision.
+        state = (1 - schedule.rate) * before[:, :length].astype(jnp.float32)
+        state += schedule.rate * after.astype(jnp.float32)
+        if schedule.noise > 0:
+            state += schedule.noise * draws.normal(keys.noise, x_BTD.shape)[:, :length]
+        return state.astype(after.dtype)
 
-    def close(params, latent: LatentState, low_state, key, high=high) -> LatentState:
-        key = draws.fold(key, L_cycles)
-        if one_state:
-            if schedule.closing_update:
-                low_state = high(params[1], low_state, None, key)
-            return LatentState(high=low_state, low=None)
-        told = low_state if low_state.ndim == x_BTD.ndim else low_state.sum(1)
-        return LatentState(high=high(params[1], latent.high, told, key), low=low_state)
-
-    def start(latent: LatentState) -> jax.Array:
-        return latent.high if latent.low is None else latent.low
-
-    def cycle(params, latent: LatentState, x, key, high=high) -> LatentState:
-        injected = injection(latent, x)
-        low_state = _repeat(
-            lambda z, i: low_update(params[0], z, injected, i, key), start(latent), L_cycles, unroll
+    def kept(params, level: str, held: tuple, new, keys: Keys) -> tuple:
+        """State and weight of a level after an update that gives ``new``."""
+        state, weight = held
+        new = moved(state, new, keys)
+        if weight is None:
+            return new, None
+        rule, length = params[2][('low', 'high').index(level)], new.shape[1]
+        return running_mean.averaged(
+            rule, schedule.norm_eps, state[:, :length], weight[:, :length], new
         )
-        return close(params, latent, low_state, key, high)
+
+    def get(latent: LatentState, level: str) -> tuple:
+        weights = latent.weights
+        return getattr(latent, level), None if weights is None else getattr(weights, level)
+
+    def put(latent: LatentState, level: str, held: tuple) -> LatentState:
+        state, weight = held
+        changes: dict[str, Any] = {level: state}
+        if latent.weights is not None:
+            changes['weights'] = dataclasses.replace(latent.weights, **{level: weight})
+        return dataclasses.replace(latent, **changes)
+
+    # The state that the low rule updates.
+    inner = 'high' if one_state else 'low'
+
+    def low_update(params, held: tuple, injected, i, keys) -> tuple:
+        keys, state = keys.fold(i), held[0]
+        if state.ndim == x_BTD.ndim:
+            new = low(params[0], state, injected, keys.dropout)
+            return kept(params, inner, held, new, keys)
+        new = low(params[0], state.sum(1), injected, keys.dropout)
+        return state.at[:, i].set(moved(state[:, i], new, keys)), None
+
+    def close(params, latent: LatentState, held: tuple, keys, high=high) -> LatentState:
+        latent, keys = put(latent, inner, held), keys.fold(L_cycles)
+        if one_state:
+            if not schedule.closing_update:
+                return latent
+            inject = None
+        else:
+            inject = held[0] if held[0].ndim == x_BTD.ndim else held[0].sum(1)
+        new = high(params[1], latent.high, inject, keys.dropout)
+        return put(latent, 'high', kept(params, 'high', get(latent, 'high'), new, keys))
+
+    def cycle(params, latent: LatentState, x, keys, high=high) -> LatentState:
+        injected = injection(latent, x)
+        held = _repeat(
+            lambda held, i: low_update(params, held, injected, i, keys),
+            get(latent, inner),
+            L_cycles,
+            unroll,
+        )
+        return close(params, latent, held, keys, high)
 
     def cycles(params, latent, x, times) -> LatentState:
-        return _repeat(lambda z, c: cycle(params, z, x, draws.fold(key, c)), latent, times, unroll)
+        return _repeat(lambda z, c: cycle(params, z, x, keys.fold(c)), latent, times, unroll)
 
     if last_high is not None:
         latent = cycles(params, latent, x_BTD, schedule.H_cycles - 1)
-        return cycle(params, latent, x_BTD, draws.fold(key, schedule.H_cycles - 1), last_high)
+        return cycle(params, latent, x_BTD, keys.fold(schedule.H_cycles - 1), last_high)
     if schedule.gradient_window == 'full':
         return cycles(params, latent, x_BTD, schedule.H_cycles)
 
     frozen_params, frozen_latent, frozen_x = jax.lax.stop_gradient((params, latent, x_BTD))
     before = latent
     latent = cycles(frozen_params, frozen_latent, frozen_x, schedule.H_cycles - 1)
-    key = draws.fold(key, schedule.H_cycles - 1)
+    keys = keys.fold(schedule.H_cycles - 1)
     if schedule.gradient_window == 'last_cycle':
         if schedule.straight_through:
             latent = _straight_through(latent, before)
-        return cycle(params, latent, x_BTD, key)
+        return cycle(params, latent, x_BTD, keys)
     if schedule.gradient_window != 'one_step':
         raise ValueError(f'no gradient window called {schedule.gradient_window!r}')
 
     injected = injection(latent, frozen_x)
-    low_state = _repeat(
-        lambda z, i: low_update(frozen_params[0], z, injected, i, key),
-        start(latent),
+    held = _repeat(
+        lambda held, i: low_update(frozen_params, held, injected, i, keys),
+        get(latent, inner),
         L_cycles - 1,
         unroll,
     )
-    latent = (
-        LatentState(high=low_state, low=None)
-        if one_state
-        else dataclasses.replace(latent, low=low_state)
-    )
+    latent = put(latent, inner, held)
     if schedule.straight_through:
         latent = _straight_through(latent, before)
-    low_state = low_update(params[0], start(latent), injection(latent, x_BTD), L_cycles - 1, key)
-    return close(params, latent, low_state, key)
+    injected = injection(latent, x_BTD)
+    held = low_update(params, get(latent, inner), injected, L_cycles - 1, keys)
+    return close(params, latent, held, keys)

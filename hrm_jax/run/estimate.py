@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hrm_jax import partitioning, train_state, train_step
+from hrm_jax import curriculum, partitioning, train_state, train_step
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline
 from hrm_jax.model import flops
@@ -94,7 +94,9 @@ def _bound(plan: Plan) -> str:
 
 def _flops_of_a_step(plan: Plan) -> int:
     config = plan.config
-    return flops.train_step(config.model, config.act) * config.train.global_batch_size
+    stages = zip(curriculum.shares(config), curriculum.models(config), strict=True)
+    row = sum(share * flops.train_step(model, config.act) for share, model in stages)
+    return round(row * config.train.global_batch_size)
 
 
 def _is_quick(work: int) -> bool:

@@ -1,5 +1,6 @@
 """Plan of a run, made before it starts: configuration, data, devices, and its schedule."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import os
@@ -75,6 +76,11 @@ def make_plan(config: ExperimentConfig) -> Plan:
       ConfigError: settings that do not fit the data or the devices.
       DatasetError: the data set is missing or damaged.
     """
+    ConfigError.require(
+        not config.eval.rollouts.checkpoints,
+        'eval.rollouts.checkpoints is for hrm-jax eval: while a model is trained, its own weights '
+        'are evaluated. Leave it out here.',
+    )
     config = _with_absolute_paths(config)
     mesh = partitioning.make_mesh(config=config.mesh)
     partitioning.check_fits(config, mesh)
@@ -103,7 +109,7 @@ def make_plan(config: ExperimentConfig) -> Plan:
         num_puzzle_identifiers=metadata.num_puzzle_identifiers,
     )
     config = dataclasses.replace(config, model=model)
-    if model.prefix_len:
+    if model.has_puzzle_table:
         puzzles.check_identifiers(eval_data, model.num_puzzle_identifiers)
     train = config.train
     total = sampling.total_steps(metadata, train.epochs, train.global_batch_size)
@@ -145,6 +151,8 @@ def facts(plan: Plan) -> dict[str, Any]:
 def _check_metric_names(config: ExperimentConfig, sets: tuple[str, ...]) -> None:
     """Raises ConfigError now, not after hours, where a watched metric will never come."""
     train_names, eval_names = metric_names(sets)
+    if config.eval.rollouts.on:
+        eval_names = _names(metrics.RolloutMetrics, [f'eval/{one}' for one in sets])
     eval_names += [f'eval/{one}/{name}' for one in sets for name in config.eval.depth_metrics]
     watched = [('train.early_stopping.metric', config.train.early_stopping.metric,
                 train_names + eval_names)]  # fmt: skip
@@ -158,9 +166,10 @@ def _check_metric_names(config: ExperimentConfig, sets: tuple[str, ...]) -> None
 def metric_names(sets: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Names of the training metrics and of the evaluation metrics of these sets."""
 
-    def names(collection: type, prefix: str) -> list[str]:
-        fields = (field.name for field in dataclasses.fields(collection))
-        return [f'{prefix}/{name}' for name in fields if not name.startswith('_')]
+    evaluation = _names(metrics.EvalMetrics, [f'eval/{one}' for one in sets])
+    return _names(metrics.TrainMetrics, ['train']), evaluation
 
-    evaluation = [n for one in sets for n in names(metrics.EvalMetrics, f'eval/{one}')]
-    return names(metrics.TrainMetrics, 'train'), evaluation
+
+def _names(collection: type, prefixes: Sequence[str]) -> list[str]:
+    fields = [field.name for field in dataclasses.fields(collection) if field.name[0] != '_']
+    return [f'{prefix}/{name}' for prefix in prefixes for name in fields]

@@ -20,7 +20,7 @@ _LOSSES = ('train/lm_loss', 'train/q_halt_loss', 'train/q_continue_loss')
 _SHORTEST_SECONDS = 0.5  # a speed over less means little
 _STEPS_FOR_A_NOTE = 3  # steps whose time is known before a run is called too long
 _TOO_LONG = 60 * 86_400.0  # seconds
-_RATES = ('train/lr', 'train/puzzle_emb_lr')
+_RATES = ('train/lr', 'train/puzzle_emb_lr', 'train/muon_lr')
 
 
 def duration_note(seconds: float, steps_per_second: float, how: str = '') -> str:
@@ -175,7 +175,7 @@ class StepLog:
     def _log_line(self, step: int, values: Mapping[str, float]) -> None:
         assert self._window is not None  # see ``_log``
         assert self.progress is not None
-        rates = {name: values[name] for name in _RATES}
+        rates = {name: values[name] for name in _RATES if name in values}
         means = metrics.to_floats(self._window, 'train')
         self._window = None
         self._early.update(means)

@@ -99,6 +99,11 @@ class Task:
         """Rows and columns of the boxes that a board is divided into, or None."""
         return None
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether ``is_valid`` knows the rules of the task."""
+        return type(self).is_valid is not Task.is_valid
+
     @functools.cached_property
     def names(self) -> dict[int, str]:
         """Text of every token of the vocabulary but the padding."""

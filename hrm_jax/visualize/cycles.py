@@ -37,7 +37,13 @@ def frames(
             f'model.block must keep a state per cell to be read after every update; it is '
             f'{config.model.block}. Look at the ACT steps instead (visualize/trace.py).'
         )
-    model = config.model
+    if config.model.flow or config.eval.chains > 1:
+        raise ConfigError(
+            'updates within an ACT step can be looked at where a state stands for one answer: not '
+            'with model.flow, whose noisy answer moves between steps, nor with eval.chains above '
+            '1. Look at the ACT steps instead (visualize/trace.py).'
+        )
+    model = config.inference_model
     updates = config.with_eval_steps(steps).eval_steps * model.H_cycles
 
     @jax.jit
@@ -47,12 +53,13 @@ def frames(
         def read(latent):
             return jnp.argmax(hrm.read_logits(model, weights, latent), -1).astype(jnp.int32)
 
-        def step(latent, _):
-            latent = hrm.run_cycle(model, weights, latent, inputs, rows)
+        def step(latent, number):
+            key = jax.random.fold_in(jax.random.key(config.seed), number)
+            latent = hrm.run_cycle(model, weights, latent, inputs, rows, key)
             return latent, read(latent)
 
-        start = hrm.fresh_latent(model, weights, inputs.shape[0])
-        later = jax.lax.scan(step, start, length=updates)[1]
+        start = hrm.fresh_latent(model, weights, inputs.shape[0], jax.random.key(config.seed))
+        later = jax.lax.scan(step, start, jnp.arange(1, updates + 1))[1]
         return jnp.concatenate([read(start)[None], later])
 
     return np.asarray(run(weights, np.asarray(inputs_BS, np.int32), np.asarray(ids_B, np.int32)))

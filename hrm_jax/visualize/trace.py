@@ -67,9 +67,10 @@ def trace(
       labels_BS: int32, only carried along; the model does not see them.
       ids_B: int32 rows of the puzzle table.
       steps: ACT steps; 0: as many as in an evaluation.
-      key: of what is drawn; None: nothing is.
+      key: of what is drawn; None: that of ``config.seed``.
     """
     config = config.with_eval_steps(steps)
+    key = jax.random.key(config.seed) if key is None else key
 
     def read(outputs, _number):
         answer = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
