@@ -11,8 +11,10 @@ import sys
 COMMANDS = {
     'train': ('hrm_jax.main', 'train a model, or resume its training'),
     'eval': ('hrm_jax.main', 'evaluate a checkpoint'),
+    'sweep': ('hrm_jax.cli.sweep', 'train with several settings and seeds'),
+    'compare': ('hrm_jax.cli.compare', 'compare runs: settings, results, speed, cost, curves'),
     'solve': ('hrm_jax.cli.solve', 'answer puzzles with a trained model'),
-    'score': ('hrm_jax.cli.score', 'score saved predictions of ARC or Lisp'),
+    'score': ('hrm_jax.cli.score', 'score saved predictions: ARC, Lisp, rules, confidence'),
     'view': ('hrm_jax.cli.view', 'show a data set, predictions or reasoning as a page or picture'),
     'convert': ('hrm_jax.cli.convert', 'convert checkpoints from and to other formats'),
     'checkpoints': ('hrm_jax.cli.checkpoints', 'list, inspect and compare checkpoints'),

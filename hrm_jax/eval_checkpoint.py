@@ -11,7 +11,7 @@ from hrm_jax import evaluate, partitioning, train_state
 from hrm_jax.checkpoint import compatible, data_facts
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import puzzles, records
+from hrm_jax.data import pipeline, puzzles, records
 from hrm_jax.interop import formats
 from hrm_jax.run import device_memory, distributed, summary
 from hrm_jax.scoring.collect import Collector
@@ -25,7 +25,7 @@ def evaluate_checkpoint(
     """Evaluates a saved model on ``eval.split`` of ``data.path``.
 
     Keeps what ``eval.save_outputs`` names in ``<workdir>/predictions/step_<step>_<split>``,
-    and scores ARC by votes from there; writes nothing else.
+    and scores from there: ARC by votes, other tasks by their rules; writes nothing else.
 
     Args:
       config: names the data and the model, which must be the checkpoint's.
@@ -55,7 +55,8 @@ def evaluate_checkpoint(
     kind = 'moving average of the weights' if averaged else 'weights'
     log(f'evaluating step {saved.step} of {path} ({kind}) on {dataset.path}, {config.eval.split}')
     step = evaluate.make_step(config, mesh, 'logits' in config.eval.save_outputs)
-    folder = Path(workdir) / PREDICTIONS / f'step_{saved.step}_{config.eval.split}'
+    drawn = f'_{config.eval.subset}' if config.eval.subset else ''
+    folder = Path(workdir) / PREDICTIONS / f'step_{saved.step}_{config.eval.split}{drawn}'
     facts = _facts_of(config, dataset, saved)
     collector = Collector.for_evaluation(config, dataset, folder, path, log, facts)
     began = time.perf_counter()
@@ -69,16 +70,13 @@ def evaluate_checkpoint(
         kept = 'its predictions are kept' if collector else 'set eval.save_outputs to keep them'
         log(f'the split {config.eval.split!r} has no answers, so nothing is scored; {kept}')
     seconds = time.perf_counter() - began
-    count = sum(
-        min(one.num_examples, config.eval.max_examples or one.num_examples)
-        for one in dataset.sets.values()
-    )
+    count = _answered(config, dataset)
     log(f'{count} puzzles in {seconds:.1f} s, {count / seconds:.0f} per second with compiling')
     if note := limit_note(config, dataset):
         log(note)
     if collector is not None:
         log(f'predictions: {folder}')
-        values |= collector.arc_scores(log)
+        values |= collector.scores(log)
     log(summary.metrics_table(values, config))
     return values
 
@@ -92,15 +90,21 @@ def _more_weights(config: ExperimentConfig, mesh, selector: str, workdir: Path):
 
 
 def limit_note(config: ExperimentConfig, dataset: records.PuzzleDataset) -> str:
-    """A sentence where ``eval.max_examples`` leaves puzzles out of an evaluation; '' elsewhere."""
-    limit, counts = config.eval.max_examples, [one.num_examples for one in dataset.sets.values()]
-    if not limit or max(counts) <= limit:
+    """A sentence where an evaluation leaves puzzles out; '' where all are evaluated."""
+    answered = _answered(config, dataset)
+    asked = sum(one.num_examples for one in dataset.sets.values())
+    if answered == asked:
         return ''
-    answered, asked = sum(min(limit, count) for count in counts), sum(counts)
-    return (
-        f'note: only the first {answered:,} of {asked:,} puzzles are evaluated and counted '
-        f'(eval.max_examples={limit})'
-    )
+    which, why = 'the first', f'eval.max_examples={config.eval.max_examples}'
+    if config.eval.subset:
+        which, why = 'a random', f'eval.subset={config.eval.subset}'
+    return f'note: only {which} {answered:,} of {asked:,} puzzles are evaluated and counted ({why})'
+
+
+def _answered(config: ExperimentConfig, dataset: records.PuzzleDataset) -> int:
+    """Number of puzzles that an evaluation answers."""
+    options = config.eval.max_examples, config.eval.drawn
+    return sum(len(pipeline.eval_examples(one, *options)) for one in dataset.sets.values())
 
 
 def _facts_of(

@@ -71,11 +71,14 @@ def evaluate(
         return _evaluate_adaptive(config, step, weights, dataset, should_stop, collector)
     size, limit = config.eval_batch_size, config.eval.max_examples
     rows = partitioning.process_rows(mesh, size)
-    batches = pipeline.eval_batches(dataset, size, rows, limit)
+    drawn = config.eval.drawn
+    batches = pipeline.eval_batches(dataset, size, rows, limit, drawn)
+    places = _places(config, dataset)
     answered: dict[str, int] = {}  # examples of each set
     totals: dict[str, metrics.EvalMetrics] = {}  # by 'set', or 'set/deeper metric'
     pending: dict[str, Sums] = {}
-    with Progress('evaluate', pipeline.num_eval_batches(dataset, size, limit), unit='batch') as bar:
+    count = pipeline.num_eval_batches(dataset, size, limit, drawn)
+    with Progress('evaluate', count, unit='batch') as bar:
         for set_name, batch, real in batches:
             batch = partitioning.put_global(batch, mesh)
             asked = _asked(config, batch)
@@ -87,7 +90,8 @@ def evaluate(
             _add(totals, pending)  # one batch late: the device always has work
             pending = scored
             if collector is not None:
-                collector.add_batch(set_name, first, real, batch, result, config.eval_steps)
+                example = places[set_name][first : first + real]
+                collector.add_batch(set_name, example, batch, result, config.eval_steps)
             bar.update(1)
             if should_stop():
                 return None
@@ -99,6 +103,14 @@ def evaluate(
         else:
             values[f'eval/{name}'] = float(total.compute()['exact_accuracy'])
     return values
+
+
+def _places(config: ExperimentConfig, dataset: records.PuzzleDataset) -> dict[str, np.ndarray]:
+    """Places of the evaluated examples in their sets."""
+    return {
+        name: pipeline.eval_examples(puzzles, config.eval.max_examples, config.eval.drawn)
+        for name, puzzles in dataset.sets.items()
+    }
 
 
 def _asked(config: ExperimentConfig, batch: Batch) -> Batch:
@@ -126,19 +138,22 @@ def _evaluate_adaptive(
     collector: Collector | None,
 ) -> dict[str, float] | None:
     """Every process queues all puzzles and gets all answers; the first one keeps them."""
-    limit, values = config.eval.max_examples, {}
-    count = pipeline.num_eval_batches(dataset, worker.queue, limit)
+    limit, drawn, values = config.eval.max_examples, config.eval.drawn, {}
+    count = pipeline.num_eval_batches(dataset, worker.queue, limit, drawn)
+    places = _places(config, dataset)
     with Progress('evaluate', count, unit='batch') as bar:
         for set_name, one_set in _sets_of(dataset):
             seen: list[Batch] = []
             total = metrics.eval_metrics(Sums.zeros())
-            batches = _real_rows(one_set, worker.queue, limit, seen, bar)
+            given = pipeline.eval_batches(one_set, worker.queue, None, limit, drawn)
+            batches = _real_rows(given, seen, bar)
             asked = (_asked(config, batch) for batch in batches)
             for answers, sums in worker.answer(weights, asked, config.seed):
                 total = total.merge(metrics.eval_metrics(sums))
                 if collector is not None and distributed.is_first():
                     rows = _rows_by_number(seen, answers.number, worker.queue)
-                    collector.add(set_name, answers.number, rows, vars(answers))
+                    example = places[set_name][answers.number]
+                    collector.add(set_name, example, rows, vars(answers))
                 if should_stop():
                     return None
             values |= metrics.to_floats(total, f'eval/{set_name}')
@@ -157,14 +172,16 @@ def _evaluate_rollouts(
     task = dataset.metadata.task_of()
     stated = dataset.metadata.transform
     transform = task.symmetries if stated == 'none' else stated
-    limit, values = config.eval.max_examples, {}
-    count = pipeline.num_eval_batches(dataset, runner.queue, limit)
+    limit, drawn, values = config.eval.max_examples, config.eval.drawn, {}
+    count = pipeline.num_eval_batches(dataset, runner.queue, limit, drawn)
+    places = _places(config, dataset)
     names = ('', *config.eval.depth_metrics)
     with Progress('evaluate', count, unit='batch') as bar:
         for set_name, one_set in _sets_of(dataset):
             seen: list[Batch] = []
             totals = [metrics.rollout_metrics(_score_rollouts(config, [], None)) for _ in names]
-            batches = _real_rows(one_set, runner.queue, limit, seen, bar)
+            given = pipeline.eval_batches(one_set, runner.queue, None, limit, drawn)
+            batches = _real_rows(given, seen, bar)
             asked = (_asked(config, batch) for batch in batches)
             for found in runner.run(weights, asked, task, transform, config.seed):
                 if should_stop():
@@ -177,7 +194,7 @@ def _evaluate_rollouts(
                     sums = _score_rollouts(config, [one[depth] for one in found], rows.labels)
                     totals[depth] = totals[depth].merge(metrics.rollout_metrics(sums))
                 if collector is not None and distributed.is_first():
-                    collector.add(set_name, numbers, rows, _chosen(found))
+                    collector.add(set_name, places[set_name][numbers], rows, _chosen(found))
             values |= metrics.to_floats(totals[0], f'eval/{set_name}')
             for name, total in zip(names[1:], totals[1:], strict=True):
                 values[f'eval/{set_name}/{name}'] = float(total.compute()['exact_accuracy'])
@@ -228,10 +245,10 @@ def _sets_of(dataset: records.PuzzleDataset) -> Iterator[tuple[str, records.Puzz
 
 
 def _real_rows(
-    dataset: records.PuzzleDataset, size: int, limit: int, seen: list[Batch], bar: Progress
+    batches: Iterator[tuple[str, Batch, int]], seen: list[Batch], bar: Progress
 ) -> Iterator[Batch]:
     """Yields the batches without the rows that only pad the last one, and remembers them."""
-    for _, batch, real in pipeline.eval_batches(dataset, size, max_examples=limit):
+    for _, batch, real in batches:
         batch = jax.tree.map(lambda x, real=real: x[:real], batch)
         seen.append(batch)
         yield batch

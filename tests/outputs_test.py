@@ -9,8 +9,8 @@ import pytest
 
 from hrm_jax import evaluate, partitioning, train_state
 from hrm_jax.cli import score
-from hrm_jax.config import EvalConfig
-from hrm_jax.data import augment, records
+from hrm_jax.config import EvalConfig, RolloutConfig
+from hrm_jax.data import augment, pipeline, records
 from hrm_jax.data import puzzles as puzzles_lib
 from hrm_jax.errors import ConfigError
 from hrm_jax.scoring import collect, predictions
@@ -84,6 +84,31 @@ def test_only_the_first_examples(setup, tmp_path):
         assert saved['example'].tolist() == list(range(5))
 
 
+def test_a_drawn_subset_keeps_the_places_of_its_puzzles(setup, tmp_path):
+    kept = ('predictions', 'q', 'inputs', 'labels')
+    dataset = setup[1]
+    drawn = pipeline.eval_examples(dataset.sets['all'], drawn=(9, 3))
+    inputs, labels = puzzles_lib.stored_examples(dataset.sets['all'], dataset.metadata, drawn)
+    assert drawn.tolist() != list(range(9))
+    chains = {'rollouts': RolloutConfig(breadth=2, select='vote'), 'high_step_noise': 0.1}
+    for number, options in enumerate(
+        ({'halting': 'max'}, {'halting': 'adaptive'}, {'halting': 'adaptive'} | chains)
+    ):
+        folder = tmp_path / str(number)
+        values, saved = run(setup, folder, subset='random9-seed3', save_outputs=kept, **options)
+        assert saved['example'].tolist() == drawn.tolist()
+        np.testing.assert_array_equal(saved['inputs'], inputs)
+        right = (saved['predictions'] == labels).mean()
+        assert values['eval/all/accuracy'] == pytest.approx(right, rel=1e-5)
+        assert predictions.folder_metadata(folder)['subset'] == 'random9-seed3'
+        with_errors = collect.Collector(
+            folder, EvalConfig(subset='random9-seed3'), dataset, {}
+        ).scores(print)
+        exact = values['eval/all/exact_accuracy']
+        error = (exact * (1 - exact) / 9) ** 0.5
+        assert with_errors == {'eval/all/exact_accuracy_stderr': pytest.approx(error)}
+
+
 def test_a_folder_that_can_not_be_made_stops_nobody(setup, tmp_path):
     config, dataset, *_ = setup
     (tmp_path / 'file').write_text('')
@@ -98,6 +123,9 @@ def test_a_folder_that_can_not_be_made_stops_nobody(setup, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
+        ({'subset': 'first100'}, 'randomCOUNT-seedSEED'),
+        ({'subset': 'random0-seed0'}, 'randomCOUNT-seedSEED'),
+        ({'subset': 'random5-seed0', 'max_examples': 3}, 'both limit'),
         ({'halting': 'early'}, 'eval.halting must be one of'),
         ({'save_outputs': ('prediction',)}, "Did you mean 'predictions'"),
         ({'halting': 'adaptive', 'depth_multiples': (2,)}, 'can neither go'),
@@ -139,6 +167,11 @@ def test_arc_is_scored_from_what_was_kept(tmp_path, capsys):
     values = collect.score_arc_folder(tmp_path / 'p', dataset)
     assert values['eval/all/arc/hrm_pass@1'] == 0.5
     assert values['eval/all/arc/trm_pass@1'] == 0.75
+    # Two puzzles, of which one counts 1 and the other 0 or 1/2.
+    assert values['eval/all/arc/hrm_pass_stderr@1'] == pytest.approx((0.25 / 2) ** 0.5)
+    assert values['eval/all/arc/trm_pass_stderr@1'] == pytest.approx((0.0625 / 2) ** 0.5)
+    shown = [name.removeprefix('eval/all/arc/') for name in values if 'stderr' not in name]
+    assert shown[:4] == ['hrm_pass@1', 'trm_pass@1', 'hrm_pass@2', 'trm_pass@2']
     submission = json.loads((tmp_path / 'p' / 'submission.json').read_text())
     assert len(submission['b']) == 2
     assert commands.exit_code(score.main, 'arc', tmp_path / 'p') == 1  # no data set was recorded

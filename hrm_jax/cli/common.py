@@ -116,7 +116,7 @@ def _nested(names: Sequence[str], value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _check_arguments(argv: Sequence[str]) -> None:
+def check_arguments(argv: Sequence[str]) -> None:
     """Finds misspelt keys before config_flags does, because it cannot name the right one.
 
     Raises:
@@ -163,7 +163,7 @@ def parse(argv: Sequence[str], description: str | None, own_flag: str = 'workdir
     try:
         _refuse_empty(argv)
         argv = _with_config(argv)
-        _check_arguments(argv)
+        check_arguments(argv)
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise ConfigError(f'{rest[1]!r} is not a flag; flags begin with --')

@@ -1,10 +1,12 @@
 """Scores saved predictions.
 
 ``hrm-jax score arc PREDICTIONS...`` votes and counts pass@K; ``hrm-jax score text PREDICTIONS...``
-compares texts of tokens (Lisp). PREDICTIONS are folders or files written with
-``eval.save_outputs``, or an original's ``step_N_all_preds.R``. Several are merged: processes, and
-for ARC checkpoints, whose votes add up. The data set decides what counts: puzzles without a
-prediction are named and count as wrong. Prints JSON.
+compares texts of tokens (Lisp); ``hrm-jax score rules PREDICTIONS...`` judges boards by the rules
+of their task (any shortest path, valid path, valid board), by difficulty; ``hrm-jax score
+confidence PREDICTIONS...`` compares q_halt with what was right. PREDICTIONS are folders or files
+written with ``eval.save_outputs``, or an original's ``step_N_all_preds.R``. Several are merged:
+processes, and for ARC checkpoints, whose votes add up. The data set decides what counts: puzzles
+without a prediction are named and count as wrong. Prints JSON.
 """
 
 import argparse
@@ -19,13 +21,19 @@ from hrm_jax.cli import common
 from hrm_jax.errors import PredictionError
 
 _NAMED = 20  # of what is missing
+_TASKS = {
+    'arc': 'voting and pass@K',
+    'text': 'texts of tokens',
+    'rules': 'exact and by the rules of the task, with standard errors and by difficulty',
+    'confidence': 'calibration of q_halt: Brier score, reliability, accuracy at coverage',
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the flags of ``hrm-jax score``."""
     parser = common.parser('score', __doc__)
     tasks = parser.add_subparsers(dest='task', required=True)
-    for name, title in (('arc', 'voting and pass@K'), ('text', 'texts of tokens')):
+    for name, title in _TASKS.items():
         task = tasks.add_parser(name, help=title, formatter_class=common.HelpFormatter)
         task.add_argument('predictions', type=common.path, nargs='+', help='folders or files')
         task.add_argument(
@@ -34,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
         task.add_argument('--split', help='its split (default: as recorded, or test)')
         task.add_argument('--step', type=int, help="of an original's folder (default: the last)")
     arc_task, text_task = tasks.choices['arc'], tasks.choices['text']
+    tasks.choices['confidence'].add_argument(
+        '--bins', type=int, default=10, help='bins of confidence between 0 and 1'
+    )
+    tasks.choices['confidence'].add_argument(
+        '--plot', type=common.path, help='draws reliability and coverage (.png, .svg or .pdf)'
+    )
     arc_task.add_argument(
         '--identifiers', type=common.path, help="identifiers.json of an original's data set"
     )
@@ -115,6 +129,30 @@ def _score_text(flags, found, dataset) -> dict:
     return dataclasses.asdict(scores)
 
 
+def _score_rules(flags, found, dataset) -> dict:
+    from hrm_jax.scoring import rules
+
+    if dataset is None:
+        raise PredictionError('give --data, so that questions, answers and the task are known.')
+    scores = rules.score(found, dataset, only_answered=flags.is_part)
+    _name_missing((), scores.missing)
+    if table := scores.table():
+        print(table, file=sys.stderr)
+    return scores.to_json()
+
+
+def _score_confidence(flags, found, dataset) -> dict:
+    from hrm_jax.scoring import confidence
+
+    measured = confidence.measure_files(found, dataset, flags.bins)
+    if flags.plot:
+        from hrm_jax.visualize import reliability
+
+        reliability.save_reliability(flags.plot, measured)
+        print(f'plot: {flags.plot}', file=sys.stderr)
+    return measured.to_json()
+
+
 def score(flags: argparse.Namespace) -> None:
     """Scores what the flags name and prints the result."""
     from hrm_jax.checkpoint import compatible
@@ -133,16 +171,23 @@ def score(flags: argparse.Namespace) -> None:
     data = flags.data or recorded.get('data', '')
     split = flags.split or recorded.get('split', 'test')
     dataset = records.load(data, split) if data else None
-    if isinstance(recorded.get('max_examples'), int):
-        print(
-            f'note: the evaluation was limited to {recorded["max_examples"]:,} examples of each '
-            f'set (eval.max_examples); all others count as wrong.', file=sys.stderr,
-        )  # fmt: skip
+    flags.is_part = any(key in recorded for key in ('max_examples', 'subset'))
+    for key, limit in (('max_examples', '{:,} examples'), ('subset', '{}')):
+        if key in recorded:
+            by_rules = flags.task in ('rules', 'confidence')
+            print(
+                f'note: the evaluation was limited to {limit.format(recorded[key])} of each set '
+                f'(eval.{key}); all others {"do not count" if by_rules else "count as wrong"}.',
+                file=sys.stderr,
+            )  # fmt: skip
     if dataset is not None:
         for folder in folders:
             facts = predictions.folder_metadata(folder)
             compatible.check_predictions(facts, dataset, folder, split)
-    score_task = {'arc': _score_arc, 'text': _score_text}[flags.task]
+    score_task = {
+        'arc': _score_arc, 'text': _score_text, 'rules': _score_rules,
+        'confidence': _score_confidence,
+    }[flags.task]  # fmt: skip
     print(json.dumps(score_task(flags, found, dataset), indent=2))
 
 

@@ -10,6 +10,7 @@ defaults and follow the original's ``config/cfg_pretrain.yaml`` and ``config/arc
 import dataclasses
 import itertools
 import json
+import re
 import typing
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ PuzzleTableChoice = Literal['error', 'mean', 'zeros', 'overlap']
 DataFormat = Literal['auto', 'records', 'npy_folder']
 Augmentation = Literal['stored', 'on_the_fly', 'translation', 'digits', 'digits_sic']
 Direction = Literal['max', 'min']
+_SUBSET = re.compile(r'random([1-9]\d{0,8})-seed(\d{1,9})')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,6 +262,9 @@ class EvalConfig:
     # Also evaluates at these multiples of that depth, rising; 4 gives the metric acc4x.
     depth_multiples: tuple[int, ...] = ()
     max_examples: int = 0  # 0: the whole split; otherwise the first ones of each set
+    # In place of max_examples: a drawn subset of each set, named by its size and its own seed,
+    # random1000-seed0; the same puzzles in every run. Empty: none.
+    subset: str = ''
     use_ema: bool = True  # evaluates the moving average where the run keeps one
     # How the state is started and moved at inference; -1: as in training (config/model.py).
     random_start: bool = False  # also of models that were trained from a fixed one
@@ -293,6 +298,22 @@ class EvalConfig:
             all(a < b for a, b in itertools.pairwise(rising)),
             f'eval.depth_multiples must be above 1 and rise; got {self.depth_multiples}.',
         )
+        ConfigError.require(
+            not self.subset or bool(_SUBSET.fullmatch(self.subset)),
+            f'eval.subset must be randomCOUNT-seedSEED, such as random1000-seed0; got '
+            f'{self.subset!r}.',
+        )
+        ConfigError.require(
+            not (self.subset and self.max_examples),
+            f'eval.subset and eval.max_examples both limit an evaluation; got {self.subset!r} and '
+            f'{self.max_examples}. Leave one of them out.',
+        )
+
+    @property
+    def drawn(self) -> tuple[int, int] | None:
+        """Number of puzzles and seed of ``subset``; None: there is none."""
+        match = _SUBSET.fullmatch(self.subset)
+        return (int(match[1]), int(match[2])) if match else None
 
     @property
     def depth_metrics(self) -> tuple[str, ...]:

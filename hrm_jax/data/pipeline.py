@@ -240,14 +240,37 @@ def check_augmentation(dataset: PuzzleDataset, augmentation: str) -> None:
         )
 
 
-def num_eval_batches(dataset: PuzzleDataset, global_batch_size: int, max_examples: int = 0) -> int:
+def num_eval_batches(
+    dataset: PuzzleDataset,
+    global_batch_size: int,
+    max_examples: int = 0,
+    drawn: tuple[int, int] | None = None,
+) -> int:
     """Returns how many batches ``eval_batches`` yields."""
-    counts = [_eval_count(dataset.sets[name], max_examples) for name in dataset.metadata.sets]
+    counts = [
+        len(eval_examples(dataset.sets[name], max_examples, drawn))
+        for name in dataset.metadata.sets
+    ]
     return sum(-(-count // global_batch_size) for count in counts)
 
 
-def _eval_count(puzzles: PuzzleSet, max_examples: int) -> int:
-    return min(puzzles.num_examples, max_examples or puzzles.num_examples)
+def eval_examples(
+    puzzles: PuzzleSet, max_examples: int = 0, drawn: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Returns the places of the examples that an evaluation answers, int64, ascending.
+
+    Args:
+      puzzles: the set.
+      max_examples: only the first ones; 0: all.
+      drawn: number of random examples and their seed; None: none are drawn. A set of fewer
+        examples is answered as a whole.
+    """
+    count = puzzles.num_examples
+    if drawn is None:
+        return np.arange(min(count, max_examples or count))
+    wanted, seed = drawn
+    order = np.random.default_rng([seed, count]).permutation(count)
+    return np.sort(order[:wanted])
 
 
 def eval_batches(
@@ -255,6 +278,7 @@ def eval_batches(
     global_batch_size: int,
     rows: np.ndarray | None = None,
     max_examples: int = 0,
+    drawn: tuple[int, int] | None = None,
 ) -> Iterator[tuple[str, Batch, int]]:
     """Yields every example in order, set by set.
 
@@ -263,6 +287,7 @@ def eval_batches(
       global_batch_size: rows over all processes.
       rows: int [R] ascending, the rows of a batch that this process loads; None: all.
       max_examples: only the first ones of each set; 0: all.
+      drawn: a random subset of each set in their place (``eval_examples``).
 
     Yields:
       (set name, this process's rows, number of real rows in the global batch). Rows beyond
@@ -272,10 +297,11 @@ def eval_batches(
     rows = np.arange(global_batch_size) if rows is None else rows
     for name in metadata.sets:
         puzzles = dataset.sets[name]
-        total = _eval_count(puzzles, max_examples)
+        answered = eval_examples(puzzles, max_examples, drawn)
+        total = len(answered)
         for start in range(0, total, global_batch_size):
             real = min(global_batch_size, total - start)
-            examples = start + rows[rows < real]
+            examples = answered[start + rows[rows < real]]
             batch = gather(puzzles, metadata, examples)
             missing = len(rows) - len(examples)
             if missing:

@@ -19,6 +19,7 @@ from hrm_jax.errors import PredictionError
 from hrm_jax.scoring.arc_names import PuzzleMaps
 
 KS = (1, 2, 5, 10, 100, 1000)
+_REPORTED = (1, 2)  # of these the log has standard errors
 _SIDE = augment.ARC_SIDE
 _NOTHING = bytes(2)  # a grid of 0 x 0
 _FIRST, _LAST = augment.FIRST_COLOUR, augment.FIRST_COLOUR + augment.ARC_COLOURS - 1
@@ -142,8 +143,19 @@ class ArcResult:
             return {'arc/puzzles': 0, 'arc/missing': len(self.missing)}
         named = {'hrm_pass': self.hrm, 'trm_pass': self.trm,
                  'hrm_single': self.single_hrm, 'trm_single': self.single_trm}  # fmt: skip
-        values = {f'arc/{name}@{k}': v for name, by_k in named.items() for k, v in by_k.items()}
+        # pass@1 and pass@2 first: the competition grants two attempts.
+        values: dict[str, float] = {}
+        for k in _REPORTED:
+            for rule, by_k in (('hrm_pass', self.hrm), ('trm_pass', self.trm)):
+                values[f'arc/{rule}@{k}'] = by_k[k]
+                values[f'arc/{rule}_stderr@{k}'] = self._standard_error(k, rule == 'trm_pass')
+        values |= {f'arc/{name}@{k}': v for name, by_k in named.items() for k, v in by_k.items()}
         return values | {'arc/puzzles': len(self.puzzles), 'arc/missing': len(self.missing)}
+
+    def _standard_error(self, k: int, fractional: bool) -> float:
+        """Standard error of a pass@k over puzzles, from the spread of what each contributes."""
+        solved = np.array([_credit(one, k, fractional) for one in self.puzzles.values()])
+        return float(solved.std() / np.sqrt(len(solved)))
 
 
 # (puzzle, input grid) -> answer -> [votes, sum of halting probabilities]; dicts keep the
@@ -322,11 +334,16 @@ def _score(puzzle: int, tests: list[tuple[bytes, bytes | None]], votes: _Votes) 
     return PuzzleScore(len(tests), tuple(places))
 
 
+def _credit(score: PuzzleScore, k: int, fractional: bool) -> float:
+    """What a puzzle contributes to pass@k, 0..1."""
+    solved = score.solved(k)
+    return solved / score.tests if fractional else float(solved == score.tests)
+
+
 def _share(scores: dict[str, PuzzleScore], fractional: bool) -> dict[int, float]:
     shares = {}
     for k in KS:
-        solved = [s.solved(k) / s.tests if fractional else s.solved(k) == s.tests
-                  for s in scores.values()]  # fmt: skip
+        solved = [_credit(one, k, fractional) for one in scores.values()]
         shares[k] = float(sum(solved) / len(solved)) if solved else 0.0
     return shares
 

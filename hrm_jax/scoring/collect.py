@@ -1,4 +1,4 @@
-"""Keeps what an evaluation answers (``eval.save_outputs``), and scores ARC from it."""
+"""Keeps what an evaluation answers (``eval.save_outputs``), and scores it from there."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import contextlib
@@ -15,10 +15,10 @@ from hrm_jax import partitioning
 from hrm_jax.checkpoint.places import absolute
 from hrm_jax.config import EvalConfig, ExperimentConfig
 from hrm_jax.data.puzzles import PuzzleDataset, stored_examples
-from hrm_jax.errors import PredictionError
+from hrm_jax.errors import PredictionError, PuzzleError
 from hrm_jax.eval_step import EvalResult
 from hrm_jax.run import distributed
-from hrm_jax.scoring import arc, arc_names, examples, predictions
+from hrm_jax.scoring import arc, arc_names, examples, predictions, rules
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 
 SUBMISSION = 'submission.json'
@@ -43,11 +43,13 @@ class Collector:
     ):
         self.folder = pathlib.Path(folder)
         self.wanted = config.save_outputs
-        self._limit = config.max_examples
+        self._is_part = bool(config.max_examples or config.subset)
         self._dataset, metadata = dataset, dataset.metadata
         self._facts = dict(facts) | {'task': metadata.task, 'vocab_size': metadata.vocab_size}
-        if self._limit:
-            self._facts['max_examples'] = self._limit
+        if config.max_examples:
+            self._facts['max_examples'] = config.max_examples
+        if config.subset:
+            self._facts['subset'] = config.subset
         self._types = {
             'predictions': predictions.smallest_dtype(metadata.vocab_size - 1),
             'inputs': predictions.smallest_dtype(metadata.vocab_size - 1),
@@ -101,14 +103,13 @@ class Collector:
         return cls(folder, config.eval, dataset, facts)
 
     def add_batch(
-        self, set_name: str, first: int, real: int, batch: Batch, result: EvalResult, steps: int
+        self, set_name: str, example: np.ndarray, batch: Batch, result: EvalResult, steps: int
     ) -> None:
         """Writes a batch on the first process, without the rows that only pad it.
 
         Args:
           set_name: set of the split.
-          first: place of the first row in the set.
-          real: rows that are puzzles.
+          example: int [real], places in the set of the rows that are puzzles.
           batch, result: on the mesh.
           steps: ACT steps of every row.
         """
@@ -118,18 +119,30 @@ class Collector:
         if not distributed.is_first():
             return
         answers['steps'] = np.full(len(batch.inputs), steps)
-        answers, batch = jax.tree.map(lambda x: x[:real], (answers, batch))
-        self.add(set_name, first + np.arange(real), batch, answers)
+        answers, batch = jax.tree.map(lambda x: x[: len(example)], (answers, batch))
+        self.add(set_name, example, batch, answers)
 
-    def arc_scores(self, log: Callable[[str], None]) -> dict[str, float]:
-        """Votes on ARC answers, once all are written; {} for other tasks."""
-        enough = {'predictions', 'q'} <= set(self.wanted)
-        if self._dataset.metadata.task != 'arc' or not enough or not distributed.is_first():
+    def scores(self, log: Callable[[str], None]) -> dict[str, float]:
+        """Scores what was kept, once all is written: ARC by votes, other tasks by their rules.
+
+        Args:
+          log: prints a message.
+
+        Returns:
+          ``eval/<set>/<metric>`` -> value; {} where too little was kept, or nothing has an answer.
+        """
+        is_arc = self._dataset.metadata.task == 'arc'
+        needed = {'predictions', 'q'} if is_arc else {'predictions'}
+        if not (needed <= set(self.wanted) and distributed.is_first()):
             return {}
         try:
-            return score_arc_folder(self.folder, self._dataset, bool(self._limit))
-        except PredictionError as error:
-            log(f'no ARC score: {error}')
+            if is_arc:
+                return score_arc_folder(self.folder, self._dataset, self._is_part)
+            if not self._dataset.has_answers:
+                return {}
+            return rules.score_folder(self.folder, self._dataset, self._is_part, log)
+        except (PredictionError, PuzzleError) as error:
+            log(f'no {"ARC score" if is_arc else "score by rules"}: {error}')
             return {}
 
     def add(
@@ -238,7 +251,7 @@ def score_arc_folder(
     Args:
       folder: of the predictions.
       dataset: the split that was evaluated.
-      only_answered: not all of it was (``eval.max_examples``).
+      only_answered: not all of it was (``eval.max_examples``, ``eval.subset``).
     """
     found: dict[str, list[predictions.PredictionFile]] = {}
     for file in predictions.find([folder]):

@@ -44,6 +44,8 @@ class Task:
       colours: CSS colour of every token id; empty: cells are coloured by what is known of them.
       blank: token of a cell that the question leaves open, or None.
       symmetries: kind of the maps that lead to an equal puzzle (data/augment.py).
+      judged: what ``judge`` measures; empty: the rules are unknown.
+      difficulty_name: what ``difficulty`` counts; empty: the task knows none.
     """
 
     seq_len: int
@@ -63,6 +65,8 @@ class Task:
     colours: ClassVar[tuple[str, ...]] = ()
     blank: ClassVar[int | None] = None
     symmetries: ClassVar[str] = 'none'
+    judged: ClassVar[tuple[str, ...]] = ()
+    difficulty_name: ClassVar[str] = ''
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -308,6 +312,21 @@ class Task:
     def is_valid(self, question: np.ndarray, answer: np.ndarray) -> bool | None:
         """Whether an answer obeys the rules of the task; None where those are unknown."""
         return None
+
+    def judge(self, question: np.ndarray, answer: np.ndarray) -> dict[str, bool]:
+        """Judges an answer by the rules alone, whatever the label is.
+
+        Args:
+          question, answer: int [seq_len].
+
+        Returns:
+          A value for every name in ``judged``.
+        """
+        return {name: bool(self.is_valid(question, answer)) for name in self.judged}
+
+    def difficulty(self, question: np.ndarray) -> int:
+        """Returns the number that ``difficulty_name`` names, of a question, int [seq_len]."""
+        raise NotImplementedError(f'the task {self.name!r} has no difficulty_name.')
 
 
 class Board(Task):

@@ -20,6 +20,8 @@ class NQueens(Board):
     EMPTY, QUEEN = 1, 2
     blank = EMPTY
     symmetries = 'dihedral'
+    judged = ('valid',)
+    difficulty_name = 'givens'
 
     def _token(self, word: str, cell: int) -> int:
         token = self.aliases.get(word, self.symbols.find(word))
@@ -40,6 +42,10 @@ class NQueens(Board):
         others = (answer[~queens] == self.EMPTY).all()
         kept = queens[question == self.QUEEN].all()
         return bool(others and kept and queens.sum() == self.side and self._clash(answer) is None)
+
+    def difficulty(self, question: np.ndarray) -> int:
+        """Queens that are placed."""
+        return int((question == self.QUEEN).sum())
 
     def count_solutions(
         self, question: np.ndarray, limit: int = 2, max_nodes: int | None = None

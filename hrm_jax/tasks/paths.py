@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hrm_jax.errors import PuzzleError
+from hrm_jax.tasks import grid_search
 from hrm_jax.tasks.base import Board
 
 
@@ -23,6 +24,8 @@ class PathTask(Board):
     END: ClassVar[int]
     PATH: ClassVar[int]
     symmetries = 'dihedral'
+    judged = ('valid_path', 'shortest_path')
+    difficulty_name = 'path_length'
 
     def _token(self, word: str, cell: int) -> int:
         known = {
@@ -61,6 +64,30 @@ class PathTask(Board):
                     seen.add(cell)
                     reached.append(cell)
         return False
+
+    def judge(self, question: np.ndarray, answer: np.ndarray) -> dict[str, bool]:
+        """A valid path may have needless marks; of a shortest one no mark can be left out."""
+        valid = bool(self.is_valid(question, answer))
+        # A path leads to the end over at least ``difficulty - 1`` cells, so no more marks than
+        # that are one shortest path and nothing beside it.
+        shortest = valid and int((answer == self.PATH).sum()) == self.difficulty(question) - 1
+        return {'valid_path': valid, 'shortest_path': shortest}
+
+    def difficulty(self, question: np.ndarray) -> int:
+        """Moves of a shortest path from start to end; -1 where there is none."""
+        open_S, start, end = self._opened(question)
+        return grid_search.distances(open_S, start, self.side).get(end, -1)
+
+    def count_shortest_paths(self, question: np.ndarray) -> int:
+        """Returns how many shortest paths lead from start to end; 0: none does."""
+        return grid_search.count_shortest(*self._opened(question), self.side)
+
+    def _opened(self, question: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Cells that a path may enter, bool [seq_len]; start; end."""
+        self.check_question(question)
+        open_S = np.isin(question, (self.FLOOR, self.START, self.END))
+        start, end = ((question == token).argmax() for token in (self.START, self.END))
+        return open_S, int(start), int(end)
 
 
 class Maze(PathTask):

@@ -25,6 +25,8 @@ class Sudoku(Board):
     aliases = {'0': 1, '_': 1, '*': 1}
     blank: ClassVar[int] = 1
     symmetries = 'sudoku'
+    judged = ('valid',)
+    difficulty_name = 'givens'
 
     @property
     def boxes(self) -> tuple[int, int] | None:
@@ -68,6 +70,10 @@ class Sudoku(Board):
         """Complete, the givens kept, and no digit twice in a row, column or box."""
         kept = (question == self.blank) | (question == answer)
         return bool(kept.all() and answer.min() > 1 and self._clash(answer) is None)
+
+    def difficulty(self, question: np.ndarray) -> int:
+        """Digits that are given."""
+        return int((question > self.blank).sum())
 
     def count_solutions(
         self, question: np.ndarray, limit: int = 2, max_nodes: int | None = None
