@@ -2,6 +2,7 @@
 #   make quickstart [SEED=1]   train a small model on generated Sudokus and look at it think
 #   make test                  the test suite
 #   make test-torch            the tests that need PyTorch as well
+#   make cluster-test         gs://, two processes, W&B and SLURM, disturbed on purpose; a table
 #   make lint                  ruff and basedpyright; make types: basedpyright alone
 #   make aot AOT='--config=FILE --target=v5e:2x4'   what a TPU pod or GPUs would need for it
 # Everything is installed into .venv (aot: .venv-aot, test-torch: .venv-torch); these folders can
@@ -26,13 +27,16 @@ install_this = { $(VENV)/bin/python -m pip install --disable-pip-version-check -
     > $(VENV)/pip.log 2>&1 && rm $(VENV)/pip.log; } \
   || { tail -n 20 $(VENV)/pip.log; echo 'Installing failed; all of it: $(VENV)/pip.log'; exit 1; } >&2
 
-.PHONY: quickstart test torch test-torch aot lint types format clean
+.PHONY: quickstart test cluster-test torch test-torch aot lint types format clean
 
 quickstart: $(VENV)/installed
 	@$(VENV)/bin/python -m experiments.quickstart --seed=$(SEED) --started=$(STARTED)
 
 test: $(VENV)/installed-dev
 	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
+
+cluster-test: $(VENV)/installed-cluster
+	@$(VENV)/bin/python -m experiments.cluster_test $(CLUSTER)
 
 # PyTorch is large, and nothing else needs it: an environment of its own (2.0 GB,
 # 0.7 GB of it PyTorch).
@@ -83,6 +87,10 @@ $(VENV)/installed: requirements.txt | $(VENV)/bin/python
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@$(call install,$<)
+	@touch $@
+
+$(VENV)/installed-cluster: $(VENV)/installed-dev
+	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check gcsfs wandb
 	@touch $@
 
 $(VENV)/installed-torch: requirements-torch.txt $(VENV)/installed-dev

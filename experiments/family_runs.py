@@ -60,7 +60,8 @@ def _path(config: str) -> Kind:
 KINDS = (
     Kind('sudoku_extreme_1k'), Kind('sudoku_hrm_mlp'), Kind('sudoku_trm_att'),
     Kind('sudoku_trm_mlp'), Kind('sudoku_trm_singlez'), Kind('sudoku_trm_sixz'),
-    Kind('sudoku_transformer'), Kind('sudoku_sru'), Kind('sudoku_srupp'), _path('pathfinding_hl'),
+    Kind('sudoku_transformer'), Kind('sudoku_urm'), Kind('sudoku_sru'), Kind('sudoku_srupp'),
+    _path('pathfinding_hl'),
     _path('pathfinding_h_only_detached'), _path('pathfinding_h_only_bptt'),
 )  # fmt: skip
 

@@ -66,10 +66,10 @@ def exclusive(
                 with _lock_file(path, wait, log, error):
                     yield
                 return
-            owner = os.pread(descriptor, 4000, 0).decode(errors='replace')
-            raise Held(path, _described(owner)) from error
+            text = os.pread(descriptor, 4000, 0).decode(errors='replace')
+            raise Held(path, described(text)) from error
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _owner().encode(), 0)
+        os.pwrite(descriptor, owner().encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -90,8 +90,8 @@ def exist_in(folder: Path) -> bool:
     return True
 
 
-def _owner() -> str:
-    """This process, as text that ``_described`` reads."""
+def owner() -> str:
+    """This process, as text that ``described`` reads."""
     facts = {
         'process': os.getpid(), 'host': socket.gethostname(), 'machine': _machine(),
         'started': _started(os.getpid()), 'since': time.strftime('%Y-%m-%d %H:%M:%S %z'),
@@ -99,7 +99,8 @@ def _owner() -> str:
     return json.dumps(facts) + '\n'
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def parsed(text: str) -> dict[str, Any]:
+    """The facts in such a text; empty where it is none."""
     try:
         facts = json.loads(text)
     except ValueError:
@@ -107,8 +108,9 @@ def _parsed(text: str) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _described(text: str) -> str:
-    facts = _parsed(text)
+def described(text: str) -> str:
+    """Names the owner in such a text."""
+    facts = parsed(text)
     if 'process' not in facts:
         return text.strip()[:200] or 'an unknown process'
     return f'process {facts["process"]} on {facts.get("host")}, since {facts.get("since")}'
@@ -134,7 +136,7 @@ def _started(process: int) -> str:
         return ''
 
 
-def _is_dead(facts: dict[str, Any]) -> bool:
+def is_dead(facts: dict[str, Any]) -> bool:
     """Whether the owner was a process of this machine that exists no more."""
     process = facts.get('process')
     if facts.get('machine') != _machine() or type(process) is not int:
@@ -167,7 +169,7 @@ def _lock_file(
         if _is_gone(file, before, wait):
             _remove_stale(file, before)
         elif not wait and (now := _read(file)) is not None:
-            raise Held(path, _described(now))
+            raise Held(path, described(now))
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=(file, ended), daemon=True)
     beat.start()
@@ -176,7 +178,7 @@ def _lock_file(
     finally:
         ended.set()
         beat.join()
-        facts = _parsed(_read(file) or '')
+        facts = parsed(_read(file) or '')
         if (facts.get('process'), facts.get('machine')) == (os.getpid(), _machine()):
             file.unlink(missing_ok=True)
 
@@ -187,10 +189,10 @@ def _is_gone(file: Path, before: str, wait: bool) -> bool:
     An owner on this machine is looked up. One of another machine is dead when its heartbeat stays
     away, which needs patience but no common clock.
     """
-    facts = _parsed(before)
+    facts = parsed(before)
     here, deadline = facts.get('machine') == _machine(), time.monotonic() + EXPIRY
     while _read(file) == before:
-        if here and _is_dead(facts):
+        if here and is_dead(facts):
             return True
         if here and not wait:
             return False
@@ -211,7 +213,7 @@ def _read(file: Path) -> str | None:
 def _created(file: Path) -> bool:
     # Written beside and linked, so that nobody ever reads half of it.
     beside = file.with_name(f'{file.name}.{os.getpid()}.{threading.get_ident()}')
-    beside.write_text(_owner())
+    beside.write_text(owner())
     try:
         os.link(beside, file)
         return True
@@ -243,7 +245,7 @@ def _remove_stale(file: Path, content: str) -> None:
 
 def _beat(file: Path, ended: threading.Event) -> None:
     """Changes the file now and then while its owner lives."""
-    facts, count = _parsed(_owner()), 0
+    facts, count = parsed(owner()), 0
     while not ended.wait(HEARTBEAT):
         count += 1
         text = json.dumps(facts | {'heartbeat': count}) + '\n'

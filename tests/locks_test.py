@@ -86,7 +86,7 @@ def test_other_answers_of_file_systems_without_locks(tmp_path, monkeypatch, code
 
 def _claim(tmp_path, **facts):
     path = tmp_path / '.lock.owner'
-    own = json.loads(locks._owner())
+    own = json.loads(locks.owner())
     path.write_text(json.dumps(own | facts))
     return path
 

@@ -25,10 +25,19 @@ source "$ROOT/experiments/launch/common.sh"
 check_trainer_flags "$@"
 cd "$ROOT"
 
-code=0
+step=
+# SLURM may send its notice to this shell alone (--signal=B:TERM@300, scancel --batch): srun passes it
+# on to the tasks, which save.
+trap '[[ -z $step ]] || kill -TERM "$step" 2>/dev/null || true' TERM
 # JAX reads the coordinator, the number of processes and the GPU of each from SLURM's variables.
 # A task that dies leaves the others to the trainer, which ends them when it is missed.
-run srun --kill-on-bad-exit=0 --wait=0 "$PYTHON" -m hrm_jax.main --distributed=on "$@" || code=$?
+run srun --kill-on-bad-exit=0 --wait=0 "$PYTHON" -m hrm_jax.main --distributed=on "$@" &
+step=$!
+while true; do
+  code=0
+  wait "$step" || code=$?
+  kill -0 "$step" 2>/dev/null || break  # else the notice has ended the wait, not the step
+done
 if wants_restart "$code"; then
   if ((${SLURM_RESTART_COUNT:-0} >= MAX_RESTARTS)); then
     echo "ended with $code after ${SLURM_RESTART_COUNT} restarts; giving up" >&2

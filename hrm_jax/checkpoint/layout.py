@@ -6,7 +6,8 @@ of the data iterator, JSON), ``meta`` (step, configuration, metadata and digests
 metrics and log state, JSON) and ``digests`` (of every array, digests.py). Inference reads params,
 ema, constants, puzzle_table, meta and digests only, on any number of devices. A folder appears
 under its name when it is complete, so a process that is killed while it saves leaves the earlier
-checkpoints as they were.
+checkpoints as they were. Object storage (gs://) renames nothing: there a checkpoint is complete
+when orbax has written its mark, and whatever has none does not exist for us (``is_complete``).
 """
 
 from collections.abc import Mapping
@@ -18,15 +19,17 @@ from pathlib import Path
 import re
 from typing import Any
 
+import orbax.checkpoint as ocp
+
 from hrm_jax import files
-from hrm_jax.checkpoint.places import absolute, as_path, near
+from hrm_jax.checkpoint.places import absolute, as_path, check_installed, move, near
 from hrm_jax.config import CheckpointConfig, ExperimentConfig
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 
 FOLDER = 'checkpoints'
 POINTER = 'checkpoints_at.txt'  # in a workdir whose checkpoints are stored elsewhere
 SET_ASIDE = 'set_aside'  # folder of those that a rewind took out of the way, as STEP.NUMBER
-# Written by orbax as the last act before the folder gets its name.
+# Written by orbax before a folder on a disk gets its name.
 _COMPLETE_MARK = '_CHECKPOINT_METADATA'
 # Items that only a run resumes from; a converted checkpoint has none of them.
 TRAINING_ITEMS = ('opt_state', 'carry', 'rng', 'data')
@@ -51,12 +54,7 @@ def record_location(workdir: Path, directory: str) -> None:
       CheckpointError: the storage cannot be written, or the run has checkpoints at another place.
     """
     known, now = root(workdir), absolute(as_path(directory or workdir))
-    try:
-        now.exists()
-    except ImportError as error:
-        raise CheckpointError(
-            f'checkpoint.directory={directory} needs a package for that storage: {error}.'
-        ) from error
+    check_installed(now)
     if str(absolute(known)) != str(now) and (steps(workdir) or known != workdir):
         raise CheckpointError(
             f'the checkpoints of {workdir} are stored in {known}, and checkpoint.directory now is '
@@ -64,6 +62,14 @@ def record_location(workdir: Path, directory: str) -> None:
         )
     if directory:
         files.write_text(workdir / POINTER, f'{now}\n')
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a folder is a checkpoint that was written to its end.
+
+    orbax knows what ends a save on this storage: a rename on disks, a last object elsewhere.
+    """
+    return (path / _COMPLETE_MARK).exists() and ocp.utils.is_checkpoint_finalized(str(path))
 
 
 def steps(workdir: Path) -> list[int]:
@@ -74,7 +80,7 @@ def steps(workdir: Path) -> list[int]:
     return sorted(
         int(path.name)
         for path in folder.iterdir()
-        if _STEP.fullmatch(path.name) and (path / _COMPLETE_MARK).exists()
+        if _STEP.fullmatch(path.name) and is_complete(path)
     )
 
 
@@ -105,7 +111,7 @@ def resolve(selector: str, workdir: Path) -> Path:
     path = as_path(selector)
     if path.parts[:1] == (SET_ASIDE,) and not path.exists():
         path = root(workdir) / path
-    if (path / _COMPLETE_MARK).exists() and re.fullmatch(r'\d+(\.\d+)?', path.name):
+    if re.fullmatch(r'\d+(\.\d+)?', path.name) and is_complete(path):
         return path
     for base in (path, path.parent):
         if base == path or path.name == FOLDER:
@@ -262,5 +268,5 @@ def set_aside_after(step: int, workdir: Path) -> list[int]:
         number = 0
         while (target := folder / f'{known}.{number}').exists():
             number += 1
-        (root(workdir) / FOLDER / str(known)).rename(target)
+        move(root(workdir) / FOLDER / str(known), target)
     return later

@@ -21,6 +21,7 @@ from hrm_jax.errors import CheckpointError
 
 # What orbax writes to besides local disks.
 SCHEMES = ('gs',)
+_MARK = 'commit_success.txt'  # orbax's last object of a checkpoint on object storage
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):/')
 _SPECIAL = re.compile(r'[*?\[\]\\]|[^\x20-\x7e]')
 
@@ -48,6 +49,48 @@ def as_path(text: str | os.PathLike) -> Path:
 def absolute(path: Path) -> Path:
     """What orbax asks for; other storage has no relative paths."""
     return path if '://' in str(path) else path.absolute()
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path is on object storage, which renames nothing and has no folders."""
+    return '://' in os.fspath(path)
+
+
+def check_installed(path: Path) -> None:
+    """Raises CheckpointError where the package for a kind of storage is missing."""
+    try:
+        path.exists()
+    except ImportError as error:
+        raise CheckpointError(
+            f'checkpoint.directory={path} needs a package for that storage: {error}.'
+        ) from error
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yields all files below a folder, sorted by name within each folder."""
+    for path in sorted(folder.iterdir(), key=lambda one: one.name):
+        if path.is_dir():
+            yield from files_below(path)
+        else:
+            yield path
+
+
+def move(folder: Path, target: Path) -> None:
+    """Moves a checkpoint; on object storage object by object.
+
+    There the mark of a whole checkpoint is copied last and deleted first. So a process that dies in
+    between leaves a whole checkpoint at one of the places, or at both.
+    """
+    if not is_remote(folder):
+        folder.rename(target)
+        return
+    paths = sorted(files_below(folder), key=lambda path: path == folder / _MARK)
+    for path in paths:
+        new = target / path.relative_to(folder)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        path.copy(new, overwrite=True)  # pyright: ignore[reportAttributeAccessIssue] # etils'
+    for path in reversed(paths):
+        path.unlink(missing_ok=True)
 
 
 def near(path: str, run: Path, has: str = '*/dataset.json') -> str:

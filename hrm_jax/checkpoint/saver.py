@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 import contextlib
 import json
+import math
 from pathlib import Path
 import re
 import time
@@ -57,6 +58,30 @@ def for_writing(folder: Path) -> Path:
         for name in ('_BASE_TS_CONTEXT', '_DEFAULT_OCDBT_TS_CONTEXT'):
             getattr(tensorstore_utils, name)['file_io_locking'] = {'mode': 'lockfile'}
     return plain(folder)
+
+
+_RISE = 1.2  # times the least loss of the checkpoints before: above it a loss has risen
+
+
+def healthy_step(workdir: Path) -> int | None:
+    """Returns the step of the newest checkpoint whose training loss had not risen.
+
+    A run that diverges may be saved while its loss climbs and is still finite. None: there is no
+    checkpoint that can be read.
+    """
+    least, healthy = math.inf, None
+    for step in layout.steps(workdir):
+        try:
+            meta = layout.read_meta(layout.root(workdir) / layout.FOLDER / str(step))
+        except CheckpointError:
+            continue
+        loss = (meta.get('record') or {}).get('train/lm_loss')
+        if loss is None or not math.isfinite(loss):
+            healthy = step if healthy is None else healthy  # nothing to judge it by
+        elif loss <= _RISE * least:
+            healthy = step
+            least = min(least, loss)
+    return healthy
 
 
 class Saver:
@@ -277,15 +302,21 @@ class Saver:
                 )
 
     def advice_after_a_broken_step(self) -> str:
-        """Names the last good checkpoint, once it is on the disk."""
+        """Names the newest healthy checkpoint, and how to branch from it."""
         self.wait()
-        good = layout.steps(self._workdir)
-        where = (
-            f'The last good checkpoint is {self._folder / str(good[-1])}. '
-            if good
-            else 'There is no earlier checkpoint. '
+        step = healthy_step(self._workdir)
+        if step is None:
+            return (
+                'There is no earlier checkpoint. Lower optimizer.lr, lengthen the warm-up or set '
+                'optimizer.grad_clip_norm.'
+            )
+        return (
+            f'The newest checkpoint whose loss had not risen is {self._folder / str(step)}. '
+            f'Continue from it in the same workdir with a lower learning rate: '
+            f'--checkpoint={step} --config.optimizer.lr=... (later ones move to '
+            f'{layout.SET_ASIDE}/), or begin anew with a longer warm-up or '
+            f'optimizer.grad_clip_norm.'
         )
-        return where + 'Lower optimizer.lr, lengthen the warm-up or set optimizer.grad_clip_norm.'
 
     def __enter__(self) -> 'Saver':
         return self

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from hrm_jax import act
-from hrm_jax.checkpoint import layout, store
+from hrm_jax.checkpoint import layout, places, store
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 from hrm_jax.interop import act_calls, architecture, formats, state_dict
+from hrm_jax.interop.sources import Source
 from hrm_jax.model import hrm
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
@@ -22,8 +23,10 @@ _CHUNK = 2**16  # rows compared at a time, so that no large copy is made
 
 
 def _bytes(path: Path) -> int:
-    files = [path] if path.is_file() else [p for p in path.rglob('*') if p.is_file()]
-    return sum(file.stat().st_size for file in files)
+    files = [path] if path.is_file() else places.files_below(path)
+    # etils has its own name for the size.
+    sizes = 'length' if places.is_remote(path) else 'st_size'
+    return sum(getattr(file.stat(), sizes) for file in files)
 
 
 def list_checkpoints(folder: str | os.PathLike) -> list[str]:
@@ -71,7 +74,8 @@ def verify_digests(path: str | os.PathLike) -> tuple[list[str], bool]:
     Raises:
       CheckpointError: there is none.
     """
-    source = formats.find(path)
+    remote = places.is_remote(path)
+    source = Source('orbax', os.fspath(path), '') if remote else formats.find(path)
     if source.format != 'orbax':
         saved = formats.load(source)  # torch's own checksums are compared on the way
         count = len(jax.tree.leaves(saved.weights))

@@ -5,7 +5,7 @@ import os
 import re
 
 from hrm_jax import files
-from hrm_jax.checkpoint import layout
+from hrm_jax.checkpoint import layout, places
 from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import (
     hub,
@@ -53,6 +53,9 @@ def find(
     Raises:
       CheckpointError: there is nothing, or no checkpoint.
     """
+    if places.is_remote(path_or_hub_id):  # as_path names storage that cannot be read
+        path = str(layout.resolve(os.fspath(path_or_hub_id), places.as_path(path_or_hub_id)))
+        return Source('orbax', path, '')
     path = hub.local_path(files.expanded(path_or_hub_id), revision)
     config = files.expanded(config)
     folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from hrm_jax.errors import RESTART, ClusterError, LostProcess
 from hrm_jax.run.workdir import StopRequest
 
 START_TIMEOUT = 300  # seconds
+_NAME_SECONDS = 30.0  # seconds that a name may take to be known: pods get theirs late
 _SOON = 10  # seconds that the others get to read why all of them stop
 
 
@@ -84,6 +86,10 @@ def start(
         assert num_processes is not None
         assert process_id is not None
         _check_explicit(coordinator_address, num_processes, process_id)
+    known = coordinator_address or os.environ.get('JAX_COORDINATOR_ADDRESS', '')
+    host = known.rpartition(':')[0]
+    if host := host or _first_node(os.environ.get('SLURM_STEP_NODELIST', '')):
+        _check_name(host)
     name = f'process {process_id} of {num_processes}' if given else 'this process'
     where = coordinator_address or 'the address that JAX finds'
 
@@ -132,6 +138,29 @@ def _registration_within(seconds: int) -> Iterator[None]:
         yield
     finally:
         _jax.get_distributed_runtime_service = made
+
+
+def _first_node(nodes: str) -> str:
+    """The first of SLURM's list of nodes: 'gpu-01' of 'gpu-[01-04,7],cpu-1'."""
+    found = re.match(r'([^,\[]+)(?:\[([^,\-\]]+))?', nodes)
+    return (found[1] + (found[2] or '')) if found else ''
+
+
+def _check_name(host: str, seconds: float = _NAME_SECONDS) -> None:
+    """Raises LostProcess soon where the machine of process 0 has a name that nobody knows."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.getaddrinfo(host.strip('[]'), None)
+            return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise LostProcess(
+                    f'the machine of process 0 is called {host!r}, and that name cannot be looked '
+                    f'up from here ({error}). Correct the name, or give --coordinator_address, '
+                    f'--num_processes and --process_id.'
+                ) from error
+        time.sleep(min(2.0, seconds / 5))
 
 
 def _check_explicit(address: str, num_processes: int, process_id: int) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
-import importlib.metadata
 import os
 from pathlib import Path
 import time
@@ -13,10 +12,11 @@ from typing import Any
 import jax
 
 from hrm_jax import files, partitioning
-from hrm_jax.checkpoint import layout
+from hrm_jax.checkpoint import layout, places
+from hrm_jax.checkpoint import lease as lease_lib
 from hrm_jax.checkpoint.saver import Saver
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.run import device_memory, distributed, estimate, summary
+from hrm_jax.run import branches, copies, device_memory, distributed, estimate, summary
 from hrm_jax.run import plan as plan_lib
 from hrm_jax.run import start as start_lib
 from hrm_jax.run import workdir as workdir_lib
@@ -57,6 +57,7 @@ def open_session(
     """
     first = distributed.is_first()
     log = log if first else lambda _message: None
+    lease = lease_lib.Lease()
     with contextlib.ExitStack() as resources:
         with distributed.arrival(start_timeout) as facts:
             workdir = workdir_lib.prepare(workdir)
@@ -64,10 +65,23 @@ def open_session(
             plan = plan_lib.make_plan(config)
             if first:
                 resources.enter_context(workdir_lib.lock(workdir, log))
+                lease = _lease(plan.config, workdir, resources, log)
             facts |= plan_lib.facts(plan)
         stop = resources.enter_context(distributed.stop_request())
         start = start_lib.begin(plan, workdir, selector, log, accept_data_change)
-        yield Session(start, workdir, stop, resources, log)
+        yield Session(start, workdir, stop, resources, log, lease)
+
+
+def _lease(
+    config: ExperimentConfig, workdir: Path, resources: contextlib.ExitStack, log: Log
+) -> lease_lib.Lease:
+    """Of ``checkpoint.directory``; the workdir has its own lock."""
+    directory = config.checkpoint.directory
+    place = places.absolute(places.as_path(directory)) if directory else workdir
+    if str(place) == str(workdir):
+        return lease_lib.Lease()
+    places.check_installed(place)
+    return resources.enter_context(lease_lib.held(place, log))
 
 
 class Session:
@@ -87,13 +101,19 @@ class Session:
         stop: workdir_lib.StopRequest,
         resources: contextlib.ExitStack,
         log: Log,
+        lease: lease_lib.Lease,
     ):
+        self._lease = lease
         self.start, self.workdir, self.stop, self.log = start, workdir, stop, log
         self.plan, config = start.plan, start.plan.config
         self._resources = resources
         self._saver = resources.enter_context(Saver(workdir, config.checkpoint, log))
         self._writers: Writers | NoWriters = NoWriters()
+        self._copies: copies.Copies | None = None
         if distributed.is_first():
+            self._copies = copies.Copies(workdir, layout.root(workdir), log)
+            self._copies.fetch()
+            resources.callback(self._copies.close)
             files.write_text(workdir / workdir_lib.CONFIG, config.to_json() + '\n')
             self._writers = Writers(workdir, config, start.step, start.meta.get('record'), log)
         resources.callback(self._writers.close)
@@ -162,8 +182,15 @@ class Session:
     def save(
         self, state: TrainState, step: int, data_position: Any, scores: dict[str, float]
     ) -> None:
-        """Writes a checkpoint in the background, after the one before is finished."""
+        """Writes a checkpoint in the background, after the one before is finished.
+
+        Raises:
+          WorkdirError: another run writes in ``checkpoint.directory`` now.
+        """
+        self._lease.check()
         self._writers.flush()
+        if self._copies is not None:
+            self._copies.start()
         began = time.perf_counter()
         self._saver.save(state, data_position, self._description(step, scores))
         seconds = time.perf_counter() - began
@@ -213,7 +240,8 @@ class Session:
             'record': self._writers.log.held,
             'log': self._steps.get_state(),
             'early_stopping': self._early.get_state(),
-            'versions': _versions(),
+            'versions': start_lib.versions(),
+            'branches': branches.read(self.workdir),
         }
 
     def _log_header(self) -> None:
@@ -244,8 +272,3 @@ class Session:
             self.log(f'stopped early after step {step}: {self._early.reason}; {where}')
         else:
             self.log(f'done: {step} steps; {where}')
-
-
-def _versions() -> dict[str, str]:
-    names = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-    return {name: importlib.metadata.version(name) for name in names}

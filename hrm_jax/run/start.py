@@ -3,17 +3,19 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+import hrm_jax
 from hrm_jax import train_state
 from hrm_jax.checkpoint import compatible, layout, store
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 from hrm_jax.interop import formats
-from hrm_jax.run import distributed
+from hrm_jax.run import branches, distributed
 from hrm_jax.run.plan import Plan
 from hrm_jax.types import TrainState
 
@@ -47,7 +49,8 @@ def begin(
     """Makes a new state, or restores one.
 
     Without ``selector`` the run resumes from the latest checkpoint of the workdir. A step,
-    ``best``, ``latest`` or a folder inside the workdir rewinds to that checkpoint. A checkpoint
+    ``best``, ``latest`` or a folder inside the workdir rewinds to that checkpoint; with another
+    learning rate or the like it is a branch (branches.py). A checkpoint
     from elsewhere gives a *new* workdir its weights, nothing else; when the workdir has
     checkpoints of its own the run resumes from those, so that a restarted job may keep the flag.
 
@@ -70,9 +73,14 @@ def begin(
         log(f'--checkpoint={selector} was for the start only; {workdir} has its own.')
     if path is None and not known:
         return fresh(plan, workdir, log)
-    restore = functools.partial(_restored, plan, accept=accept_data_change, log=log)
+    restore = functools.partial(
+        _restored, plan, accept=accept_data_change, log=log, workdir=workdir,
+        rewinds=path is not None,
+    )  # fmt: skip
     start = rewound(path, restore) if path is not None else resumed(workdir, known, restore, log)
+    _record_branch(start, workdir)  # before anything is moved: a kill in between repeats it
     _set_aside_later(start.step, workdir, log)
+    _note_versions(start.meta, log)
     log(f'resumed from step {start.step} of {start.path}')
     return start
 
@@ -180,10 +188,50 @@ def _all_can_read(path: Path) -> None:
         raise problem or DamagedCheckpoint(f'process 0 cannot read {path}')
 
 
-def _restored(plan: Plan, path: Path, accept: bool, log: Log) -> Start:
+def _branched(
+    meta: Mapping[str, Any], plan: Plan, path: Path, workdir: Path, rewinds: bool, log: Log
+) -> Mapping[str, Any]:
+    """The metadata as a branch sees them; as they are where the run takes no other course."""
+    found = branches.changes(meta, plan.config)
+    known = found and (rewinds or branches.is_recorded(workdir, meta['step'], found))
+    if not known:
+        return meta
+    log(f'branch at step {meta["step"]} of {path}: {branches.described(found)}')
+    return branches.without(meta, found)
+
+
+def _record_branch(start: Start, workdir: Path) -> None:
+    if start.path is not None and distributed.is_first():
+        found = branches.changes(layout.read_meta(start.path), start.plan.config)
+        if found:
+            branches.record(workdir, start.step, found)
+
+
+def _note_versions(meta: Mapping[str, Any], log: Log) -> None:
+    """Logs which packages changed since a checkpoint was written; numbers may differ in bits."""
+    before, now = meta.get('versions') or {}, versions()
+    changed = [
+        f'{name} {before[name]} -> {now[name]}'
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
+    if changed:
+        log(f'note: other versions than when the checkpoint was written: {", ".join(changed)}')
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that the numbers depend on."""
+    names = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+    own = {'hrm_jax': hrm_jax.__version__}
+    return {name: importlib.metadata.version(name) for name in names} | own
+
+
+def _restored(
+    plan: Plan, path: Path, accept: bool, log: Log, workdir: Path, rewinds: bool
+) -> Start:
     """Restores a checkpoint of this experiment."""
     config, mesh = plan.config, plan.mesh
-    meta = layout.read_meta(path)
+    meta = _branched(layout.read_meta(path), plan, path, workdir, rewinds, log)
     has_state = any((path / item).exists() for item in layout.TRAINING_ITEMS)
     if not layout.is_resumable(meta) or not (has_state or meta.get('has_digests')):
         raise CheckpointError(

@@ -1,0 +1,1 @@
+"""Runs against real schedulers and stores, disturbed on purpose; see __main__.py."""

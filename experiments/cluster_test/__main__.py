@@ -1,0 +1,95 @@
+"""Runs small trainings on real stores and schedulers, disturbs them, and prints what held.
+
+    make cluster-test
+    python -m experiments.cluster_test --workdir=runs/cluster_test --kills=40
+
+Scenarios: gs:// (a local server of its JSON API) with kills during saves, with 503 and 403, and a
+new machine with an empty workdir; two processes with kills of one during saves; W&B offline with a
+resume; SLURM on this host (needs root, slurmctld, slurmd and munged). What this host cannot run is
+skipped and named. Exit code 0 if everything else holds.
+"""
+
+import argparse
+from collections.abc import Callable
+import importlib.util
+import os
+from pathlib import Path
+import random
+import shutil
+import sys
+import time
+
+from experiments.cluster_test import peers, stores, tracking
+from experiments.cluster_test import slurm as slurm_lib
+from experiments.cluster_test.table import Failed, Row, Skipped, markdown
+from hrm_jax.cli import common
+
+NAMES = ('gcs-kills', 'gcs-503', 'gcs-403', 'gcs-new', 'peers', 'wandb', 'slurm')
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the flags of the test."""
+    parser = argparse.ArgumentParser(
+        prog='python -m experiments.cluster_test', description=__doc__,
+        formatter_class=common.HelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add('--workdir', type=Path, default=Path('runs/cluster_test'), help='written anew')
+    add('--kills', type=int, default=40, help='kills during saves, of each kind')
+    add('--seed', type=int, default=0, help='seed of the moments')
+    add('--only', default=','.join(NAMES), help='names of scenarios, separated by commas')
+    return parser
+
+
+def _need(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise Skipped(f'{package} is not installed')
+
+
+def scenarios(
+    flags: argparse.Namespace, data: Path, folder: Path, whole: bytes
+) -> dict[str, tuple[str, Callable[[], Row]]]:
+    """Returns name -> package that it needs, and the scenario."""
+    rng = random.Random(flags.seed)
+    return {
+        'gcs-kills': (
+            'gcsfs', lambda: stores.killed_in_saves(data, folder, whole, flags.kills, rng)
+        ),
+        'gcs-503': ('gcsfs', lambda: stores.refused_for_a_while(data, folder, whole, 503, 20)),
+        'gcs-403': ('gcsfs', lambda: stores.refused_for_a_while(data, folder, whole, 403, 20)),
+        'gcs-new': ('gcsfs', lambda: stores.a_new_machine(data, folder, whole)),
+        'peers': ('jax', lambda: peers.killed_in_saves(data, folder, flags.kills, rng)),
+        'wandb': ('wandb', lambda: tracking.offline(data, folder, whole)),
+        'slurm': ('jax', lambda: slurm_lib.requeued(data, folder)),
+    }  # fmt: skip
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Runs the scenarios; returns the exit code."""
+    folder = flags.workdir.absolute()
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder / 'compiled'))
+    data = stores.make_data(folder)
+    whole = stores.undisturbed(data, folder)
+    rows: list[Row] = []
+    known = scenarios(flags, data, folder, whole)
+    for name in flags.only.split(','):
+        package, scenario = known[name]
+        began = time.monotonic()
+        try:
+            _need(package)
+            rows.append(scenario())
+        except Skipped as error:
+            rows.append(Row(name, str(error), began, 'skipped'))
+        except Failed as error:
+            rows.append(Row(name, str(error), began, 'FAILS'))
+        print(markdown(rows[-1:]).splitlines()[-1], flush=True)
+    print('\n' + markdown(rows))
+    (folder / 'table.md').write_text(markdown(rows) + '\n')
+    return int(any(row.result == 'FAILS' for row in rows))
+
+
+if __name__ == '__main__':
+    sys.exit(run(parser().parse_args()))

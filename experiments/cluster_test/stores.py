@@ -1,0 +1,156 @@
+"""Runs whose checkpoints are on object storage: killed while they save, and refused for a while."""
+
+from collections.abc import Sequence
+import os
+from pathlib import Path
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from experiments.cluster_test import gcs_server
+from experiments.cluster_test.table import Failed, Row
+from hrm_jax.errors import RESTART
+
+STEPS, EVERY, BATCH = 60, 5, 8
+_PREFIX = 'run/checkpoints/'
+_MARK = 'commit_success.txt'
+
+
+def command(data: Path, run: Path, directory: str = '', steps: int = STEPS) -> list[str]:
+    """The command line of one process of a small run on 4x4 Sudokus."""
+    return [
+        sys.executable, '-m', 'hrm_jax.main', '--config=configs/quickstart.py', f'--workdir={run}',
+        f'--config.data.path={data}', '--config.model.hidden_size=32',
+        '--config.model.intermediate_size=64', '--config.model.puzzle_emb_ndim=32',
+        f'--config.train.global_batch_size={BATCH}', '--config.train.epochs=40',
+        '--config.train.eval_interval=40', f'--config.train.max_steps={steps}',
+        f'--config.checkpoint.every_steps={EVERY}', f'--config.checkpoint.directory={directory}',
+        '--config.eval.global_batch_size=16', '--config.logging.tensorboard=False',
+    ]  # fmt: skip
+
+
+def start(words: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Starts a command; its output is added to ``log``."""
+    with log.open('ab') as file:
+        return subprocess.Popen(
+            words, stdout=file, stderr=file, env=os.environ | {'JAX_PLATFORMS': 'cpu'} | environment
+        )
+
+
+def metrics_of(run: Path) -> bytes:
+    return (run / 'metrics.jsonl').read_bytes()
+
+
+def make_data(folder: Path) -> Path:
+    """Builds a small set of generated 4x4 Sudokus."""
+    from data_builders import sudoku
+
+    sudoku.build(
+        str(folder / 'data'), source=sudoku.GENERATED, size=4, seed=0, train_count=400,
+        test_count=64, show=False,
+    )  # fmt: skip
+    return folder / 'data'
+
+
+def undisturbed(data: Path, folder: Path) -> bytes:
+    """Returns metrics.jsonl of the run that nobody disturbs, on the disk."""
+    run = folder / 'undisturbed'
+    log = folder / 'undisturbed.txt'
+    if start(command(data, run), log, {}).wait(600):
+        raise Failed(f'the undisturbed run failed; see {log}')
+    return metrics_of(run)
+
+
+def in_a_save(store: gcs_server.Store) -> bool:
+    """Whether a checkpoint is being written: objects, and no mark."""
+    found: dict[str, set[str]] = {}
+    for name in store.names(_PREFIX):
+        step, _, rest = name.removeprefix(_PREFIX).partition('/')
+        found.setdefault(step, set()).add(rest)
+    return any(_MARK not in names and len(names) > 2 for names in found.values())
+
+
+def killed_in_saves(data: Path, folder: Path, whole: bytes, kills: int, rng: random.Random) -> Row:
+    """Kills a run during its saves; every life must resume, and the end be that of ``whole``."""
+    began, run, hits, lives = time.monotonic(), folder / 'gcs', 0, 0
+    log = folder / 'gcs.txt'
+    with gcs_server.serving() as (store, environment):
+        store.delay = 0.05  # a save takes a second or two
+        words = command(data, run, f'gs://{gcs_server.BUCKET}/run')
+        while True:
+            lives += 1
+            process = start(words, log, environment)
+            wanted, since = rng.uniform(0, 1.5), None
+            while process.poll() is None:
+                if hits < kills and in_a_save(store):
+                    since = since or time.monotonic()
+                    if time.monotonic() - since >= wanted and in_a_save(store):
+                        process.kill()
+                        hits += 1
+                        break
+                time.sleep(0.005)
+            code = process.wait(120)
+            if code == 0:
+                break
+            if code != -signal.SIGKILL:
+                raise Failed(f'a life ended with {code}; see {log}')
+        if metrics_of(run) != whole:
+            raise Failed('metrics.jsonl is not that of the undisturbed run')
+    return Row('gs://, killed during saves', f'{hits} kills, {lives} lives, same bytes', began)
+
+
+def refused_for_a_while(data: Path, folder: Path, whole: bytes, status: int, seconds: float) -> Row:
+    """The storage answers with an error for a while, in the middle of a run.
+
+    503 passes by itself: training continues, or the run ends with the code for a restart. 403 is
+    for a person: code 1, the checkpoints are intact, and the same command resumes once it works.
+    """
+    began, run = time.monotonic(), folder / f'gcs_{status}'
+    log = folder / f'gcs_{status}.txt'
+    with gcs_server.serving() as (store, environment):
+        words = command(data, run, f'gs://{gcs_server.BUCKET}/run')
+        codes: list[int] = []
+
+        def fails() -> None:
+            while not any(name.endswith(_MARK) for name in store.names(_PREFIX)):
+                time.sleep(0.02)
+            store.status = status
+            time.sleep(seconds)
+            store.status = 0
+
+        thread = threading.Thread(target=fails, daemon=True)
+        thread.start()
+        allowed = {503: (0, RESTART), 403: (1,)}[status]
+        while not codes or codes[-1]:
+            codes.append(start(words, log, environment).wait(600))
+            if codes[-1] not in (0, *allowed) or len(codes) > 20:
+                raise Failed(f'a life ended with {codes[-1]}; see {log}')
+            store.status = 0 if status == 403 else store.status
+        thread.join()
+        if metrics_of(run) != whole:
+            raise Failed('metrics.jsonl is not that of the undisturbed run')
+    text = f'exit codes {codes}, same bytes'
+    return Row(f'gs://, {status} for {seconds:.0f} s', text, began)
+
+
+def a_new_machine(data: Path, folder: Path, whole: bytes) -> Row:
+    """A run is stopped, and resumed with an empty workdir from gs:// alone."""
+    began, log = time.monotonic(), folder / 'gcs_new.txt'
+    with gcs_server.serving() as (store, environment):
+        directory = f'gs://{gcs_server.BUCKET}/run'
+        one = start(command(data, folder / 'gcs_old', directory), log, environment)
+        while not store.names(_PREFIX) and one.poll() is None:
+            time.sleep(0.05)
+        one.send_signal(signal.SIGTERM)
+        code = one.wait(300)
+        if code != 128 + signal.SIGTERM:
+            raise Failed(f'the stopped life ended with {code}; see {log}')
+        run = folder / 'gcs_new'
+        if start(command(data, run, directory), log, environment).wait(600):
+            raise Failed(f'the new machine failed; see {log}')
+        if metrics_of(run) != whole:
+            raise Failed('metrics.jsonl is not that of the undisturbed run')
+    return Row('gs://, a new machine with an empty workdir', 'same bytes', began)
