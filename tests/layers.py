@@ -82,6 +82,7 @@ PLACES = {
     'ml_collections': {'cli/common', 'config/sections'},
     'orbax': {
         'checkpoint/digests',
+        'checkpoint/layout',
         'checkpoint/saver',
         'checkpoint/store',
         'checkpoint/weights_only',
