@@ -249,6 +249,13 @@ def test_an_arc_task_is_shown_with_its_attempts(command, arc_task, tmp_path):
         assert gif.n_frames == 7  # question, attempt, the same, solution; and without a solution
 
 
+def test_a_file_that_is_missing_is_not_only_called_a_bad_puzzle(command):
+    status, _, error = command('nofile.txt')
+    assert status == 1
+    assert 'there is no file nofile.txt, and as a puzzle: ' in error
+    assert 'there is no file' not in command('12x4' * 4)[2]
+
+
 def test_one_task_of_a_file_of_several_is_named(command, arc_task, tmp_path):
     alone = command('--arc', arc_task, task='arc')[1]
     several = tmp_path / 'several.json'

@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import io
 import pathlib
+import re
 import sys
 import time
 import typing
@@ -176,8 +177,17 @@ def _entries(flags: argparse.Namespace, solver: 'Solver') -> tuple[list[Entry], 
     elif '-' in flags.puzzles:
         return _lines(solver, _standard_input()), True
     else:
-        texts = [*flags.puzzles, *flags.puzzle]
+        given = [(text, _read(solver, text)) for text in flags.puzzles]
+        entries = [_or_no_file(text, entry) for text, entry in given]
+        return [*entries, *(_read(solver, text) for text in flags.puzzle)], False
     return [_read(solver, text) for text in texts], False
+
+
+def _or_no_file(text: str, entry: Entry) -> Entry:
+    """Adds to the error of a puzzle that looks like the name of a file that there is none."""
+    if entry.error and re.fullmatch(r'[^\n]*\w\.(txt|csv|tsv|json|jsonl)', text):
+        return Entry(text, error=f'there is no file {text}, and as a puzzle: {entry.error}')
+    return entry
 
 
 def _standard_input() -> str:

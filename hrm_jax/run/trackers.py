@@ -91,7 +91,7 @@ class Wandb:
         self._run, why = _start_wandb(wandb, wanted)
         if why:
             log(
-                f'note: Weights & Biases works offline ({why}); the run goes on, and "wandb sync '
+                f'note: Weights & Biases works offline ({why}); the run continues, and "wandb sync '
                 f'{directory / "wandb"}/offline-run-*" uploads it later.'
             )
         files.write_text(id_path, self._run.id)

@@ -105,8 +105,8 @@ class Task:
 
     @property
     def has_rules(self) -> bool:
-        """Whether ``is_valid`` knows the rules of the task."""
-        return type(self).is_valid is not Task.is_valid
+        """Whether the rules of the task are known."""
+        return bool(self.judged)
 
     @functools.cached_property
     def names(self) -> dict[int, str]:
