@@ -96,7 +96,8 @@ def test_the_set_is_kept_while_file_and_flags_are_the_same(tmp_path):
 
 def test_wrong_requests(tmp_path):
     with pytest.raises(DatasetError, match='does not exist'):
-        built(tmp_path, source=tmp_path / 'none.csv')
+        built(tmp_path / 'run', source=tmp_path / 'none.csv')
+    assert not (tmp_path / 'run').exists()
     with pytest.raises(DatasetError, match='must not have --output-dir=x'):
         built(tmp_path, source=grids(tmp_path / 'a.csv'), source_flags='--output-dir=x')
     with pytest.raises(ConfigError, match=r'Set data\.source, or leave the flags out'):

@@ -17,7 +17,7 @@ FOLDER = 'dataset'
 
 
 def with_built_data(
-    config: ExperimentConfig, workdir: Path, say: Callable[[str], None] = print
+    config: ExperimentConfig, workdir: Path, log: Callable[[str], None] = print
 ) -> ExperimentConfig:
     """Returns the configuration with ``data.path`` pointing to the set of ``data.source``.
 
@@ -26,7 +26,7 @@ def with_built_data(
     Args:
       config: the experiment.
       workdir: folder of the run; the set is stored in it.
-      say: prints a message.
+      log: prints a message.
 
     Raises:
       DatasetError: the source is unusable, or the run was begun with other data.
@@ -42,11 +42,16 @@ def with_built_data(
             f'data.source needs the package data_builders and what it needs ({error}). Install '
             f'them, or build the set elsewhere and give its folder as data.path.'
         ) from None
+    source = os.path.abspath(files.expanded(config.data.source))
+    # Before the workdir is made: a misspelt name leaves nothing behind.
+    DatasetError.require(
+        os.path.exists(source) or (Path(workdir) / FOLDER).exists(),
+        f'data.source={source} does not exist. Give a file or a folder.',
+    )
     output = workdir_lib.prepare(workdir) / FOLDER
     in_use = any((output.parent / 'checkpoints').glob('[0-9]*'))
     try:
-        source = os.path.abspath(files.expanded(config.data.source))
-        on_demand.ensure(source, config.data.source_flags, output, in_use, say)
+        on_demand.ensure(source, config.data.source_flags, output, in_use, log)
     except BuildError as error:
         raise DatasetError(str(error)) from error
     data = dataclasses.replace(config.data, path=str(output))
