@@ -5,6 +5,8 @@ models/hrm/hrm_act_v1.py, HierarchicalReasoningModel_ACTV1. Everything is a ``jn
 over rows, so that one compiled program serves every mix of fresh and running rows.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -78,18 +80,27 @@ def halt(
         ``fixed`` at the last step only.
     """
     is_last = steps_B >= config.halt_max_steps
+    wants = wants_to_halt(outputs.q_halt, outputs.q_continue, config)
+    if config.halting == 'fixed' or config.halt_max_steps == 1:
+        return is_last
+    return (is_last | wants) & (steps_B >= min_steps_B)
+
+
+def wants_to_halt(q_halt_B: Any, q_continue_B: Any, config: ActConfig) -> Any:
+    """What the halting rule makes of the Q values, whatever the number of the step; bool [B].
+
+    Args:
+      q_halt_B, q_continue_B: logits, of JAX or numpy.
+      config: see ``halt``; ``fixed`` never wants to.
+    """
     match config.halting:
         case 'q_learning':
-            threshold = outputs.q_continue
+            return q_halt_B > q_continue_B
         case 'halt_only':
-            threshold = 0.0
+            return q_halt_B > 0.0
         case 'fixed':
-            return is_last
-        case _:
-            raise ValueError(f'no halting rule called {config.halting!r}')
-    if config.halt_max_steps == 1:
-        return is_last
-    return (is_last | (outputs.q_halt > threshold)) & (steps_B >= min_steps_B)
+            return jnp.zeros(q_halt_B.shape, jnp.bool_)
+    raise ValueError(f'no halting rule called {config.halting!r}')
 
 
 def has_continue_target(config: ActConfig) -> bool:

@@ -22,6 +22,7 @@ import typing
 
 import numpy as np
 
+from hrm_jax import act
 from hrm_jax.config import ActConfig
 from hrm_jax.config.rollouts import Selection
 
@@ -48,14 +49,7 @@ class Chains:
 
 def has_halted(chains: Chains, rule: ActConfig) -> np.ndarray:
     """Which chains the halting rule halts after their last step, whatever its number; bool [C]."""
-    match rule.halting:
-        case 'q_learning':
-            return chains.q_halt > chains.q_continue
-        case 'halt_only':
-            return chains.q_halt > 0
-        case 'fixed':
-            return np.zeros(len(chains.q_halt), bool)
-    raise ValueError(f'no halting rule called {rule.halting!r}')
+    return np.asarray(act.wants_to_halt(chains.q_halt, chains.q_continue, rule))
 
 
 def ballot(answers: np.ndarray, chains: np.ndarray) -> list[list[int]]:
