@@ -7,6 +7,7 @@ dataset/build_sudoku_dataset.py. A draw of a board's group gives a hinted one ha
 import numpy as np
 
 from data_builders import writing
+from hrm_jax.data import hints
 from hrm_jax.data.puzzles import PuzzleSet
 
 
@@ -23,9 +24,7 @@ def draw(questions_NS: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     blank_NS = questions_NS == 0
     count_N = blank_NS.sum(1)
     hints_N = np.where(count_N > 1, rng.integers(1, np.maximum(count_N, 2)), 0)
-    order_NS = np.where(blank_NS, rng.random(questions_NS.shape), 1.0)
-    rank_NS = order_NS.argsort(1).argsort(1)
-    return blank_NS & (rank_NS < hints_N[:, None])
+    return hints.chosen(blank_NS, hints_N, rng.random(questions_NS.shape))
 
 
 def mix(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.model import flops
 
 Cycles = tuple[int, int]
 
@@ -48,6 +49,13 @@ def shares(config: ExperimentConfig) -> list[float]:
         return [1.0]
     first, second = config.train.curriculum_shares
     return [first, second - first, 1 - second]
+
+
+def flops_of_a_step(config: ExperimentConfig) -> float:
+    """FLOPs of a train step on the whole batch (model/flops.py), as a mean over all of them."""
+    stages = zip(shares(config), models(config), strict=True)
+    row = sum(share * flops.train_step(model, config.act) for share, model in stages)
+    return row * config.train.global_batch_size
 
 
 def boundaries(config: ExperimentConfig, total_steps: int) -> list[int]:

@@ -73,6 +73,7 @@ def train(
             partitioning.process_rows(mesh, config.train.global_batch_size),
             config.data.augmentation,
             visits=config.act.steps_per_batch,
+            hint_prob=config.data.hint_prob,
         )
         if run.start.data_position is not None:
             data.set_state(run.start.data_position)

@@ -1,6 +1,8 @@
 """What is computed: no more than the analytic count; the look-ahead gives the step's own Q."""
 
 import dataclasses
+import math
+import re
 
 from flax import linen as nn
 import jax
@@ -8,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import partitioning, train_state, train_step
-from hrm_jax.config import ActConfig, ExperimentConfig, ModelConfig, TrainConfig
+from hrm_jax import curriculum, partitioning, train_state, train_step
+from hrm_jax.config import ActConfig, EvalConfig, ExperimentConfig, ModelConfig, TrainConfig
 from hrm_jax.model import flops, hrm
+from hrm_jax.types import Weights
+from tests import commands
 
 # One of each kind of core, as configs/ makes them.
 SRU = {'H_cycles': 1, 'L_cycles': 1, 'gradient_window': 'full'}
@@ -31,10 +35,24 @@ KINDS = {
 }
 
 
+# Techniques of the record holders, small: their products are counted one by one.
+MIXER = {**SHARED, 'block': 'token_mixing'}
+TECHNIQUES = {
+    'chains': {**MIXER, 'chains': 3, 'chain_similarity': 0.9},
+    # Of many symbols, so that the noisy answer counts.
+    'flow': {**SHARED, 'flow': True, 'flow_pseudotarget_steps': 2, 'vocab_size': 512},
+    'running_mean': {**SHARED, 'running_mean': True},
+    'registers': {**MIXER, 'puzzle_emb_ndim': 0, 'register_tokens': 3, 'head_bias': True,
+                  'gated_unit': 'sigmoid_rms'},
+    'urm': {**SINGLE, 'gated_unit': 'conv_swiglu', 'L_cycles': 3},
+    'random': {**SHARED, 'initial_state': 'random', 'update_noise': 0.1, 'update_rate': 0.9},
+}  # fmt: skip
+
+
 def _config(kind: str, rows: int = 32, act: ActConfig = ActConfig(), **sizes) -> ExperimentConfig:
     model = ModelConfig(**{
         'vocab_size': 11, 'seq_len': 81, 'num_puzzle_identifiers': 1, 'forward_dtype': 'float32',
-        'H_layers': 1, 'L_layers': 1, **KINDS[kind], **sizes,
+        'H_layers': 1, 'L_layers': 1, **(KINDS | TECHNIQUES)[kind], **sizes,
     })  # fmt: skip
     return ExperimentConfig(model=model, act=act, train=TrainConfig(global_batch_size=rows))
 
@@ -51,6 +69,78 @@ def test_nothing_is_computed_twice(kind):
     config = _config(kind, unroll_cycles=True)
     analytic = flops.train_step(config.model, config.act) * config.train.global_batch_size
     assert _compile(config).cost_analysis()['flops'] / analytic == pytest.approx(1, abs=0.02)
+
+
+def _small(technique: str) -> ExperimentConfig:
+    sizes = {'seq_len': 12, 'hidden_size': 64, 'num_heads': 4, 'unroll_cycles': True}
+    if 'puzzle_emb_ndim' not in TECHNIQUES[technique]:
+        sizes['puzzle_emb_ndim'] = 64
+    act = ActConfig(halting='halt_only')
+    return _config(technique, 4, act, **sizes)
+
+
+def _products(compiled) -> int:
+    """FLOPs of the matrix products in a compiled program without loops."""
+    shapes, total = {}, 0
+    lines = re.compile(r'%?([\w.-]+) = \w+\[([\d,]*)\]\S* ([\w-]+)\((?:\w+\[\S* )?%?([\w.-]+)')
+    for line in compiled.as_text().splitlines():
+        if found := lines.search(line):
+            name, sizes, operation, operand = found.groups()
+            shapes[name] = [int(size) for size in sizes.split(',') if size]
+            if operation == 'dot':
+                axes = re.search(r'lhs_contracting_dims={([\d,]*)}', line)[1].split(',')
+                inner = math.prod(shapes[operand][int(axis)] for axis in axes)
+                total += 2 * math.prod(shapes[name]) * inner
+    return total
+
+
+def _without_convolution(model: ModelConfig) -> ModelConfig:
+    """Its two taps are no matrix product."""
+    plain = model.gated_unit != 'conv_swiglu'
+    return model if plain else dataclasses.replace(model, gated_unit='swiglu')
+
+
+@pytest.mark.parametrize('technique', TECHNIQUES)
+def test_the_products_of_a_train_step_are_those_of_the_program(technique):
+    config = _small(technique)
+    with commands.quick_compiles():
+        found = _products(_compile(config))
+    rows, model = config.train.global_batch_size, _without_convolution(config.model)
+    assert found / (rows * flops.train_step(model, config.act)) == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize('technique', ['chains', 'flow', 'urm'])
+def test_the_products_of_a_step_at_inference_are_those_of_the_program(technique):
+    config = _small(technique)
+    evaluation = EvalConfig(chains=min(2, config.model.chains))
+    model = dataclasses.replace(config, eval=evaluation).inference_model
+    variables = jax.eval_shape(lambda k: nn.unbox(train_state.init_variables(config, k)),
+                               jax.random.key(0))  # fmt: skip
+    weights = Weights(variables['params'], variables['constants'], None)
+
+    def step(weights, inputs, rows):
+        latent = hrm.fresh_latent(model, weights, 4, jax.random.key(0))
+        return hrm.act_step(model, weights, latent, inputs, rows, jax.random.key(1))
+
+    arguments = weights, np.ones((4, 12), np.int32), np.ones((4, 64), np.float32)
+    with commands.quick_compiles():
+        found = _products(jax.jit(step).lower(*arguments).compile())
+    analytic = 4 * flops.act_step(_without_convolution(model))
+    assert found / analytic == pytest.approx(1, abs=0.005)
+
+
+def test_a_curriculum_costs_the_mean_of_its_stages():
+    config = _small('registers')
+    cost = curriculum.flops_of_a_step(config)
+    assert cost == 4 * flops.train_step(config.model, config.act)
+    model = dataclasses.replace(config.model, H_cycles=3, L_cycles=6)
+    config = dataclasses.replace(
+        config, model=model, train=dataclasses.replace(config.train, curriculum='cgar')
+    )
+    stages = [dataclasses.replace(model, H_cycles=h, L_cycles=l) for h, l in ((1, 2), (2, 4))]
+    costs = [4 * flops.train_step(one, config.act) for one in (*stages, model)]
+    mean = 0.3 * costs[0] + 0.3 * costs[1] + 0.4 * costs[2]
+    assert curriculum.flops_of_a_step(config) == pytest.approx(mean)
 
 
 def test_the_target_pass_can_be_left_out():

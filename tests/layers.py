@@ -57,7 +57,7 @@ BUILDS_DATA = ('run/build_data', 'data_builders')
 # The part of the loader that builders share: what a data set is on disk.
 DISK = (
     'data/augment', 'data/names', 'data/metadata', 'data/mapped', 'data/puzzles', 'data/npy_folder',
-    'data/blocks', 'data/building', 'data/records', 'data/text',
+    'data/blocks', 'data/building', 'data/records', 'data/text', 'data/hints',
 )  # fmt: skip
 # What data_builders may import of hrm_jax.
 FOR_BUILDERS = ('errors', 'locks', 'files', 'tasks/*', *DISK, *FREE)

@@ -12,13 +12,14 @@ import pytest
 from hrm_jax import curriculum, losses, muon, optim, partitioning, train_state, train_step
 from hrm_jax.config import (
     ActConfig,
+    DataConfig,
     ExperimentConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
 )
-from hrm_jax.data import augment, metadata, pipeline, puzzles
+from hrm_jax.data import augment, hints, metadata, pipeline, puzzles
 from hrm_jax.errors import ConfigError
 from hrm_jax.model import flops, hrm, layers
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Outputs
@@ -305,6 +306,51 @@ def test_boards_stay_boards_and_every_process_draws_the_same(augmentation):
     assert len({row.tobytes() for row in batch.labels}) > 10  # of 3 equal boards
     blank_moved = (batch.labels == 1).any()
     assert blank_moved == (augmentation == 'digits_sic')
+
+
+@pytest.mark.parametrize('augmentation', ['stored', 'digits_sic'])
+def test_hints_on_the_fly_fill_in_some_empty_cells_of_some_boards(augmentation):
+    dataset = sudoku_set()
+
+    def batches(hint_prob, rows=slice(None)):
+        return pipeline.train_iterator(
+            dataset, 32, 0, rows, augmentation, prefetch=False, hint_prob=hint_prob
+        )
+
+    plain, half, always = (batches(prob) for prob in (0.0, 0.5, 1.0))
+    part = batches(0.5, np.arange(5, 9))
+    for _ in range(3):
+        before, mixed, hinted, own = next(plain), next(half), next(always), next(part)
+        np.testing.assert_array_equal(own.inputs, mixed.inputs[5:9])
+        for batch in (mixed, hinted):
+            np.testing.assert_array_equal(batch.labels, before.labels)
+            filled = batch.inputs != before.inputs
+            np.testing.assert_array_equal(batch.inputs[filled], batch.labels[filled])
+            assert (batch.inputs != batch.labels).any(1).all()  # never all of the 6 empty cells
+        count = (hinted.inputs != before.inputs).sum(1)
+        assert set(count) == {1, 2, 3, 4, 5}
+        has_hints = (mixed.inputs != before.inputs).any(1)
+        assert 8 <= has_hints.sum() <= 24
+        np.testing.assert_array_equal(mixed.inputs[has_hints], hinted.inputs[has_hints])
+    resumed = batches(0.5)
+    resumed.set_state(half.get_state())
+    np.testing.assert_array_equal(next(resumed).inputs, next(half).inputs)
+
+
+def test_hints_need_two_empty_cells_and_a_task_whose_questions_are_open_answers():
+    labels = np.array([[2, 3, 4, 5]] * 3 + [[2, -100, -100, 5]])
+    inputs = np.array([[2, 3, 4, 5], [1, 3, 4, 5], [1, 1, 4, 5], [2, 1, 1, 1]])
+    mixed = hints.mixed(inputs, labels, 1.0, np.full((4, 6), 0.5))
+    np.testing.assert_array_equal(mixed[[0, 1, 3]], inputs[[0, 1, 3]])
+    assert (mixed[2] != inputs[2]).sum() == 1
+    dataset = sudoku_set()
+    other = dataclasses.replace(
+        dataset, metadata=dataclasses.replace(dataset.metadata, task='maze')
+    )
+    with pytest.raises(ConfigError, match=r'data\.hint_prob=0\.5 fills in empty cells of Sudoku'):
+        pipeline.train_iterator(other, 4, 0, hint_prob=0.5)
+    with pytest.raises(ConfigError, match=r'data\.hint_prob must be in \[0, 1\]; got 2'):
+        DataConfig(hint_prob=2.0)
 
 
 def test_only_sudoku_has_digits():

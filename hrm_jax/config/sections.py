@@ -109,9 +109,15 @@ class DataConfig:
     # maps, then another permutation of the digits and one of 8 symmetries for every row (SIC);
     # digits_sic: as its code does it, which permutes the blank in place of the last digit.
     augmentation: Augmentation = 'stored'
+    # Share of the training boards with some of their empty cells filled in, other ones at every
+    # visit (Sudoku; data/hints.py).
+    hint_prob: float = 0.0
 
     def __post_init__(self):
         check_fields(self, 'data.')
+        ConfigError.require(
+            0 <= self.hint_prob <= 1, f'data.hint_prob must be in [0, 1]; got {self.hint_prob}.'
+        )
         ConfigError.require(
             bool(self.source) or not self.source_flags,
             f'data.source_flags states how data.source is read, and that is empty; got '

@@ -14,7 +14,7 @@ import numpy as np
 
 from hrm_jax.config.checks import require_choice
 from hrm_jax.config.sections import Augmentation
-from hrm_jax.data import augment, sampling
+from hrm_jax.data import augment, hints, sampling
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleDataset, PuzzleSet, realise
 from hrm_jax.errors import ConfigError
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
@@ -127,11 +127,13 @@ class _PlainIterator:
         seed: int,
         rows: np.ndarray | slice,
         augmentation: str,
+        hint_prob: float,
     ):
         self._metadata = dataset.metadata
         self._sets = [dataset.sets[name] for name in dataset.metadata.sets]
         self._plan = sampling.BatchPlan(self._sets, global_batch_size, seed)
         self._seed, self._rows, self._augmentation = seed, rows, augmentation
+        self._hint_prob = hint_prob
         self._set_starts = np.cumsum([0] + [puzzles.num_examples for puzzles in self._sets])
         self._checked_epoch = -1
 
@@ -145,6 +147,18 @@ class _PlainIterator:
                 puzzles.check_files(sample=True)
             self._checked_epoch = epoch
         examples = next(self._plan)
+        return self._with_hints(self._gathered(examples, number), number)
+
+    def _with_hints(self, batch: Batch, number: int) -> Batch:
+        if not self._hint_prob:
+            return batch
+        # For all rows, so that every process draws the same.
+        shape = self._plan.batch_size, hints.uniforms_needed(batch.inputs.shape[1])
+        uniforms = sampling.generator(self._seed, 'hints', number).random(shape)[self._rows]
+        inputs = hints.mixed(batch.inputs, batch.labels, self._hint_prob, uniforms)
+        return batch.replace(inputs=inputs)
+
+    def _gathered(self, examples: np.ndarray, number: int) -> Batch:
         rng = None
         if self._augmentation != 'stored':
             rng = sampling.generator(self._seed, 'augment', number)
@@ -181,6 +195,7 @@ def train_iterator(
     augmentation: str = 'stored',
     prefetch: bool = True,
     visits: int = 1,
+    hint_prob: float = 0.0,
 ) -> BatchIterator:
     """Returns the endless training batches of one process.
 
@@ -193,12 +208,14 @@ def train_iterator(
       prefetch: make batches ahead in a thread where grain is installed. The batches and the
         states are the same either way.
       visits: how often each batch is given in a row (``act.steps_per_batch``).
+      hint_prob: share of the boards with some of their empty cells filled in (hints.py).
 
     Raises:
-      ConfigError: the augmentation does not fit the data.
+      ConfigError: augmentation or hints do not fit the data.
     """
     check_augmentation(dataset, augmentation)
-    batches = _PlainIterator(dataset, global_batch_size, seed, rows, augmentation)
+    hints.check(dataset, hint_prob)
+    batches = _PlainIterator(dataset, global_batch_size, seed, rows, augmentation, hint_prob)
     if prefetch:
         with contextlib.suppress(ImportError):
             from hrm_jax.data import grain_source

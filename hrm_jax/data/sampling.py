@@ -20,7 +20,7 @@ import numpy as np
 from hrm_jax.data.puzzles import DatasetMetadata, PuzzleSet
 from hrm_jax.errors import ConfigError
 
-_PURPOSES = {'order': 0, 'augment': 1}
+_PURPOSES = {'order': 0, 'augment': 1, 'hints': 2}
 
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:

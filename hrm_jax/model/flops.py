@@ -1,4 +1,9 @@
-"""FLOPs of the matrix products of a step, counted by hand: the arithmetic it cannot avoid."""
+"""FLOPs of the matrix products of a step, counted by hand: the arithmetic it cannot avoid.
+
+Left out is what is small beside it: the Q head, the scores of running means, comparison and
+alignment of chains; and the optimizers, whose work (Muon's is matrix products too) does not grow
+with the rows.
+"""
 
 from hrm_jax import act
 from hrm_jax.config import ActConfig, ModelConfig

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from hrm_jax import curriculum, partitioning, train_state, train_step
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline
-from hrm_jax.model import flops
 from hrm_jax.run import summary
 from hrm_jax.run.plan import Plan, make_plan
 from hrm_jax.run.progress import duration
@@ -93,10 +92,7 @@ def _bound(plan: Plan) -> str:
 
 
 def _flops_of_a_step(plan: Plan) -> int:
-    config = plan.config
-    stages = zip(curriculum.shares(config), curriculum.models(config), strict=True)
-    row = sum(share * flops.train_step(model, config.act) for share, model in stages)
-    return round(row * config.train.global_batch_size)
+    return round(curriculum.flops_of_a_step(plan.config))
 
 
 def _is_quick(work: int) -> bool:
@@ -130,6 +126,7 @@ def _seconds_of_a_step(plan: Plan, compiled: Callable[..., Any], count: int) -> 
     data = pipeline.train_iterator(
         plan.train_data, rows, config.seed, partitioning.process_rows(mesh, rows),
         config.data.augmentation, visits=config.act.steps_per_batch,
+        hint_prob=config.data.hint_prob,
     )  # fmt: skip
     state = train_state.create(config, mesh)
     times: list[float] = []
