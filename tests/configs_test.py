@@ -95,9 +95,10 @@ RECORDS = {
     'sudoku_urm': (128, 390_625, 1e-4, 1.0, 2, 6, {
         'levels': 'single', 'closing_update': False, 'L_layers': 4, 'mlp_dim': 1536,
         'gradient_window': 'last_cycle', 'gated_unit': 'conv_swiglu', 'block': 'attention',
+        'prefix_len': 1, 'conv_dtype': 'bfloat16',
     }),
     'arc1_urm': (768, 200_000, 1e-4, 0.1, 2, 6, {
-        'levels': 'single', 'L_layers': 4, 'gated_unit': 'conv_swiglu',
+        'levels': 'single', 'L_layers': 4, 'gated_unit': 'conv_swiglu', 'prefix_len': 1,
     }),
 }  # fmt: skip
 

@@ -1,6 +1,9 @@
-"""Weights of EqR and SIC: what tensors show, and that the rest is asked for and never guessed."""
+"""Weights of EqR, SIC and URM: what tensors show; the rest is asked for and never guessed."""
+
+import dataclasses
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -9,12 +12,15 @@ from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ActConfig, ExperimentConfig, ModelConfig
 from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import (
+    architecture,
     formats,
     original_config,
+    presets,
     safetensors_io,
     state_dict,
     transformers_style,
 )
+from hrm_jax.model import hrm
 
 SIZES = {
     'vocab_size': 5, 'seq_len': 4, 'num_puzzle_identifiers': 1, 'hidden_size': 8, 'num_heads': 2,
@@ -23,6 +29,9 @@ SIZES = {
     'block': 'token_mixing', 'pos_encodings': 'none',
 }  # fmt: skip
 EQR = {'initial_state': 'random', 'update_rate': 0.8, 'update_noise': 0.05, 'low_start_std': 8.0}
+URM = {'levels': 'single', 'block': 'attention', 'pos_encodings': 'rope', 'puzzle_emb_ndim': 8,
+       'gated_unit': 'conv_swiglu', 'conv_dtype': 'bfloat16', 'H_cycles': 2, 'num_heads': 1,
+       'L_layers': 2}  # fmt: skip
 SIC = {'register_tokens': 1, 'head_bias': True, 'gated_unit': 'sigmoid_rms'}
 
 
@@ -100,8 +109,110 @@ def test_sic_is_read_under_its_own_names(tmp_path):
     assert (model.H_cycles, model.L_cycles, model.head_bias) == (6, 9, True)
 
 
+def urm_tensors(layers=2, dim=32, vocab=5, inner=256) -> dict[str, np.ndarray]:
+    """Random tensors under the names of UbiquantAI/URM models/urm/urm.py."""
+    shapes = {
+        'init_hidden': (dim,), 'embed_tokens.embedding_weight': (vocab, dim),
+        'lm_head.weight': (vocab, dim), 'q_head.weight': (2, dim), 'q_head.bias': (2,),
+        'puzzle_emb.weights': (1, dim),
+    }  # fmt: skip
+    for i in range(layers):
+        shapes |= {f'layers.{i}.{name}': shape for name, shape in {
+            'self_attn.qkv_proj.weight': (3 * dim, dim), 'self_attn.o_proj.weight': (dim, dim),
+            'mlp.gate_up_proj.weight': (2 * inner, dim), 'mlp.down_proj.weight': (dim, inner),
+            'mlp.dwconv.weight': (inner, 1, 2), 'mlp.dwconv.bias': (inner,),
+        }.items()}  # fmt: skip
+    rng = np.random.default_rng(0)
+    return {
+        f'_orig_mod.model.inner.{name}': rng.normal(0, 0.3, shape).astype(
+            ml_dtypes.bfloat16 if 'dwconv' in name else np.float32
+        )
+        for name, shape in shapes.items()
+    }
+
+
+def urm_step(tensors, tokens_S, cycles: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and Q of one ACT step on one board, by the original's formulas; one head."""
+    p = {name.removeprefix('_orig_mod.model.inner.'): np.asarray(x, np.float64)
+         for name, x in tensors.items()}  # fmt: skip
+    dim = len(p['init_hidden'])
+    silu = lambda x: x / (1 + np.exp(-x))  # noqa: E731
+    norm = lambda x: x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)  # noqa: E731
+    x = np.concatenate([p['puzzle_emb.weights'], p['embed_tokens.embedding_weight'][tokens_S]])
+    x *= np.sqrt(dim)
+    angles = np.arange(len(x))[:, None] * 10000.0 ** -(np.arange(0, dim, 2) / dim)
+    cos, sin = np.tile(np.cos(angles), 2), np.tile(np.sin(angles), 2)
+
+    def rotated(v):
+        half = np.concatenate([-v[:, dim // 2 :], v[:, : dim // 2]], 1)
+        return v * cos + half * sin
+
+    h = np.broadcast_to(p['init_hidden'], x.shape)
+    for _ in range(cycles):
+        h = h + x
+        for i in range(2):
+            q, k, v = np.split(h @ p[f'layers.{i}.self_attn.qkv_proj.weight'].T, 3, 1)
+            scores = np.exp(rotated(q) @ rotated(k).T / np.sqrt(dim))
+            mixed = scores / scores.sum(1, keepdims=True) @ v
+            h = norm(h + mixed @ p[f'layers.{i}.self_attn.o_proj.weight'].T)
+            gate, up = np.split(h @ p[f'layers.{i}.mlp.gate_up_proj.weight'].T, 2, 1)
+            u, w = silu(gate) * up, p[f'layers.{i}.mlp.dwconv.weight'][:, 0]
+            earlier = np.concatenate([np.zeros_like(u[:1]), u[:-1]])
+            u = silu(p[f'layers.{i}.mlp.dwconv.bias'] + w[:, 0] * earlier + w[:, 1] * u)
+            h = norm(h + u @ p[f'layers.{i}.mlp.down_proj.weight'].T)
+    return h[1:] @ p['lm_head.weight'].T, h[0] @ p['q_head.weight'].T + p['q_head.bias']
+
+
+def test_urm_is_read_under_its_own_names(tmp_path):
+    tensors = urm_tensors()
+    path = tmp_path / 'weights.safetensors'
+    safetensors_io.write_safetensors(path, tensors)
+    with pytest.raises(CheckpointError, match='do not show num_heads, H_cycles, L_cycles'):
+        formats.load(path, seq_len=4)
+    with pytest.raises(CheckpointError, match=r"with gated_unit='swiglu', but .* 'conv_swiglu'"):
+        presets.settings('cgar', architecture.infer_model(state_dict.unify_names(tensors)[0]) | {
+            'levels': architecture.Finding('shared', ''),
+            'block': architecture.Finding('token_mixing', ''),
+        })  # fmt: skip
+    loaded = formats.load(path, preset='urm', seq_len=4, forward_dtype='float32')
+    model = loaded.config.model
+    assert (model.levels, model.L_layers, model.gated_unit) == ('single', 2, 'conv_swiglu')
+    assert (model.H_cycles, model.L_cycles, model.prefix_len) == (2, 6, 1)
+    assert (model.conv_dtype, loaded.config.act.halting) == ('bfloat16', 'halt_only')
+    for name, array in state_dict.to_state(loaded).items():
+        assert array.dtype == tensors[name].dtype
+        np.testing.assert_array_equal(array, tensors[name])
+
+    # Two cycles: random weights amplify rounding from each to the next.
+    few = {'num_heads': 1, 'L_cycles': 1, 'conv_dtype': 'forward'}
+    model = dataclasses.replace(model, **few)
+    inputs = np.array([[1, 2, 3, 4]])
+    weights = state_dict.from_official(tensors, model)
+    rows = hrm.puzzle_rows(weights, np.zeros(1, np.int32))
+    _, got = hrm.act_step(model, weights, hrm.fresh_latent(model, weights, 1), inputs, rows)
+    logits, q = urm_step(tensors, inputs[0], cycles=2)
+    np.testing.assert_allclose(got.logits[0], logits, atol=1e-4)
+    np.testing.assert_allclose([got.q_halt[0], got.q_continue[0]], q, atol=1e-4)
+
+
+def test_the_configuration_of_urm_is_read_and_written(tmp_path):
+    saved = saved_model(**URM)
+    written = formats.save(saved, tmp_path / 'step_7', 'torch')
+    values = original_config.read_mapping(tmp_path / original_config.FILE_NAME)
+    assert values['arch']['name'] == 'urm.urm@URM'
+    assert (values['arch']['num_layers'], values['arch']['loops']) == (2, 4)
+    loaded = formats.load(written)
+    assert_equal_weights(loaded, saved)
+    assert loaded.config.model == saved.config.model
+    assert loaded.config.act == saved.config.act
+    # As its pretrain.py writes them: what its class ignores is no reason to refuse.
+    values['arch'] |= {'profile': True, 'loop_deltas': [0, 8], 'ema': True, 'ema_rate': 0.999}
+    original_config.write_yaml(tmp_path / original_config.FILE_NAME, values)
+    assert formats.load(written).config.model == saved.config.model
+
+
 @pytest.mark.parametrize('kind', ['safetensors', 'huggingface'])
-@pytest.mark.parametrize('model', [EQR, SIC], ids=['eqr', 'sic'])
+@pytest.mark.parametrize('model', [EQR, SIC, URM], ids=['eqr', 'sic', 'urm'])
 def test_formats_that_keep_our_configuration_keep_these_models(tmp_path, model, kind):
     saved = saved_model(**model)
     loaded = formats.load(formats.save(saved, tmp_path / 'out', kind))
@@ -110,6 +221,7 @@ def test_formats_that_keep_our_configuration_keep_these_models(tmp_path, model, 
 
 
 def test_what_no_original_has_is_refused(tmp_path):
+    # Two states; URM has one.
     urm = saved_model(gated_unit='conv_swiglu', block='attention', pos_encodings='rope')
     with pytest.raises(CheckpointError, match='no original has such a parameter'):
         formats.save(urm, tmp_path / 'step_1', 'torch')

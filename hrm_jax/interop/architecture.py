@@ -16,7 +16,7 @@ from hrm_jax.config import ModelConfig
 from hrm_jax.errors import CheckpointError
 
 NO_CONFIGURATION = 'a configuration'  # source of settings where there is none
-_LAYER = re.compile(r'^([HL]_level)\.(layers|rnn_lst|sru\.rnn_lst)\.(\d+)\.')
+_LAYER = re.compile(r'^(?:([HL]_level)\.)?(layers|rnn_lst|sru\.rnn_lst)\.(\d+)\.')
 _RECURRENT = {'rnn_lst': 'sru', 'sru.rnn_lst': 'srupp'}
 _MIXERS = {'mlp_t': 'token_mixing', 'self_attn': 'attention'}  # part of a block -> its kind
 
@@ -70,12 +70,12 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
 
     stacks = _stacks(tensors)
     for level, (count, kind) in stacks.items():
-        evidence = f'the last layer is {level}.{kind}.{count - 1}'
+        evidence = f'the last layer is {f"{level}." if level else ""}{kind}.{count - 1}'
         # The only module of a one-module model is called L here, whatever its name there.
         see(f'{level[0] if len(stacks) == 2 else "L"}_layers', count, evidence)
     _see_levels(tensors, stacks, see)
     level, (_, kind) = next(iter(stacks.items()))
-    first = f'{level}.{kind}.0.'
+    first = f'{level}.{kind}.0.' if level else f'{kind}.0.'
     if kind in _RECURRENT:
         see('block', _RECURRENT[kind], f'there are tensors {first}*')
     else:
@@ -91,6 +91,8 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
         name = f'{first}mlp.gate_up_proj.weight'
         rows = shape(name, 2)
         see('intermediate_size', rows[0] // 2, f'{name} has the shape {rows}')
+        if f'{first}mlp.dwconv.weight' in tensors:
+            see('gated_unit', 'conv_swiglu', f'there is a tensor {first}mlp.dwconv.weight')
     name = 'puzzle_emb.weights'
     ndim = 0
     if name in tensors:
@@ -109,7 +111,7 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
 
 
 def _see_dtype(tensors, see) -> None:
-    for name in ('H_init', 'L_init'):
+    for name in ('H_init', 'L_init', 'init_hidden'):
         if name in tensors:
             dtype = str(np.dtype(tensors[name].dtype))
             if dtype == 'float64':
@@ -143,7 +145,7 @@ def _stacks(tensors: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for key in tensors:
         if match := _LAYER.match(key):
-            level, kind, index = match[1], match[2], int(match[3])
+            level, kind, index = match[1] or '', match[2], int(match[3])
             found[level] = (max(found.get(level, (0, ''))[0], index + 1), kind)
     if not found:
         raise CheckpointError('there is no tensor L_level.layers.0.*: not a model of this family.')
@@ -161,7 +163,8 @@ def _see_levels(tensors, stacks, see) -> None:
         see('initial_state', 'random', 'there is no tensor H_init and none L_init')
     else:
         see('levels', 'single', 'one state and one module')
-        see('closing_update', 'L_level' in stacks, f'the one module is {next(iter(stacks))}')
+        module = next(iter(stacks)) or 'layers'
+        see('closing_update', module == 'L_level', f'the one module is {module}')
     see('low_states', lows or 1, f'there are {lows} tensors L1_init, L2_init ...')
 
 

@@ -35,6 +35,11 @@ _EQR_KEYS = {
     'lambda_': 'update_rate', 'noise_scale': 'update_noise', 'H_init_std': 'high_start_std',
     'L_init_std': 'low_start_std', 'board_width': 'board_width',
 }  # fmt: skip
+# URM's keys (models/urm/urm.py, config/arch/urm.yaml), and those that its class ignores.
+_URM_KEYS = (
+    'num_layers', 'loops', 'loop_deltas', 'profile', 'attn_dropout', 'mlp_dropout', 'eval_interval',
+    'checkpoint_every_eval', 'checkpoint_path', 'ema', 'ema_rate',
+)  # fmt: skip
 # Keys of ``arch`` that change no number here: what they name shows in the tensors.
 _OTHER_KEYS = (
     'name', 'loss', 'halt_max_steps', 'halt_exploration_prob', 'mlp_t', 'no_ACT_continue',
@@ -124,7 +129,8 @@ def from_original(
             f'{source} only names other files (defaults). Give all_config.yaml, which the training '
             f'run leaves beside its checkpoints, or the file of the architecture.'
         )
-    _check_known(arch, source, whole='arch' not in values)
+    is_urm = 'gated_unit' in findings  # the only one that shows
+    _check_known(arch, source, 'arch' not in values, _URM_KEYS if is_urm else ())
     model = _DEFAULTS | _typed_settings(arch, _MODEL_KEYS, ModelConfig, source)
     model |= _typed_settings(ours, _SIZE_KEYS, ModelConfig, source)
     renamed = {new: arch[old] for old, new in _EQR_KEYS.items() if arch.get(old) is not None}
@@ -135,7 +141,10 @@ def from_original(
         model['block'] = 'token_mixing' if typed(arch, 'mlp_t', bool, source) else 'attention'
     if findings['block'].value not in ('attention', 'token_mixing'):
         model.pop('block', None)
-    model, act = _of_family(arch, model, act, findings)
+    if is_urm:
+        model, act = _of_urm(arch, model, act, source)
+    else:
+        model, act = _of_family(arch, model, act, findings)
     rest: dict[str, Any] = {'act': act}
     loss = arch.get('loss')
     if isinstance(loss, Mapping) and 'loss_type' in loss:
@@ -145,12 +154,12 @@ def from_original(
     return Settings(model, rest, source)
 
 
-def _check_known(arch: Mapping[str, Any], source: str, whole: bool) -> None:
+def _check_known(arch: Mapping[str, Any], source: str, whole: bool, more: tuple[str, ...]) -> None:
     """Refuses settings that may change what the model computes and are not known here.
 
     The original's classes ignore them; but who wrote them had a class that did not.
     """
-    known = {*_MODEL_KEYS, *_OTHER_KEYS, *_EQR_KEYS}
+    known = {*_MODEL_KEYS, *_OTHER_KEYS, *_EQR_KEYS, *more}
     if whole:  # the file of an architecture, or settings with those of the training beside them
         known |= {*_OPTIMIZER_KEYS, *_TRAIN_KEYS, 'seed', 'run_name', 'data_path', 'data_paths'}
     unknown = [name for name, value in arch.items() if name not in known and value]
@@ -191,6 +200,16 @@ def _of_family(arch, model, act, findings) -> tuple[dict[str, Any], dict[str, An
         model.setdefault('puzzle_emb_len', _TRM_PUZZLE_EMB_LEN)
     halt_only = arch.get('no_ACT_continue', True)
     return model, act | {'halting': 'halt_only' if halt_only else 'q_learning'}
+
+
+def _of_urm(arch, model, act, source) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What URM names otherwise, and what is fixed in its class."""
+    for name, settings, theirs in (('L_layers', model, 'num_layers'),
+                                   ('halt_max_steps', act, 'loops')):  # fmt: skip
+        if arch.get(theirs) is not None:
+            settings[name] = typed(arch, theirs, int, source)
+    fixed = {'H_layers': 0, 'gradient_window': 'last_cycle', 'conv_dtype': 'bfloat16'}
+    return model | fixed, act | {'halting': 'halt_only', 'halt_exploration_prob': 0.1}
 
 
 def _training(values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -247,7 +266,11 @@ def to_original(config: ExperimentConfig) -> dict[str, Any]:
     if model.initial_state == 'random':
         arch |= {old: getattr(model, new) for old, new in _EQR_KEYS.items()}
         arch['board_height'] = model.board_shape[0] if model.board_width else 0
-    if model.levels == 'single' and not model.closing_update:
+    if model.gated_unit == 'conv_swiglu':
+        arch |= {'num_layers': arch.pop('L_layers'), 'loops': arch.pop('halt_max_steps')}
+        for name in ('H_layers', 'puzzle_emb_len', 'no_ACT_continue', 'mlp_t'):
+            arch.pop(name, None)
+    elif model.levels == 'single' and not model.closing_update:
         arch['H_layers'] = model.L_layers
     if model.is_recurrent:
         del arch['H_cycles'], arch['L_cycles']
@@ -276,6 +299,8 @@ def _class_name(model: ModelConfig) -> str:
     if model.is_recurrent:
         version = 'v2' if model.block == 'sru' else 'v3'
         return f'hrm.hrm_act_{version}@HierarchicalReasoningModel_ACT{version.upper()}'
+    if model.gated_unit == 'conv_swiglu':
+        return 'urm.urm@URM'
     if model.levels == 'single' and not model.closing_update:
         return 'recursive_reasoning.transformers_baseline@Model_ACTV2'
     if model.levels == 'separate':

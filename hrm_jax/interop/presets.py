@@ -19,6 +19,7 @@ PRESETS = {
     'eqr': 'sudoku_eqr',
     'eqr_maze': 'maze_eqr',
     'sic': 'sudoku_sic',
+    'urm': 'sudoku_urm',
 }
 # Known from tensors and data set alone.
 _SIZES = ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'intermediate_size', 'expansion',
@@ -50,10 +51,13 @@ def settings(preset: str, findings: Mapping[str, Finding]) -> Settings:
         values = importlib.import_module(f'configs.{name}').get_config()
     stated = ExperimentConfig.from_dict(values).to_dict()
     model = stated.pop('model')
-    for setting, absent in (('levels', None), ('block', None), ('initial_state', 'fixed'),
-                            ('register_tokens', 0)):  # fmt: skip
-        found = findings[setting].value if setting in findings else absent
-        if found != model[setting]:
+    wanted = {name: model[name] for name in ('levels', 'block', 'initial_state', 'register_tokens')}
+    # URM's is the only gated unit with tensors of its own.
+    wanted['gated_unit'] = 'conv_swiglu' if model['gated_unit'] == 'conv_swiglu' else None
+    absent = {'initial_state': 'fixed', 'register_tokens': 0}
+    for setting, value in wanted.items():
+        found = findings[setting].value if setting in findings else absent.get(setting)
+        if found != value:
             raise CheckpointError(
                 f'--preset {preset} is a recipe with {setting}={model[setting]!r}, but the '
                 f'checkpoint has {found!r}. Use the preset that the weights were trained with, or '

@@ -218,7 +218,7 @@ def _usual_dtypes(model: ModelConfig, names: Any) -> dict[str, str]:
 
 
 def _is_constant(name: str) -> bool:
-    return re.fullmatch(r'[HL]\d*_init', name) is not None
+    return re.fullmatch(r'[HL]\d*_init|init_hidden', name) is not None
 
 
 def _cast(tensors: Mapping[str, np.ndarray], model: ModelConfig) -> dict[str, np.ndarray]:

@@ -111,10 +111,20 @@ def _block_entries(config: ModelConfig, there: str, here: tuple[str, ...]) -> li
         return linear(f'{there}{module}.{name}.weight', (*here, module, name), outputs, inputs)
 
     def gated(module, width, inner):
-        return [
+        found = [
             part(module, 'gate_up_proj', (2, inner), (width,)),
             part(module, 'down_proj', (width,), (inner,)),
         ]
+        if _is_urm(config):
+            name, path = f'{there}{module}.dwconv', (*here, module, 'conv')
+            found[1:1] = [
+                Entry(
+                    f'{name}.weight', 'params', (*path, 'kernel'), (inner, 1, 2),
+                    lambda x: x[:, 0].T, lambda x: x.T[:, None],
+                ),
+                same(f'{name}.bias', 'params', (*path, 'bias'), (inner,)),
+            ]  # fmt: skip
+        return found
 
     match config.block:
         case 'token_mixing':
@@ -128,6 +138,12 @@ def _block_entries(config: ModelConfig, there: str, here: tuple[str, ...]) -> li
         case _:
             raise _unknown(config)
     return [*mixer, *gated('mlp', dim, config.mlp_dim)]
+
+
+def _is_urm(config: ModelConfig) -> bool:
+    """Whether UbiquantAI/URM has this architecture (models/urm/urm.py), with names of its own."""
+    single = config.levels == 'single' and not config.closing_update
+    return single and config.gated_unit == 'conv_swiglu'
 
 
 def _unknown(config: ModelConfig) -> CheckpointError:
@@ -154,6 +170,7 @@ def _state_entries(config: ModelConfig) -> list[Entry]:
     high = state('H_init', 'H_init', (dim,), (dim,))
     if config.levels == 'single':
         name = 'L_init' if config.closing_update else 'H_init'
+        name = 'init_hidden' if _is_urm(config) else name
         return [state(name, 'H_init', (dim,), (dim,))]
     if config.chains > 1:
         return [high, state('L_init', 'L_init', (config.chains, dim), (config.chains, 1, dim))]
@@ -182,7 +199,8 @@ def _level_entries(config: ModelConfig) -> list[Entry]:
             if config.is_recurrent:
                 found += _recurrent_entries(config, ours, i)
             else:
-                found += _block_entries(config, f'{theirs}.layers.{i}.', (ours, f'layers_{i}'))
+                there = f'layers.{i}.' if _is_urm(config) else f'{theirs}.layers.{i}.'
+                found += _block_entries(config, there, (ours, f'layers_{i}'))
     return found
 
 
