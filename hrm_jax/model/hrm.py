@@ -147,7 +147,7 @@ class HRM(nn.Module):
             latent = latent.replace(high=high, low=low)
         else:
             chex.assert_equal_shape([x_BTD, latent.high])
-            latent = self._reason(latent, x_BTD, self._schedule(), noise_key)
+            latent = self._reason(latent, x_BTD, recursion.Schedule.of(config), noise_key)
             read_BTD = latent.high
         logits_BSV = self.lm_head(read_BTD[:, config.prefix_len :])
         q_halt_B, q_continue_B = self._read_q(read_BTD)
@@ -186,7 +186,7 @@ class HRM(nn.Module):
                 assert latent.low is not None  # both levels have cells
                 middle_BTD, _ = self.L_level(x_BTD, latent.low)
                 return self._read_q(self.H_level(middle_BTD, latent.high)[0])
-            schedule = dataclasses.replace(self._schedule(), gradient_window='full')
+            schedule = dataclasses.replace(recursion.Schedule.of(config), gradient_window='full')
             latent = self._reason(latent, x_BTD, schedule, noise_key, first_only=True)
             return self._read_q(latent.high)
 
@@ -229,25 +229,13 @@ class HRM(nn.Module):
         noise_key: jax.Array | None = None,
     ) -> LatentState:
         """Runs one high-level cycle only: ``H_cycles`` of them are one ACT step."""
-        one = dataclasses.replace(self._schedule(), H_cycles=1, gradient_window='full')
+        one = dataclasses.replace(
+            recursion.Schedule.of(self.config), H_cycles=1, gradient_window='full'
+        )
         point = None if latent.answer is None else flows.here(latent.answer)
         with _full_precision(self.config):
             embedded = self.embed(inputs_BS, puzzle_rows_BE, point)
             return self._reason(latent, embedded, one, noise_key)
-
-    def _schedule(self) -> recursion.Schedule:
-        config = self.config
-        return recursion.Schedule(
-            H_cycles=config.H_cycles,
-            L_cycles=config.L_cycles,
-            gradient_window=config.gradient_window,
-            closing_update=config.closing_update,
-            straight_through=config.initial_state == 'learned',
-            unroll=config.unroll_cycles,
-            rate=config.update_rate,
-            noise=config.update_noise,
-            norm_eps=config.rms_norm_eps,
-        )
 
     def _reason(
         self,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hrm_jax.config import ModelConfig
 from hrm_jax.model import draws, running_mean
 from hrm_jax.types import LatentState
 
@@ -50,6 +51,21 @@ class Schedule:
     rate: float = 1.0
     noise: float = 0.0
     norm_eps: float = 1e-5
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> 'Schedule':
+        """The schedule of a model."""
+        return cls(
+            H_cycles=config.H_cycles,
+            L_cycles=config.L_cycles,
+            gradient_window=config.gradient_window,
+            closing_update=config.closing_update,
+            straight_through=config.initial_state == 'learned',
+            unroll=config.unroll_cycles,
+            rate=config.update_rate,
+            noise=config.update_noise,
+            norm_eps=config.rms_norm_eps,
+        )
 
 
 class Keys(NamedTuple):
