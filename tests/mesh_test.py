@@ -2,7 +2,7 @@
 
   XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.mesh_test
 
-prints the whole table: four members of the family on four meshes.
+prints the whole table: every kind of KINDS on four meshes.
 """
 
 import dataclasses
@@ -47,7 +47,15 @@ KINDS = {
     'sru': {'block': 'sru', 'H_cycles': 1, 'L_cycles': 1, 'gradient_window': 'full'},
     'path': {'puzzle_emb_ndim': 0, 'q_head': False, 'norm_scale': True,
              'initial_state': 'learned', 'pos_encodings': 'rope+learned'},
+    # All that is drawn, kept and compared beside the states, at once.
+    'chains': {'levels': 'shared', 'gradient_window': 'last_cycle', 'initial_state': 'random_low',
+               'chains': 2, 'chain_similarity': 0.9, 'align_chains': True, 'running_mean': True,
+               'mean_decay': 0.5, 'update_noise': 0.05, 'update_rate': 0.9},
+    'flow': {'levels': 'shared', 'gradient_window': 'last_cycle', 'initial_state': 'random',
+             'flow': True, 'flow_open_token': 1, 'flow_pseudotarget_steps': 5,
+             'running_mean': True, 'mean_decay': 0.5, 'low_step_noise': 0.1},
 }  # fmt: skip
+HALT_ONLY = ('trm', 'chains', 'flow')
 MESHES = {
     'data 8': MeshConfig(),
     'fsdp 8': MeshConfig(fsdp=8),
@@ -59,7 +67,7 @@ MESHES = {
 def experiment(kind: str, micro_batches: int = 1) -> ExperimentConfig:
     model = ModelConfig(**{**SIZES, **KINDS[kind]})
     fixed = not model.q_head
-    halting = 'fixed' if fixed else 'halt_only' if kind == 'trm' else 'q_learning'
+    halting = 'fixed' if fixed else 'halt_only' if kind in HALT_ONLY else 'q_learning'
     return ExperimentConfig(
         model=model,
         act=ActConfig(halting=halting, halt_max_steps=3, halt_exploration_prob=0.5),
@@ -141,7 +149,7 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     for name, value in one.items():
         exact = name.endswith(('accuracy', 'steps'))
         assert eight[name] == (value if exact else pytest.approx(value, rel=1e-6)), name
-    assert len(found) == 7
+    assert len(found) == 9
     for name, seen in found.items():
         assert seen['losses'] < 1e-5, name
         assert seen['arrays'] < 1e-5, name
@@ -248,7 +256,7 @@ if __name__ == '__main__':
     model_config.LARGE_TABLE, model_config.TABLE_MULTIPLE = PUZZLES, 16
     if sys.argv[1:] == ['short']:
         table = compare(['hrm'], list(MESHES)[1:])
-        table |= compare(['trm', 'sru', 'path'], list(MESHES)[3:])
+        table |= compare(list(KINDS)[1:], list(MESHES)[3:])
         table |= compare(['hrm'], list(MESHES)[3:], [2])
         model_config.LARGE_TABLE = 2**16
         print(json.dumps(table | {'memory': table_memory(), 'evaluations': evaluations()}))
