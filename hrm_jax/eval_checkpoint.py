@@ -136,7 +136,10 @@ def _with_sizes(
         dataset, path, blank=blank, split=config.eval.split, log=log,
     )  # fmt: skip
     sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
-    model = config.model.for_dataset(**{name: getattr(saved.config.model, name) for name in sizes})
+    model = config.model.for_dataset(
+        **{name: getattr(saved.config.model, name) for name in sizes},
+        first_symbol=saved.config.model.first_symbol,
+    )
     identifiers = 'own' if own else 'blank'
     config = dataclasses.replace(
         config, model=model, eval=dataclasses.replace(config.eval, identifiers=identifiers)

@@ -47,6 +47,12 @@ KINDS = {
     'sru': {'block': 'sru', 'H_cycles': 1, 'L_cycles': 1, 'gradient_window': 'full'},
     'path': {'puzzle_emb_ndim': 0, 'q_head': False, 'norm_scale': True,
              'initial_state': 'learned', 'pos_encodings': 'rope+learned'},
+    'se_rrm': {'levels': 'single', 'gradient_window': 'last_cycle', 'q_head': False,
+               'q_confidence': True, 'symbol_exchange': 'attention', 'symbol_heads': 2,
+               'symbol_head_size': 8, 'added_tokens': 1, 'pos_encodings': 'rope'},
+    'fields': {'levels': 'shared', 'gradient_window': 'last_cycle', 'block': 'token_mixing',
+               'symbol_exchange': 'attention_to_others', 'symbol_input': 'roles',
+               'symbol_heads': 4, 'symbol_head_size': 4, 'puzzle_emb_ndim': 0},
 }  # fmt: skip
 MESHES = {
     'data 8': MeshConfig(),
@@ -58,8 +64,9 @@ MESHES = {
 
 def experiment(kind: str, micro_batches: int = 1) -> ExperimentConfig:
     model = ModelConfig(**{**SIZES, **KINDS[kind]})
-    fixed = not model.q_head
-    halting = 'fixed' if fixed else 'halt_only' if kind == 'trm' else 'q_learning'
+    fixed = not (model.q_head or model.q_confidence)
+    others = {'trm': 'halt_only', 'fields': 'halt_only', 'se_rrm': 'random'}
+    halting = 'fixed' if fixed else others.get(kind, 'q_learning')
     return ExperimentConfig(
         model=model,
         act=ActConfig(halting=halting, halt_max_steps=3, halt_exploration_prob=0.5),
@@ -141,7 +148,7 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     for name, value in one.items():
         exact = name.endswith(('accuracy', 'steps'))
         assert eight[name] == (value if exact else pytest.approx(value, rel=1e-6)), name
-    assert len(found) == 7
+    assert len(found) == 9
     for name, seen in found.items():
         assert seen['losses'] < 1e-5, name
         assert seen['arrays'] < 1e-5, name
@@ -248,7 +255,7 @@ if __name__ == '__main__':
     model_config.LARGE_TABLE, model_config.TABLE_MULTIPLE = PUZZLES, 16
     if sys.argv[1:] == ['short']:
         table = compare(['hrm'], list(MESHES)[1:])
-        table |= compare(['trm', 'sru', 'path'], list(MESHES)[3:])
+        table |= compare(['trm', 'sru', 'path', 'se_rrm', 'fields'], list(MESHES)[3:])
         table |= compare(['hrm'], list(MESHES)[3:], [2])
         model_config.LARGE_TABLE = 2**16
         print(json.dumps(table | {'memory': table_memory(), 'evaluations': evaluations()}))

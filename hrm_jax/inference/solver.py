@@ -62,10 +62,6 @@ class Solution:
     chains: int = 1
 
 
-def _probability(logits: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
-
-
 class Solver:
     """Answers puzzles with one set of weights.
 
@@ -219,7 +215,7 @@ class Solver:
         if inverse is not None:
             side = self.task.side
             answers = augment.apply(self.transform, answers, answers, inverse, side)[0]
-        confidence = _probability(found['q_halt'])
+        confidence = self._confidence(found['q_halt'])
         return [
             self._choose(question, answers[rows], confidence[rows], found['steps'][rows])
             for question, rows in zip(
@@ -228,6 +224,15 @@ class Solver:
                 strict=True,
             )
         ]
+
+    @property
+    def _has_confidence(self) -> bool:
+        return self.config.model.q_head or self.config.model.q_confidence
+
+    def _confidence(self, q_halt: np.ndarray) -> np.ndarray:
+        """Probabilities that answers are right: of logits, or as the model gives them."""
+        q_halt = q_halt.astype(np.float64)
+        return q_halt if self.config.model.q_confidence else np.exp(-np.logaddexp(0, -q_halt))
 
     def _views(self, questions, samples, seed) -> tuple[np.ndarray, np.ndarray | None]:
         if samples < 1:
@@ -262,12 +267,12 @@ class Solver:
     def _solution(self, question: np.ndarray, found: Rollout) -> Solution:
         chains, rows = found.chains, found.agreeing
         answer = chains.answers[found.chosen]
-        confidence = float(_probability(chains.q_halt[rows]).mean())
+        confidence = float(self._confidence(chains.q_halt[rows]).mean())
         return Solution(
             question=question,
             answer=answer,
             text=self.task.text(answer),
-            confidence=confidence if self.config.model.q_head else None,
+            confidence=confidence if self._has_confidence else None,
             steps=float(chains.steps.mean()),
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(chains.steps),
@@ -340,7 +345,7 @@ class Solver:
             question=question,
             answer=answer,
             text=self.task.text(answer),
-            confidence=float(confidence[rows].mean()) if self.config.model.q_head else None,
+            confidence=float(confidence[rows].mean()) if self._has_confidence else None,
             steps=float(steps.mean()),
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(answers),

@@ -95,7 +95,7 @@ def _bound(plan: Plan) -> str:
 def _flops_of_a_step(plan: Plan) -> int:
     config = plan.config
     stages = zip(curriculum.shares(config), curriculum.models(config), strict=True)
-    row = sum(share * flops.train_step(model, config.act) for share, model in stages)
+    row = sum(share * flops.train_step(model, config.act, config.loss) for share, model in stages)
     return round(row * config.train.global_batch_size)
 
 

@@ -46,6 +46,8 @@ class Task:
       symmetries: kind of the maps that lead to an equal puzzle (data/augment.py).
       judged: what ``judge`` measures; empty: the rules are unknown.
       difficulty_name: what ``difficulty`` counts; empty: the task knows none.
+      first_symbol: from this token on all tokens are interchangeable: renaming them leads to an
+        equal puzzle (or to one of the same kind); None: they are not.
     """
 
     seq_len: int
@@ -67,6 +69,7 @@ class Task:
     symmetries: ClassVar[str] = 'none'
     judged: ClassVar[tuple[str, ...]] = ()
     difficulty_name: ClassVar[str] = ''
+    first_symbol: ClassVar[int | None] = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

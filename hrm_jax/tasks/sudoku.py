@@ -27,6 +27,7 @@ class Sudoku(Board):
     symmetries = 'sudoku'
     judged = ('valid',)
     difficulty_name = 'givens'
+    first_symbol: ClassVar[int] = 2
 
     @property
     def boxes(self) -> tuple[int, int] | None:
