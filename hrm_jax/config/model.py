@@ -11,6 +11,7 @@ from hrm_jax.errors import ConfigError
 Levels = Literal['separate', 'shared', 'single']
 Block = Literal['attention', 'token_mixing', 'sru', 'srupp']
 RECURRENT_BLOCKS = ('sru', 'srupp')
+ANY_SIZE_BLOCKS = ('attention',)  # no weight of theirs knows the number of positions
 GradientWindow = Literal['one_step', 'last_cycle', 'full']
 GatedUnit = Literal['swiglu', 'sigmoid_rms', 'conv_swiglu']
 ConvDtype = Literal['forward', 'bfloat16']
@@ -288,6 +289,17 @@ class ModelConfig:
         """Length of the symbol axis."""
         first = self.first_symbol if self.symbol_input == 'roles' else 0
         return self.vocab_size - first
+
+    @property
+    def any_size(self) -> bool:
+        """Whether one set of weights serves boards of every size: no shape has cells or symbols."""
+        return (
+            self.has_symbols
+            and self.shared_symbols
+            and self.block in ANY_SIZE_BLOCKS
+            and not self.uses_learned_positions
+            and not self.has_puzzle_table
+        )
 
     @property
     def uses_rope(self) -> bool:
