@@ -58,9 +58,15 @@ def refill(carry: Carry, batch: Batch, initial: LatentState) -> Carry:
 
 
 def exploration_min_steps(key: jax.Array, rows: int, config: ActConfig) -> jax.Array:
-    """Draws int32 [rows]: with the exploration probability a minimum from 2..max, else 0."""
+    """Draws int32 [rows]: with the exploration probability a minimum from 2..max, else 0.
+
+    Under ``random`` halting that is the probability to stop now: such rows get 0, all others the
+    last step.
+    """
     explore_key, steps_key = jax.random.split(key)
     explore = jax.random.uniform(explore_key, (rows,)) < config.halt_exploration_prob
+    if config.halting == 'random':
+        return jnp.where(explore, 0, config.halt_max_steps).astype(jnp.int32)
     # With one step at most there is nothing to explore, and the range would be empty.
     highest = max(config.halt_max_steps, 2)
     minimum = jax.random.randint(steps_key, (rows,), 2, highest + 1, jnp.int32)
@@ -77,7 +83,7 @@ def halt(
       steps_B: ACT steps spent, this one included.
       min_steps_B: halting earlier than this is ignored; never holds back the last step.
       config: ``q_learning`` stops when q_halt > q_continue, ``halt_only`` when q_halt > 0,
-        ``fixed`` at the last step only.
+        ``random`` when the minimum has been reached (SE-RRM), ``fixed`` at the last step only.
     """
     is_last = steps_B >= config.halt_max_steps
     wants = wants_to_halt(outputs.q_halt, outputs.q_continue, config)
@@ -98,9 +104,17 @@ def wants_to_halt(q_halt_B: Any, q_continue_B: Any, config: ActConfig) -> Any:
             return q_halt_B > q_continue_B
         case 'halt_only':
             return q_halt_B > 0.0
+        case 'random':
+            return jnp.ones(q_halt_B.shape, jnp.bool_)
         case 'fixed':
             return jnp.zeros(q_halt_B.shape, jnp.bool_)
     raise ValueError(f'no halting rule called {config.halting!r}')
+
+
+def inference_min_steps(steps_B: jax.Array, config: ActConfig) -> jax.Array:
+    """``min_steps_B`` at inference: none, but a rule that draws lots goes to the last step."""
+    least = config.halt_max_steps if config.halting == 'random' else 0
+    return jnp.full_like(steps_B, least)
 
 
 def has_continue_target(config: ActConfig) -> bool:

@@ -54,7 +54,7 @@ def shares(config: ExperimentConfig) -> list[float]:
 def flops_of_a_step(config: ExperimentConfig) -> float:
     """FLOPs of a train step on the whole batch (model/flops.py), as a mean over all of them."""
     stages = zip(shares(config), models(config), strict=True)
-    row = sum(share * flops.train_step(model, config.act) for share, model in stages)
+    row = sum(share * flops.train_step(model, config.act, config.loss) for share, model in stages)
     return row * config.train.global_batch_size
 
 

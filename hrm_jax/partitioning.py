@@ -105,6 +105,8 @@ def check_model(model: ModelConfig, mesh: Mesh) -> None:
     sizes = {'the inner size of the gated unit': model.mlp_dim}
     if model.block == 'attention':
         sizes['model.num_heads'] = model.num_heads
+    if model.symbol_exchange.startswith('attention'):
+        sizes['model.symbol_heads'] = model.symbol_heads
     if model.is_recurrent:
         sizes = {'model.hidden_size': model.hidden_size}
     for name, size in sizes.items():

@@ -28,18 +28,18 @@ def _empty_batch(config: ExperimentConfig) -> Batch:
 def init_variables(config: ExperimentConfig, rng: jax.Array) -> Any:
     """Draws ``{'params': ..., 'constants': ...}`` in linen boxes with logical axis names."""
     model = config.model
-    puzzle_rows = jnp.zeros((1, model.puzzle_emb_ndim)) if model.has_puzzle_table else None
+    puzzle_rows = jnp.zeros((1, model.puzzle_row_size)) if model.has_puzzle_table else None
     inputs = jnp.zeros((1, model.seq_len), jnp.int32)
     latent = hrm.empty_latent(hrm.one_chain(model), 1)
     return hrm.HRM(model).init(rng, latent, inputs, puzzle_rows)
 
 
 def _empty_table(model: ModelConfig) -> Any:
-    """The puzzle table in its box, or None without a prefix."""
+    """The puzzle table in its box, or None without one."""
     if not model.has_puzzle_table:
         return None
     # Zeros, as in the original: a puzzle that was never trained has no voice.
-    table = jnp.zeros((model.table_rows, model.puzzle_emb_ndim), jnp.float32)
+    table = jnp.zeros((model.table_rows, model.puzzle_row_size), jnp.float32)
     return nn.LogicallyPartitioned(table, (types.PUZZLES if model.has_large_table else None, None))
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import optax
 
-from hrm_jax import act, curriculum, losses, optim, partitioning, train_state, types
+from hrm_jax import act, anchors, curriculum, losses, optim, partitioning, train_state, types
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.model import chains, draws, flows, hrm
 from hrm_jax.types import Batch, Carry, Outputs, Sums, TrainState, Weights
@@ -38,6 +38,7 @@ def step_loss(
       carry: state in which no row is waiting for a puzzle.
       min_steps_B: int32, no earlier halting than this.
       key: of what the model draws: fold 0 for the step, fold 1 for the Q target; None: nothing.
+        Answer anchors take a draw of their own (draws.py).
       step: train steps done, for what changes with them.
 
     Returns:
@@ -68,6 +69,9 @@ def step_loss(
         )
         target = act.continue_target(*next_q, steps, config.act)
     loss, sums = losses.act_loss(outputs, carry.batch.labels, steps, halted, target, config.loss)
+    if config.loss.anchor_weight > 0:
+        found = anchors.loss(config, weights, carry.batch, puzzle_rows_BE, key)
+        loss += config.loss.anchor_weight * len(steps) * found
     carry = dataclasses.replace(carry, latent=latent, steps=steps, halted=halted)
     return loss / config.train.global_batch_size, (carry, outputs, target, sums)
 

@@ -8,13 +8,14 @@ letter axis
 B      batch rows
 S      cells of a puzzle (``seq_len``)
 P      slots of the puzzle prefix
-T      sequence seen by the blocks, ``P + S``
+T      sequence seen by the blocks: prefix, cells, added slots
 D      hidden size
 N      attention heads
 K      size of one head
 F      inner size of the gated unit
 V      vocabulary
 E      width of a row of the puzzle table (``puzzle_emb_ndim``)
+G      symbols, in models with a symbol axis (model/symbols.py)
 ====== =======================================================================
 
 The two levels are spelt ``high`` and ``low`` (H and L in the paper), because single
@@ -39,6 +40,7 @@ CHANNELS = 'channels'  # of a recurrence, each of which runs by itself
 GATE_UP = 'gate_up'
 VOCAB = 'vocab'
 PUZZLES = 'puzzles'
+SYMBOLS = 'symbols'
 
 # Label of a cell that is neither learned nor scored (as in torch's cross entropy).
 IGNORE_LABEL_ID = -100
@@ -124,6 +126,8 @@ class LatentState(struct.PyTreeNode):
       alive: with several chains (model/chains.py): bool [B, K], those still in the running; every
         other array of the state then has the axis K after B.
       weights: of states that are running means; None in other models.
+
+    With a symbol axis the states are [B, G, T, D].
     """
 
     high: jax.Array

@@ -153,10 +153,12 @@ def test_every_halting_rule_is_another_one():
     stops = {}
     for name in values_of(sections.Halting):
         config = ActConfig(halting=name, halt_max_steps=4)
-        stops[name] = act.halt(outputs, steps, jnp.zeros(3, jnp.int32), config).tolist()
+        least = jnp.array([0, 4, 4]) if name == 'random' else jnp.zeros(3, jnp.int32)
+        stops[name] = act.halt(outputs, steps, least, config).tolist()
     assert stops == {
         'q_learning': [True, False, True],
         'halt_only': [False, True, True],
+        'random': [True, False, True],
         'fixed': [False, False, True],
     }
     for highest in (1, 4):

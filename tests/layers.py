@@ -30,6 +30,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     {'model/*': 'the recursive core and its parts'},
     {
         'train_state': 'the state of a run, placed on the mesh',
+        'anchors': 'training steps that start from a corrupted answer',
         'curriculum': 'cycles that training begins with',
         'train_step': 'one train step, or several in one call',
         'eval_step': 'evaluation of one batch',
@@ -99,7 +100,7 @@ CORE = tuple(
     f'hrm_jax/{name}'
     for name in (
         'errors', 'locks', 'files', 'types', 'config/*', 'data/*', 'tasks/*', 'partitioning', 'act',
-        'losses', 'muon', 'optim', 'model/*', 'train_state', 'curriculum', 'train_step',
+        'losses', 'muon', 'optim', 'model/*', 'train_state', 'anchors', 'curriculum', 'train_step',
         'eval_step', 'checkpoint/*', 'inference/*', 'scoring/*', 'interop/*', *FREE,
     )
 )  # fmt: skip

@@ -54,8 +54,14 @@ KINDS = {
     'flow': {'levels': 'shared', 'gradient_window': 'last_cycle', 'initial_state': 'random',
              'flow': True, 'flow_open_token': 1, 'flow_pseudotarget_steps': 5,
              'running_mean': True, 'mean_decay': 0.5, 'low_step_noise': 0.1},
+    'se_rrm': {'levels': 'single', 'gradient_window': 'last_cycle', 'q_head': False,
+               'q_confidence': True, 'symbol_exchange': 'attention', 'symbol_heads': 2,
+               'symbol_head_size': 8, 'added_tokens': 1, 'pos_encodings': 'rope'},
+    'fields': {'levels': 'shared', 'gradient_window': 'last_cycle', 'block': 'token_mixing',
+               'symbol_exchange': 'attention_to_others', 'symbol_input': 'roles',
+               'symbol_heads': 4, 'symbol_head_size': 4, 'puzzle_emb_ndim': 0},
 }  # fmt: skip
-HALT_ONLY = ('trm', 'chains', 'flow')
+HALT_ONLY = ('trm', 'chains', 'flow', 'fields')
 MESHES = {
     'data 8': MeshConfig(),
     'fsdp 8': MeshConfig(fsdp=8),
@@ -66,8 +72,9 @@ MESHES = {
 
 def experiment(kind: str, micro_batches: int = 1) -> ExperimentConfig:
     model = ModelConfig(**{**SIZES, **KINDS[kind]})
-    fixed = not model.q_head
-    halting = 'fixed' if fixed else 'halt_only' if kind in HALT_ONLY else 'q_learning'
+    fixed = not (model.q_head or model.q_confidence)
+    others = {kind: 'halt_only' for kind in HALT_ONLY} | {'se_rrm': 'random'}
+    halting = 'fixed' if fixed else others.get(kind, 'q_learning')
     return ExperimentConfig(
         model=model,
         act=ActConfig(halting=halting, halt_max_steps=3, halt_exploration_prob=0.5),

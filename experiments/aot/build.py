@@ -99,7 +99,8 @@ def compile_for(config: ExperimentConfig, target: Target) -> Compiled:
         if not any(words in str(error) for words in _TOO_LARGE):
             raise
         refusal = str(error)
-    by_hand = flops.train_step(config.model, config.act) * config.train.global_batch_size
+    a_row = flops.train_step(config.model, config.act, config.loss)
+    by_hand = a_row * config.train.global_batch_size
     text = compiled.as_text() if compiled else ''
     costs = _costs(compiled)
     return Compiled(

@@ -86,7 +86,8 @@ class Ours:
 
     @property
     def _train_flops(self) -> float:
-        return self.case.rows * flops.train_step(self.config.model, self.config.act)
+        config = self.config
+        return self.case.rows * flops.train_step(config.model, config.act, config.loss)
 
     def train_step(self) -> Program:
         """Refill, ACT step, gradients and both optimizers, as train.py runs it."""

@@ -4,19 +4,29 @@ import dataclasses
 import math
 from typing import Literal
 
+from hrm_jax.config import model_checks
 from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
 from hrm_jax.errors import ConfigError
 
 Levels = Literal['separate', 'shared', 'single']
 Block = Literal['attention', 'token_mixing', 'sru', 'srupp']
 RECURRENT_BLOCKS = ('sru', 'srupp')
+ANY_SIZE_BLOCKS = ('attention',)  # no weight of theirs knows the number of positions
 GradientWindow = Literal['one_step', 'last_cycle', 'full']
 GatedUnit = Literal['swiglu', 'sigmoid_rms', 'conv_swiglu']
 ConvDtype = Literal['forward', 'bfloat16']
-Positions = Literal['rope', 'rope2d', 'learned', 'rope+learned', 'none']
+# rope2d turns half of each head by the row, half by the column (EqR); rope2d_whole turns pairs that
+# span the whole head, half of them by the row (SE-RRM's rope2d).
+Positions = Literal['rope', 'rope2d', 'rope2d_whole', 'learned', 'rope+learned', 'none']
+# How the symbols of a cell exchange (model/symbols.py): the mean of the other symbols, attention
+# over all symbols (SE-RRM), attention over the others (digit fields). none: no symbol axis.
+SymbolExchange = Literal['none', 'mean', 'attention', 'attention_to_others']
+SymbolInput = Literal['presence', 'roles']
+StartDistribution = Literal['truncated_normal', 'normal']
 Dtype = Literal['float32', 'bfloat16', 'float16']
-Initializer = Literal['truncated_normal', 'normal', 'uniform']
-InitialState = Literal['fixed', 'learned', 'random', 'random_low']
+# truncated_normal_plain: truncated, and so with 0.88 of the deviation that is asked for.
+Initializer = Literal['truncated_normal', 'truncated_normal_plain', 'normal', 'uniform']
+InitialState = Literal['fixed', 'learned', 'random', 'random_low', 'random_in_training']
 FlowTimes = Literal['sorted', 'random_start']
 Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu']
 NOISES = ('update_noise', 'high_step_noise', 'low_step_noise')
@@ -53,6 +63,7 @@ class ModelConfig:
     gradient_window: GradientWindow = 'one_step'  # last L and last H update | last H cycle | all
     hidden_size: int = 512
     num_heads: int = 8
+    head_size: int = 0  # of each head; 0: hidden_size / num_heads
     expansion: float = 4.0
     intermediate_size: int = 0  # inner size of the gated unit; 0: by the rule of the original
     round_mlp: bool = True  # that rule: up to a multiple; False: just down (krychu/hrm)
@@ -73,16 +84,20 @@ class ModelConfig:
     norm_scale: bool = False  # a learnable scale in every norm of the blocks
     dropout: float = 0.0  # before each residual; SRU++: before its last map, and on cells
     attention_dropout: float = 0.0
+    dropout_at_inference: bool = False  # SE-RRM's attention never switches it off
+    # With a symbol axis: above 0 means yes, and a row has hidden_size + symbols values.
     puzzle_emb_ndim: int = 512
     puzzle_emb_len: int = 0  # slots of the puzzle prefix; 0: ceil(ndim / hidden_size)
-    register_tokens: int = (
-        0  # learned vectors before the cells, in place of the puzzle prefix (SIC)
-    )
+    # Learned vectors before the cells, in place of the puzzle prefix (SIC).
+    register_tokens: int = 0
     q_head: bool = True  # False: fixed halting only; both Q values are then 0
+    q_confidence: bool = False  # no Q head: q_halt is the least sure cell's probability (SE-RRM)
     # fixed: constants; learned: also trained through the window, see recursion.py; random: drawn
     # anew for every position when a puzzle begins (EqR), with the deviations below; random_low: the
-    # low one alone, in training (SIC).
+    # low one alone, in training (SIC); random_in_training: drawn while training, constants at
+    # inference (digit fields).
     initial_state: InitialState = 'fixed'
+    start_distribution: StartDistribution = 'truncated_normal'
     high_start_std: float = 1.0
     low_start_std: float = 1.0
     # Every update: z <- (1 - update_rate) z + update_rate level(z) + update_noise N(0, 1) (EqR).
@@ -113,6 +128,16 @@ class ModelConfig:
     # Of the sampler; 0 in training. ExperimentConfig.inference_model sets both.
     flow_steps: int = 0
     flow_noise: float = 0.0
+    # The symbol axis (model/symbols.py): a state for every (symbol, position) pair.
+    symbol_exchange: SymbolExchange = 'none'
+    # presence: every token is on the axis, and has its vector where it is in the puzzle (SE-RRM);
+    # roles: only the symbols are; a cell is empty, given as this one, or given as another.
+    symbol_input: SymbolInput = 'presence'
+    shared_symbols: bool = True  # one vector and one head for all symbols: equivariant
+    first_symbol: int = 2  # tokens from here on are interchangeable; the task's, where it knows
+    symbol_heads: int = 0  # of attention over the symbols
+    symbol_head_size: int = 0
+    added_tokens: int = 0  # slots after the cells, for every symbol
     sru_frozen_weight_c: bool = True  # cell-to-gate weights stay as drawn, as in the original
     sru_bidirectional: bool = False  # the second half of the channels runs backwards
     forward_dtype: Dtype = 'bfloat16'
@@ -132,7 +157,8 @@ class ModelConfig:
         require_not_negative(**{
             f'model.{name}': getattr(self, name)
             for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'H_layers',
-                         'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size',
+                         'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size', 'head_size',
+                         'symbol_heads', 'symbol_head_size', 'added_tokens', 'first_symbol',
                          'board_width', 'register_tokens')
         })  # fmt: skip
         if self.levels == 'separate':
@@ -141,9 +167,9 @@ class ModelConfig:
             rate = getattr(self, name)
             ConfigError.require(0 <= rate < 1, f'model.{name} must be in [0, 1); got {rate}.')
         ConfigError.require(
-            self.hidden_size % self.num_heads == 0,
+            self.head_size > 0 or self.hidden_size % self.num_heads == 0,
             f'model.hidden_size must be a multiple of model.num_heads; got '
-            f'{self.hidden_size} and {self.num_heads}. Change one of them.',
+            f'{self.hidden_size} and {self.num_heads}. Change one of them, or set model.head_size.',
         )
         ConfigError.require(
             not self.uses_rope or self.head_dim % 2 == 0,
@@ -152,11 +178,11 @@ class ModelConfig:
         )
         height, width = self.board_shape
         ConfigError.require(
-            self.pos_encodings != 'rope2d'
+            not self.pos_encodings.startswith('rope2d')
             or (self.head_dim % 4 == 0 and height * width == self.seq_len),
-            f'model.pos_encodings=rope2d needs whole rows of cells and a head size that is a '
-            f'multiple of 4; got {self.seq_len} cells, {width} in a row, and {self.head_dim}. Set '
-            f'model.board_width for boards that are not square.',
+            f'model.pos_encodings={self.pos_encodings} needs whole rows of cells and a head size '
+            f'that is a multiple of 4; got {self.seq_len} cells, {width} in a row, and '
+            f'{self.head_dim}. Set model.board_width for boards that are not square.',
         )
         ConfigError.require(
             self.puzzle_emb_len == 0
@@ -165,6 +191,7 @@ class ModelConfig:
             f'need some; got {self.puzzle_emb_len} x {self.hidden_size} for '
             f'{self.puzzle_emb_ndim}. Set puzzle_emb_len=0 to fit the slots to the vector.',
         )
+        model_checks.check_symbols(self)
         ConfigError.require(
             self.register_tokens == 0 or self.puzzle_emb_ndim == 0,
             f'model.register_tokens={self.register_tokens} take the place of the puzzle prefix, so '
@@ -181,10 +208,10 @@ class ModelConfig:
             'channels there. Use block=attention, as URM does.',
         )
         self._check_draws()
-        self._check_chains()
-        self._check_running_mean()
-        self._check_flow()
-        self._check_attention()
+        model_checks.check_chains(self)
+        model_checks.check_running_mean(self)
+        model_checks.check_flow(self)
+        model_checks.check_attention(self)
         self._check_schedule()
 
     def _check_draws(self) -> None:
@@ -201,89 +228,6 @@ class ModelConfig:
             or (self.update_rate == 1 and not self.has_random_start and not self.has_noise),
             f'model.block={self.block} keeps the cells of a recurrence, which are not updated in '
             f'place: update_rate, noise and random starts need a block with a state per position.',
-        )
-
-    def _check_chains(self) -> None:
-        require_positive(**{'model.chains': self.chains})
-        ConfigError.require(
-            -1 <= self.chain_similarity <= 1,
-            f'model.chain_similarity is a cosine, in [-1, 1]; got {self.chain_similarity}.',
-        )
-        ConfigError.require(
-            self.initial_state != 'random_low' or self.levels != 'single',
-            'model.initial_state=random_low needs a low state; levels=single has one state. Use '
-            'model.initial_state=random.',
-        )
-        if self.chains == 1:
-            ConfigError.require(
-                not self.align_chains and self.chain_similarity == 1,
-                'model.align_chains and model.chain_similarity are of several chains; model.chains '
-                'is 1. Set it, or leave them out.',
-            )
-            return
-        ConfigError.require(
-            self.levels != 'single' and self.low_states == 1 and not self.is_recurrent,
-            f'model.chains={self.chains} needs one low state per chain beside a shared high one: '
-            f'levels=separate or shared, low_states=1 and a block with a state per position; got '
-            f'levels={self.levels}, low_states={self.low_states}, block={self.block}.',
-        )
-        ConfigError.require(
-            not self.flow,
-            'model.chains compare answers to one question, and the steps of model.flow denoise one '
-            'answer whose noise and time the chains would share: use one of them.',
-        )
-        ConfigError.require(
-            not self.align_chains or self.initial_state != 'learned',
-            'model.align_chains sets starts that are drawn; initial_state=learned trains them.',
-        )
-
-    def _check_running_mean(self) -> None:
-        ConfigError.require(
-            0 <= self.mean_decay < 1,
-            f'model.mean_decay must be in [0, 1); got {self.mean_decay}.',
-        )
-        ConfigError.require(
-            not self.learned_mean_decay or self.mean_decay > 0,
-            'model.learned_mean_decay begins at model.mean_decay, which must then be above 0.',
-        )
-        ConfigError.require(
-            self.running_mean or (self.mean_decay == 0 and not self.learned_mean_decay),
-            'model.mean_decay and model.learned_mean_decay are of model.running_mean. Set it, or '
-            'leave them out.',
-        )
-        ConfigError.require(
-            not self.running_mean or (self.low_states == 1 and not self.is_recurrent),
-            f'model.running_mean needs states that are updated in place, one for each level; got '
-            f'low_states={self.low_states} and block={self.block}.',
-        )
-
-    def _check_flow(self) -> None:
-        require_not_negative(**{
-            f'model.{name}': getattr(self, name)
-            for name in ('flow_pseudotarget_steps', 'flow_steps', 'flow_noise')
-        })  # fmt: skip
-        require_positive(**{'model.flow_draws': self.flow_draws})
-        ConfigError.require(
-            self.flow_open_token >= -1 and (self.flow_open_token < (self.vocab_size or 2**31)),
-            f'model.flow_open_token must be a token, or -1 where no cell is given; got '
-            f'{self.flow_open_token} with {self.vocab_size} tokens.',
-        )
-
-    def _check_attention(self) -> None:
-        name = self.attention
-        needs = {
-            'cudnn': (
-                self.forward_dtype != 'float32' and self.head_dim % 8 == 0,
-                'bfloat16 or float16 and a head size that is a multiple of 8',
-            ),
-            'pallas': (self.head_dim <= 128, 'a head size of at most 128'),
-            'tpu': (self.forward_dtype != 'float16', 'bfloat16 or float32'),
-        }
-        holds, what = needs.get(name, (True, ''))
-        ConfigError.require(
-            holds,
-            f'model.attention={name} needs {what}; got {self.forward_dtype} and '
-            f'{self.head_dim}. Use model.attention=auto.',
         )
 
     def _check_schedule(self) -> None:
@@ -328,7 +272,34 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
-        return self.hidden_size // self.num_heads
+        return self.head_size or self.hidden_size // self.num_heads
+
+    @property
+    def attention_width(self) -> int:
+        """Size of all heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether the state has a symbol axis."""
+        return self.symbol_exchange != 'none'
+
+    @property
+    def num_symbols(self) -> int:
+        """Length of the symbol axis."""
+        first = self.first_symbol if self.symbol_input == 'roles' else 0
+        return self.vocab_size - first
+
+    @property
+    def any_size(self) -> bool:
+        """Whether one set of weights serves boards of every size: no shape has cells or symbols."""
+        return (
+            self.has_symbols
+            and self.shared_symbols
+            and self.block in ANY_SIZE_BLOCKS
+            and not self.uses_learned_positions
+            and not self.has_puzzle_table
+        )
 
     @property
     def uses_rope(self) -> bool:
@@ -353,8 +324,8 @@ class ModelConfig:
 
     @property
     def has_random_start(self) -> bool:
-        """Whether a state is drawn anew for every puzzle."""
-        return self.initial_state in ('random', 'random_low')
+        """Whether a state is drawn anew for every puzzle, at least in training."""
+        return self.initial_state in ('random', 'random_low', 'random_in_training')
 
     @property
     def has_noise(self) -> bool:
@@ -369,6 +340,8 @@ class ModelConfig:
     @property
     def prefix_len(self) -> int:
         """Positions before the cells: slots of the puzzle vector, or register tokens."""
+        if self.has_symbols:
+            return 0  # the puzzle vector is added to every cell
         return (
             self.register_tokens
             or self.puzzle_emb_len
@@ -377,8 +350,15 @@ class ModelConfig:
 
     @property
     def has_puzzle_table(self) -> bool:
-        """Whether every puzzle has a vector of its own."""
+        """Whether puzzles have vectors of their own."""
         return self.puzzle_emb_ndim > 0
+
+    @property
+    def puzzle_row_size(self) -> int:
+        """Length of a row of the puzzle table; with a symbol axis, one more for every symbol."""
+        if self.has_symbols and self.has_puzzle_table:
+            return self.hidden_size + self.num_symbols
+        return self.puzzle_emb_ndim
 
     @property
     def has_large_table(self) -> bool:
@@ -396,7 +376,7 @@ class ModelConfig:
 
     @property
     def total_len(self) -> int:
-        return self.prefix_len + self.seq_len
+        return self.prefix_len + self.seq_len + self.added_tokens
 
     @property
     def mlp_dim(self) -> int:
@@ -410,9 +390,19 @@ class ModelConfig:
         return -(-round(size) // multiple) * multiple if self.round_mlp else int(size)
 
     def for_dataset(
-        self, *, vocab_size: int, seq_len: int, num_puzzle_identifiers: int
+        self,
+        *,
+        vocab_size: int,
+        seq_len: int,
+        num_puzzle_identifiers: int,
+        first_symbol: int | None = None,
     ) -> 'ModelConfig':
         """Returns this architecture with the sizes of a data set filled in.
+
+        Args:
+          vocab_size, seq_len, num_puzzle_identifiers: of the data set.
+          first_symbol: first interchangeable token of the task (``Task.first_symbol``); None: the
+            model's own setting stays.
 
         Raises:
           ConfigError: a size is already set and differs from the data set's.
@@ -430,4 +420,6 @@ class ModelConfig:
                 f'model.{name} is {own} but the data set has {size}. Leave it at 0 to take '
                 f"the data set's, or use the data set that the model was made for.",
             )
+        if self.has_symbols and first_symbol is not None:
+            sizes['first_symbol'] = first_symbol
         return dataclasses.replace(self, **sizes)

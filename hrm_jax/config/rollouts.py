@@ -48,7 +48,8 @@ class RolloutConfig:
 def is_random(model: ModelConfig) -> bool:
     """Whether two chains of a model differ although they see the same puzzle."""
     starts = max(model.high_start_std, model.low_start_std)
-    return model.has_noise or (model.initial_state == 'random' and starts > 0)
+    masks = model.has_dropout and model.dropout_at_inference
+    return masks or model.has_noise or (model.initial_state == 'random' and starts > 0)
 
 
 def check(experiment: Any) -> None:
@@ -66,16 +67,18 @@ def check(experiment: Any) -> None:
         f'nothing at inference. Set eval.random_start=True, eval.high_step_noise (or another noise '
         f'of eval), or eval.rollouts.views.',
     )
+    has_q = experiment.model.q_head or experiment.model.q_confidence
     ConfigError.require(
-        experiment.model.q_head or rollouts.select not in _NEED_Q,
+        has_q or rollouts.select not in _NEED_Q,
         f'eval.rollouts.select={rollouts.select} chooses by the halting logits, and '
         f'model.q_head=False has none. Use vote, residual or rules.',
     )
     by_halting = rollouts.select in ('halted_vote', 'first_halt') or rollouts.halt_together
     ConfigError.require(
-        not by_halting or experiment.act.halting != 'fixed',
-        'eval.rollouts.select=halted_vote or first_halt and eval.rollouts.halt_together need a '
-        'halting rule, and act.halting=fixed only halts at the last step. Use another selection.',
+        not by_halting or experiment.act.halting not in ('fixed', 'random'),
+        f'eval.rollouts.select=halted_vote or first_halt and eval.rollouts.halt_together need a '
+        f'halting rule, and at inference act.halting={experiment.act.halting} only halts at the '
+        f'last step. Use another selection.',
     )
     early = rollouts.select == 'first_halt' or rollouts.halt_together
     ConfigError.require(

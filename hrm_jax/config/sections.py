@@ -25,7 +25,7 @@ OptimizerName = Literal['adam_atan2', 'adam_atan2_pytorch', 'adamw', 'muon']
 MuonDtype = Literal['bfloat16', 'float32']
 MuonScale = Literal['original', 'match_rms_adamw']
 Curriculum = Literal['none', 'cgar']
-Halting = Literal['q_learning', 'halt_only', 'fixed']
+Halting = Literal['q_learning', 'halt_only', 'random', 'fixed']
 EvalHalting = Literal['max', 'adaptive']
 Identifiers = Literal['own', 'blank']
 Output = Literal['predictions', 'q', 'inputs', 'labels', 'logits']
@@ -73,10 +73,25 @@ class LossConfig:
     # The original counts rows without any scored cell (padding of the last evaluation batch)
     # as solved puzzles in the Q losses; True gives its numbers.
     count_empty_rows: bool = False
+    # Answer anchors (digit fields; anchors.py): the first anchor_share of the rows also run
+    # anchor_steps steps from their own answer, of which a share of cells drawn from
+    # [0, anchor_corruption] is replaced, and the token losses count with this weight; 0: off.
+    anchor_weight: float = 0.0
+    anchor_share: float = 0.25
+    anchor_steps: int = 1
+    anchor_corruption: float = 0.2
 
     def __post_init__(self):
         check_fields(self, 'loss.')
-        require_not_negative(**{'loss.q_weight': self.q_weight})
+        require_not_negative(**{
+            'loss.q_weight': self.q_weight, 'loss.anchor_weight': self.anchor_weight
+        })  # fmt: skip
+        require_positive(**{'loss.anchor_steps': self.anchor_steps})
+        for name in ('anchor_share', 'anchor_corruption'):
+            share = getattr(self, name)
+            ConfigError.require(
+                0 < share <= 1, f'loss.{name} must be above 0 and at most 1; got {share}.'
+            )
         ConfigError.require(
             0 <= self.label_smoothing < 1,
             f'loss.label_smoothing must be in [0, 1); got {self.label_smoothing}.',
@@ -385,9 +400,27 @@ class ExperimentConfig:
             'means that there is none. Leave it out, or give puzzles an embedding.',
         )
         ConfigError.require(
-            self.model.q_head or (self.act.halting == 'fixed' and self.loss.q_weight == 0),
+            self.model.q_head
+            or self.model.q_confidence
+            or (self.act.halting in ('fixed', 'random') and self.loss.q_weight == 0),
             f'model.q_head=False needs act.halting=fixed and loss.q_weight=0, as nothing predicts '
             f'when to halt; got {self.act.halting} and {self.loss.q_weight}.',
+        )
+        ConfigError.require(
+            not self.model.q_confidence or self.act.halting in ('fixed', 'random'),
+            f'model.q_confidence is a probability, not a decision: act.halting must be random or '
+            f'fixed; got {self.act.halting}.',
+        )
+        ConfigError.require(
+            self.loss.anchor_weight == 0
+            or (
+                self.model.has_symbols
+                and self.model.symbol_input == 'roles'
+                and self.model.initial_state != 'random'
+            ),
+            f'loss.anchor_weight={self.loss.anchor_weight} starts from answers in the vectors of '
+            f'the roles, and from the fixed low state: set model.symbol_exchange, '
+            f'model.symbol_input=roles, and another initial_state than random.',
         )
         recurrent = self.model.is_recurrent
         ConfigError.require(
@@ -457,7 +490,7 @@ class ExperimentConfig:
         changes: dict[str, Any] = {
             name: getattr(self.eval, name) for name in names if getattr(self.eval, name) >= 0
         }
-        if self.model.initial_state == 'random_low':
+        if self.model.initial_state in ('random_low', 'random_in_training'):
             changes['initial_state'] = 'fixed'
         if self.eval.random_start:
             changes['initial_state'] = 'random'

@@ -210,7 +210,8 @@ def work(
         latent, outputs = hrm.act_step(model, weights, latent, batch.inputs, rows, keys)
 
         busy_B = number_B >= 0
-        ready_B = busy_B & act.halt(outputs, steps_B, jnp.zeros_like(steps_B), rule)
+        least_B = act.inference_min_steps(steps_B, rule)
+        ready_B = busy_B & act.halt(outputs, steps_B, least_B, rule)
         if rollouts.halt_together:
             # Slots and queue hold whole puzzles, whose chains start and stop together.
             first_B = ready_B.reshape(-1, rollouts.breadth).any(1)

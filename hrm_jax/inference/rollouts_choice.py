@@ -49,6 +49,8 @@ class Chains:
 
 def has_halted(chains: Chains, rule: ActConfig) -> np.ndarray:
     """Which chains the halting rule halts after their last step, whatever its number; bool [C]."""
+    if rule.halting == 'random':  # lots are drawn in training only
+        return np.zeros(len(chains.q_halt), bool)
     return np.asarray(act.wants_to_halt(chains.q_halt, chains.q_continue, rule))
 
 

@@ -23,7 +23,8 @@ from hrm_jax import partitioning, tasks
 from hrm_jax.checkpoint import compatible
 from hrm_jax.config import ExperimentConfig, RolloutConfig
 from hrm_jax.data import augment
-from hrm_jax.errors import PuzzleError
+from hrm_jax.data.puzzles import PuzzleDataset
+from hrm_jax.errors import ConfigError, PuzzleError
 from hrm_jax.inference import rollouts as rollouts_lib
 from hrm_jax.inference import saved_task
 from hrm_jax.inference.early_exit import Worker
@@ -60,10 +61,6 @@ class Solution:
     valid: bool | None
     agreement: float = 1.0
     chains: int = 1
-
-
-def _probability(logits: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
 
 
 class Solver:
@@ -149,6 +146,38 @@ class Solver:
         solver.config = dataclasses.replace(self.config, eval=section)
         return solver
 
+    def for_side(self, side: int) -> 'Solver':
+        """Returns a solver of the same weights for boards of another size.
+
+        Args:
+          side: rows of the board.
+
+        Raises:
+          ConfigError: the weights are of one size of board (``ModelConfig.any_size``).
+          PuzzleError: there are no boards of that size.
+        """
+        if side == self.task.side:
+            return self
+        ConfigError.require(
+            self.config.model.any_size and isinstance(self.task, tasks.Board),
+            f'boards of {side} rows need weights that serve every size: a symbol axis whose '
+            f'symbols share their weights, a block without positions in its shapes (attention), no '
+            f'learned positions, no puzzle table. These are of boards of {self.task.seq_len} '
+            f'cells.',
+        )
+        solver = copy.copy(self)
+        solver.task = self.task.with_side(side)
+        sizes = {name: getattr(solver.task, name) for name in ('vocab_size', 'seq_len')}
+        model = dataclasses.replace(self.config.model, **sizes)
+        solver.config = dataclasses.replace(self.config, model=model)
+        return solver
+
+    def for_data(self, dataset: PuzzleDataset) -> 'Solver':
+        """Returns a solver for the boards of a data set, which ``check_data`` has accepted."""
+        if compatible.is_other_size(self.config.model, self.meta, dataset):
+            return self.for_side(dataset.metadata.side)
+        return self
+
     def add_checkpoint(self, path: str | os.PathLike, **options: Any) -> None:
         """Lets the chains of one more checkpoint of the same model take part in every rollout.
 
@@ -219,7 +248,7 @@ class Solver:
         if inverse is not None:
             side = self.task.side
             answers = augment.apply(self.transform, answers, answers, inverse, side)[0]
-        confidence = _probability(found['q_halt'])
+        confidence = self._confidence(found['q_halt'])
         return [
             self._choose(question, answers[rows], confidence[rows], found['steps'][rows])
             for question, rows in zip(
@@ -228,6 +257,15 @@ class Solver:
                 strict=True,
             )
         ]
+
+    @property
+    def _has_confidence(self) -> bool:
+        return self.config.model.q_head or self.config.model.q_confidence
+
+    def _confidence(self, q_halt: np.ndarray) -> np.ndarray:
+        """Probabilities that answers are right: of logits, or as the model gives them."""
+        q_halt = q_halt.astype(np.float64)
+        return q_halt if self.config.model.q_confidence else np.exp(-np.logaddexp(0, -q_halt))
 
     def _views(self, questions, samples, seed) -> tuple[np.ndarray, np.ndarray | None]:
         if samples < 1:
@@ -262,12 +300,12 @@ class Solver:
     def _solution(self, question: np.ndarray, found: Rollout) -> Solution:
         chains, rows = found.chains, found.agreeing
         answer = chains.answers[found.chosen]
-        confidence = float(_probability(chains.q_halt[rows]).mean())
+        confidence = float(self._confidence(chains.q_halt[rows]).mean())
         return Solution(
             question=question,
             answer=answer,
             text=self.task.text(answer),
-            confidence=confidence if self.config.model.q_head else None,
+            confidence=confidence if self._has_confidence else None,
             steps=float(chains.steps.mean()),
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(chains.steps),
@@ -340,7 +378,7 @@ class Solver:
             question=question,
             answer=answer,
             text=self.task.text(answer),
-            confidence=float(confidence[rows].mean()) if self.config.model.q_head else None,
+            confidence=float(confidence[rows].mean()) if self._has_confidence else None,
             steps=float(steps.mean()),
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(answers),

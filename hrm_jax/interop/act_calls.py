@@ -166,7 +166,9 @@ def generate(
             steps=jnp.where(running, new.steps, result.steps),
             q_halt_logits=jnp.where(running, new.q_halt_logits, result.q_halt_logits),
         )
-        stops = act.halt(outputs, new.steps, jnp.zeros(rows, jnp.int32), act_config)
+        stops = act.halt(
+            outputs, new.steps, act.inference_min_steps(new.steps, act_config), act_config
+        )
         return number + 1, latent, running & ~stops, result
 
     loop = (jnp.int32(1), latent, jnp.ones(rows, jnp.bool_), empty)

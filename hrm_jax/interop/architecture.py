@@ -14,6 +14,7 @@ import numpy as np
 
 from hrm_jax.config import ModelConfig
 from hrm_jax.errors import CheckpointError
+from hrm_jax.interop import se_rrm
 
 NO_CONFIGURATION = 'a configuration'  # source of settings where there is none
 _LAYER = re.compile(r'^(?:([HL]_level)\.)?(layers|rnn_lst|sru\.rnn_lst)\.(\d+)\.')
@@ -60,6 +61,9 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
         findings[setting] = Finding(value, evidence)
 
     findings: dict[str, Finding] = {}
+    if se_rrm.SHARED in tensors or se_rrm.OWN in tensors:
+        _see_symbols(tensors, shape, see)
+        return findings
     if 'register_tokens' in tensors:
         _see_sic(tensors, shape, see)
         return findings
@@ -113,9 +117,7 @@ def infer_model(tensors: Mapping[str, np.ndarray]) -> dict[str, Finding]:
 def _see_dtype(tensors, see) -> None:
     for name in ('H_init', 'L_init', 'init_hidden'):
         if name in tensors:
-            dtype = str(np.dtype(tensors[name].dtype))
-            if dtype == 'float64':
-                dtype = 'float32'  # nothing is computed in more
+            dtype = _forward_dtype(tensors, name)
             see('forward_dtype', dtype, f'{name} is stored as {dtype}')
 
 
@@ -138,6 +140,48 @@ def _see_sic(tensors, shape, see) -> None:
                            ('puzzle_emb_ndim', 0)):  # fmt: skip
         see(setting, value, 'the tensors have the names of jvdillon/sic')
     _see_dtype(tensors, see)
+
+
+def _see_symbols(tensors, shape, see) -> None:
+    """What the tensors of an SE-RRM show: neither its heads, nor always its number of tokens."""
+    shared = se_rrm.SHARED in tensors
+    name = se_rrm.SHARED if shared else se_rrm.OWN
+    there, first = f'there is a tensor {name}', 'L_level.layers.0.'
+    _, symbols, _, dim = shape(name, 4)
+    see('hidden_size', dim, f'{name} has {dim} channels')
+    fixed = {
+        'block': 'attention', 'levels': 'single', 'closing_update': False, 'low_states': 1,
+        'symbol_exchange': 'attention', 'symbol_input': 'presence', 'shared_symbols': shared,
+        'q_head': False, 'q_confidence': True,
+    }  # fmt: skip
+    for setting, value in fixed.items():
+        see(setting, value, there)
+    if not shared:
+        see('vocab_size', symbols, f'{name} has {symbols} symbols')
+    see('L_layers', _stacks(tensors)['L_level'][0], 'numbers of the layers')
+    name = f'{first}mlp.gate_up_proj.weight'
+    rows = shape(name, 2)
+    see('intermediate_size', rows[0] // 2, f'{name} has the shape {rows}')
+    slots = shape('add_tokens', 4)[2] if 'add_tokens' in tensors else 0
+    see('added_tokens', slots, f'{slots} slots of a tensor add_tokens')
+    name = 'puzzle_emb.weights'
+    ndim = 0
+    if name in tensors:
+        ids, ndim = shape(name, 2)
+        see('num_puzzle_identifiers', ids, f'{name} has {ids} rows')
+        if shared:
+            see('vocab_size', ndim - dim, f'{name} has {ndim} columns, {dim} of them channels')
+    see('has_puzzle_table', ndim > 0, f'{name} has {ndim} columns')
+    if 'pos_embedding' in tensors:
+        see('pos_encodings', 'learned', 'there is a tensor pos_embedding')
+        see('seq_len', shape('pos_embedding', 4)[2], 'cells of pos_embedding')
+    shape('Z_init', 1)  # there at all
+    see('forward_dtype', _forward_dtype(tensors, 'Z_init'), 'type of Z_init')
+
+
+def _forward_dtype(tensors, name: str) -> str:
+    dtype = str(np.dtype(tensors[name].dtype))
+    return 'float32' if dtype == 'float64' else dtype  # nothing is computed in more
 
 
 def _stacks(tensors: Mapping[str, np.ndarray]) -> dict[str, tuple[int, str]]:
@@ -186,6 +230,16 @@ def complete_model(
     for setting, finding in findings.items():
         if setting in ('intermediate_size', 'total_len'):
             continue
+        if setting == 'has_puzzle_table':  # how wide its rows are does not depend on the number
+            if bool(values.get('puzzle_emb_ndim', finding.value)) != finding.value:
+                raise CheckpointError(
+                    f'{source} states puzzle_emb_ndim={values["puzzle_emb_ndim"]}, but the '
+                    f'checkpoint differs: {finding.evidence}.'
+                )
+            values['puzzle_emb_ndim'] = int(finding.value) * values.get('hidden_size', 1)
+            continue
+        if setting == 'vocab_size' and values.get(setting) == 0:
+            values.pop(setting)
         if setting == 'forward_dtype':
             # The compute type is a choice at load time; the file only has a habit.
             values.setdefault(setting, finding.value)
@@ -210,13 +264,21 @@ def complete_model(
             f'{source} states pos_encodings=learned, but the tensor embed_pos.embedding_weight is '
             f'missing.'
         )
+    if 'symbol_exchange' in findings and not values.get('vocab_size'):
+        raise CheckpointError(
+            f'symbols that share their weights do not show how many there are, and {source} does '
+            f'not state it: set vocab_size there (11 for 9x9 Sudokus, 12 for ARC).'
+        )
     if 'intermediate_size' in findings:
         values = _with_inner_size(values, findings['intermediate_size'], source)
     else:
         values['intermediate_size'] = 0
     values = _with_seq_len(values, findings.get('total_len'), source)
     # Nothing in the tensors shows these, and a wrong value gives wrong answers without an error.
-    lacking = [n for n in ('num_heads', 'H_cycles', 'L_cycles') if n not in values]
+    wanted = ['num_heads', 'H_cycles', 'L_cycles']
+    if 'symbol_exchange' in findings:
+        wanted += ['head_size', 'symbol_heads', 'symbol_head_size']
+    lacking = [n for n in wanted if n not in values]
     if 'initial_state' in findings:
         draws = ('update_rate', 'update_noise', 'high_start_std', 'low_start_std')
         lacking += [name for name in draws if name not in values]
@@ -268,11 +330,11 @@ def _with_seq_len(values: dict[str, Any], found: Finding | None, source: str) ->
     return values | {'seq_len': seq_len}
 
 
-# How a model is computed, drawn or regularised, not what it computes; and the inner size, which
-# is compared as such.
+# How a model is computed, drawn or regularised, not what it computes; and the sizes of heads and
+# gated units, which are compared as such.
 _FREE = {
     'attention', 'remat', 'unroll_cycles', 'initializer', 'dropout', 'attention_dropout',
-    'expansion', 'intermediate_size', 'round_mlp',
+    'expansion', 'intermediate_size', 'round_mlp', 'head_size',
 }  # fmt: skip
 
 
@@ -288,6 +350,8 @@ def differences(model: ModelConfig, other: ModelConfig) -> list[str]:
     if not model.has_puzzle_table:
         free.add('num_puzzle_identifiers')  # without a table it is not stored everywhere
     names = [field.name for field in dataclasses.fields(model)] + ['mlp_dim']
+    if model.head_size or other.head_size:
+        names.append('head_dim')
     return [
         f'model.{name}: {getattr(model, name)!r} and {getattr(other, name)!r}'
         for name in names

@@ -15,7 +15,7 @@ from typing import Any
 
 from hrm_jax.config import ActConfig, ExperimentConfig, ModelConfig
 from hrm_jax.errors import CheckpointError
-from hrm_jax.interop import interpolation
+from hrm_jax.interop import interpolation, se_rrm
 from hrm_jax.interop.architecture import Finding
 
 FILE_NAME = 'all_config.yaml'
@@ -48,6 +48,13 @@ _OTHER_KEYS = (
 # Defaults of the model classes, for keys that a configuration may leave out.
 _DEFAULTS = {'rope_theta': 10000.0, 'rms_norm_eps': 1e-5}
 _TRM_PUZZLE_EMB_LEN = 16
+# SE-RRM (config/arch/trm_equi.yaml): their names of settings -> ours.
+_SE_RRM_KEYS = {
+    'head_dim': 'head_size', 'num_heads_t': 'symbol_heads', 'head_dim_t': 'symbol_head_size',
+    'equivariant_symbols': 'shared_symbols', 'add_tokens': 'added_tokens',
+    'dropout': 'attention_dropout',
+}  # fmt: skip
+_SE_RRM_POSITIONS = {'rope': 'rope', 'rope2d': 'rope2d_whole'}  # all others are learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +136,12 @@ def from_original(
             f'{source} only names other files (defaults). Give all_config.yaml, which the training '
             f'run leaves beside its checkpoints, or the file of the architecture.'
         )
-    is_urm = 'gated_unit' in findings  # the only one that shows
-    _check_known(arch, source, 'arch' not in values, _URM_KEYS if is_urm else ())
+    more = _URM_KEYS if 'gated_unit' in findings else ()  # the only one that shows
+    more = _SE_RRM_KEYS if 'symbol_exchange' in findings else more
+    _check_known(arch, source, 'arch' not in values, more)
     model = _DEFAULTS | _typed_settings(arch, _MODEL_KEYS, ModelConfig, source)
+    if 'symbol_exchange' in findings:
+        model |= _se_rrm(arch, model, source)
     model |= _typed_settings(ours, _SIZE_KEYS, ModelConfig, source)
     renamed = {new: arch[old] for old, new in _EQR_KEYS.items() if arch.get(old) is not None}
     model |= _typed_settings(renamed, tuple(renamed), ModelConfig, source)
@@ -184,12 +194,24 @@ def _typed_settings(
     return found
 
 
+def _se_rrm(arch, model: dict[str, Any], source: str) -> dict[str, Any]:
+    """Settings of SE-RRM in our names, and what is fixed in its class."""
+    renamed = {ours: arch[name] for name, ours in _SE_RRM_KEYS.items() if name in arch}
+    found = _typed_settings(renamed, tuple(renamed), ModelConfig, source)
+    found['dropout_at_inference'] = found.get('attention_dropout', 0) > 0
+    if 'pos_encodings' in model:
+        found['pos_encodings'] = _SE_RRM_POSITIONS.get(model['pos_encodings'], 'learned')
+    return found
+
+
 def _of_family(arch, model, act, findings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Adds what is fixed in, or the default of, the class that has such tensors."""
     levels = findings['levels'].value
     if levels == 'separate':
         return model, act
     model = model | {'H_layers': 0}
+    if 'symbol_exchange' in findings:
+        return model | {'gradient_window': 'last_cycle'}, act | {'halting': 'random'}
     if levels == 'single' and not findings['closing_update'].value:
         # transformers_baseline: its one stack is the H level, which runs once per ACT step.
         model |= {'L_layers': arch.get('H_layers', findings['L_layers'].value)}
@@ -252,12 +274,19 @@ def to_original(config: ExperimentConfig) -> dict[str, Any]:
         'halt_max_steps': act.halt_max_steps,
     }
     skipped = (*_SIZE_KEYS, 'puzzle_emb_len')
+    if model.has_symbols:
+        se_rrm.check_named(model)
+        arch |= {name: getattr(model, ours) for name, ours in _SE_RRM_KEYS.items()}
+        arch['head_dim'] = model.head_dim
     arch |= {name: getattr(model, name) for name in _MODEL_KEYS if name not in skipped}
     arch['expansion'] = _expansion(model)
+    if model.has_symbols:
+        theirs = {ours: name for name, ours in _SE_RRM_POSITIONS.items()}
+        arch['pos_encodings'] = theirs.get(model.pos_encodings, model.pos_encodings)
     if model.block == 'token_mixing':
         arch['mlp_t'] = True
     from_trm = model.levels != 'separate'
-    if from_trm:
+    if from_trm and not model.has_symbols:
         arch |= {
             'mlp_t': model.block == 'token_mixing',
             'puzzle_emb_len': model.puzzle_emb_len,
@@ -270,7 +299,7 @@ def to_original(config: ExperimentConfig) -> dict[str, Any]:
         arch |= {'num_layers': arch.pop('L_layers'), 'loops': arch.pop('halt_max_steps')}
         for name in ('H_layers', 'puzzle_emb_len', 'no_ACT_continue', 'mlp_t'):
             arch.pop(name, None)
-    elif model.levels == 'single' and not model.closing_update:
+    elif model.levels == 'single' and not model.closing_update and not model.has_symbols:
         arch['H_layers'] = model.L_layers
     if model.is_recurrent:
         del arch['H_cycles'], arch['L_cycles']
@@ -296,6 +325,8 @@ def to_original(config: ExperimentConfig) -> dict[str, Any]:
 
 def _class_name(model: ModelConfig) -> str:
     """``file@class`` under models/ of the repository that has this architecture."""
+    if model.has_symbols:
+        return 'recursive_reasoning.trm_equi@SERRM'
     if model.is_recurrent:
         version = 'v2' if model.block == 'sru' else 'v3'
         return f'hrm.hrm_act_{version}@HierarchicalReasoningModel_ACT{version.upper()}'

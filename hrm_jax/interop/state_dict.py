@@ -19,7 +19,7 @@ from hrm_jax import files
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig, ModelConfig
 from hrm_jax.errors import CheckpointError
-from hrm_jax.interop import architecture, tensor_names
+from hrm_jax.interop import architecture, se_rrm, tensor_names
 from hrm_jax.interop.architecture import Finding
 from hrm_jax.interop.original_config import Settings
 from hrm_jax.types import Weights
@@ -35,7 +35,10 @@ ORIGINAL_PREFIX = '_orig_mod.model.inner.'  # torch.compile around the loss head
 TRANSFORMERS_PREFIX = 'model.inner.'  # HrmForCausalLM; HrmModel alone has 'inner.'
 _FLOATS = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
 # Tensors that every model of the family has, under one of these names.
-_ANCHORS = {'embed_tokens.embedding_weight', 'embed_tokens.weight', 'embed.tok.weight'}
+_ANCHORS = {
+    'embed_tokens.embedding_weight', 'embed_tokens.weight', 'embed.tok.weight', se_rrm.SHARED,
+    se_rrm.OWN,
+}  # fmt: skip
 
 
 class UnknownLength(CheckpointError):
@@ -218,7 +221,7 @@ def _usual_dtypes(model: ModelConfig, names: Any) -> dict[str, str]:
 
 
 def _is_constant(name: str) -> bool:
-    return re.fullmatch(r'[HL]\d*_init|init_hidden', name) is not None
+    return re.fullmatch(r'[HL]\d*_init|Z_init|init_hidden', name) is not None
 
 
 def _cast(tensors: Mapping[str, np.ndarray], model: ModelConfig) -> dict[str, np.ndarray]:
@@ -269,7 +272,7 @@ def to_state(
 
 def _check_has_names(params: Any, model: ModelConfig) -> None:
     """Options that no original has (biases, learned states ...) must not get lost silently."""
-    if not model.q_head:
+    if not model.q_head and not model.has_symbols:
         raise CheckpointError(
             'models without a Q head (path finders) are not converted; their original has names '
             'of its own. Keep the model as a checkpoint of ours.'

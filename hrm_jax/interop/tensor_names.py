@@ -7,13 +7,12 @@ Wrappers (``_orig_mod.`` of torch.compile, ``module.`` of data parallelism, ``mo
 carry no information and are removed on reading, in any order and depth.
 """
 
-from collections.abc import Callable
-import dataclasses
-
 import numpy as np
 
 from hrm_jax.config.model import SRUPP_SHRINK, ModelConfig
 from hrm_jax.errors import CheckpointError
+from hrm_jax.interop import se_rrm
+from hrm_jax.interop.tensors import Entry, bias, linear, reshaped, same
 
 # Parts of a name that a wrapper adds where it wraps, which may be inside of the model.
 _WRAPPERS = {
@@ -21,74 +20,6 @@ _WRAPPERS = {
 }  # fmt: skip
 # Attributes under which programs hold the model: the loss head, the core, a trainer's module.
 _HOLDERS = {'model', 'inner', 'net', 'network', '_model', 'ema_model'}
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One tensor: its name there, its place here, and the two maps between the layouts.
-
-    Attributes:
-      name: the original's name without wrapping prefix.
-      collection: ``params``, ``constants``, ``puzzle_table``, or ``unused`` for a tensor that the
-        original saves and never reads: it must be there, and is written as ones.
-      path: keys inside the collection.
-      shape: the original's shape.
-      to_ours, to_official: numpy maps between the layouts.
-      index: our array is a stack of several tensors, and this is the number of this one.
-    """
-
-    name: str
-    collection: str
-    path: tuple[str, ...]
-    shape: tuple[int, ...]
-    to_ours: Callable[[np.ndarray], np.ndarray]
-    to_official: Callable[[np.ndarray], np.ndarray]
-    index: int | None = None
-
-
-def same(name: str, collection: str, path: tuple[str, ...], shape: tuple[int, ...]) -> Entry:
-    """A tensor of one layout on both sides."""
-    return reshaped(name, collection, path, shape, shape)
-
-
-def reshaped(
-    name: str,
-    collection: str,
-    path: tuple[str, ...],
-    theirs: tuple[int, ...],
-    ours: tuple[int, ...],
-    index: int | None = None,
-) -> Entry:
-    """A tensor whose axes are merely split or joined."""
-    return Entry(
-        name,
-        collection,
-        path,
-        theirs,
-        lambda x: x.reshape(ours),
-        lambda x: x.reshape(theirs),
-        index,
-    )
-
-
-def linear(
-    name: str, path: tuple[str, ...], outputs: tuple[int, ...], inputs: tuple[int, ...]
-) -> Entry:
-    """The matrix of a linear map: (out, in) there, (*inputs, *outputs) here."""
-    out_size, in_size = int(np.prod(outputs)), int(np.prod(inputs))
-    return Entry(
-        name,
-        'params',
-        (*path, 'kernel'),
-        (out_size, in_size),
-        lambda x: x.T.reshape(*inputs, *outputs),
-        lambda x: x.reshape(in_size, out_size).T,
-    )
-
-
-def bias(name: str, path: tuple[str, ...], outputs: tuple[int, ...]) -> Entry:
-    """The bias of a linear map: flat there, ``outputs`` here."""
-    return reshaped(name, 'params', (*path, 'bias'), (int(np.prod(outputs)),), outputs)
 
 
 def unwrapped(name: str) -> str:
@@ -220,6 +151,8 @@ def entries(config: ModelConfig) -> list[Entry]:
             'no original of looped flows is public, so their tensors have no names in other '
             'formats. Keep the model as a checkpoint of ours.'
         )
+    if config.has_symbols:
+        return se_rrm.entries(config)
     if not config.q_head:
         return _path_finder_entries(config)
     if config.register_tokens:

@@ -60,7 +60,7 @@ class HrmModel:
         variables = init(jax.random.key(seed))
         table = None
         if model.has_puzzle_table:
-            table = jnp.zeros((model.num_puzzle_identifiers, model.puzzle_emb_ndim), jnp.float32)
+            table = jnp.zeros((model.num_puzzle_identifiers, model.puzzle_row_size), jnp.float32)
         self._set(
             SavedModel(
                 0,

@@ -128,6 +128,22 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
     return implementation
 
 
+def attend_to_others(
+    q_BTNK: jax.Array,
+    k_BTNK: jax.Array,
+    v_BTNK: jax.Array,
+    drop: Callable[[jax.Array], jax.Array] | None = None,
+) -> jax.Array:
+    """Attention in which no position sees itself; values may have another head size."""
+    scores_BNTT = jnp.einsum(
+        'BTNK,BSNK->BNTS', q_BTNK, k_BTNK, preferred_element_type=jnp.float32
+    ) * (q_BTNK.shape[-1] ** -0.5)
+    itself = jnp.eye(q_BTNK.shape[1], dtype=bool)
+    weights = jax.nn.softmax(jnp.where(itself, -jnp.inf, scores_BNTT), axis=-1)
+    weights = (weights if drop is None else drop(weights)).astype(v_BTNK.dtype)
+    return jnp.einsum('BNTS,BSNK->BTNK', weights, v_BTNK)
+
+
 def attend(
     q_BTNK: jax.Array,
     k_BTNK: jax.Array,

@@ -1,6 +1,8 @@
 """Blocks of a level: [B, T, D] -> [B, T, D], chosen by ``model.block``.
 
-With ``first_only`` a block computes no more than position 0 of its output needs, [B, 1, D].
+With ``first_only`` a block computes no more than position 0 of its output needs, [B, 1, D]. With
+a symbol axis the rows are (puzzle, symbol) pairs, and the symbols exchange between the two halves
+of a block (model/symbols.py).
 """
 
 import functools
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
 from hrm_jax.config import ModelConfig
-from hrm_jax.model import attention, layers
+from hrm_jax.model import attention, layers, symbols
 
 
 class SelfAttention(nn.Module):
@@ -52,7 +54,7 @@ class SelfAttention(nn.Module):
             (dim,),
             (types.HEADS, types.HEAD_DIM),
             (types.EMBED,),
-            layers.kernel_initializer(config, config.num_heads * config.head_dim),
+            layers.kernel_initializer(config, config.attention_width),
             use_bias=config.o_bias,
             bias_init=layers.bias_initializer(config, dim),
             name='o_proj',
@@ -60,16 +62,23 @@ class SelfAttention(nn.Module):
 
     def _rotate(self, q_BTNK: jax.Array, k_BTNK: jax.Array) -> tuple[jax.Array, jax.Array]:
         config = self.config
-        length, queries = k_BTNK.shape[1], q_BTNK.shape[1]
+        length, queries = k_BTNK.shape[1] - config.added_tokens, q_BTNK.shape[1]
         if config.pos_encodings == 'rope2d':
             tables = layers.board_rotary_tables(
                 config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
             )
+            tables = tuple(layers.padded_tables(pair, config.added_tokens) for pair in tables)
             first = jax.tree.map(lambda table: table[:queries], tables)
             return (
                 layers.rotate_on_board(q_BTNK, *first), layers.rotate_on_board(k_BTNK, *tables),
             )  # fmt: skip
-        tables = layers.rotary_tables(length, config.head_dim, config.rope_theta)
+        if config.pos_encodings == 'rope2d_whole':
+            tables = layers.whole_head_tables(
+                config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
+            )
+        else:
+            tables = layers.rotary_tables(length, config.head_dim, config.rope_theta)
+        tables = layers.padded_tables(tables, config.added_tokens)
         first = (table[:queries] for table in tables)
         k_BTNK = layers.rotate(k_BTNK, *tables)
         return layers.rotate(q_BTNK, *first), k_BTNK
@@ -81,6 +90,16 @@ def _add(block: nn.Module, x: jax.Array, change: jax.Array, norm: str) -> jax.Ar
     return layers.Norm(config, name=norm)(x + layers.dropout(block, change, config.dropout))
 
 
+def _exchange(block: nn.Module, x_RTD: jax.Array) -> jax.Array:
+    """The symbols of every position exchange; without a symbol axis nothing happens."""
+    config = block.config
+    if not config.has_symbols:
+        return x_RTD
+    exchange = symbols.EXCHANGES[config.symbol_exchange](config, name='symbol_exchange')
+    message_BGTD = exchange(symbols.unfold(x_RTD, config.num_symbols))
+    return _add(block, x_RTD, symbols.fold(message_BGTD), 'symbol_norm')
+
+
 class AttentionBlock(nn.Module):
     """Attention over the positions, then the gated unit over the channels."""
 
@@ -90,7 +109,7 @@ class AttentionBlock(nn.Module):
     def __call__(self, x_BTD: jax.Array, first_only: bool = False) -> jax.Array:
         config = self.config
         mixed = SelfAttention(config, name='self_attn')(x_BTD, first_only)
-        y = _add(self, x_BTD[:, : mixed.shape[1]], mixed, 'attn_norm')
+        y = _exchange(self, _add(self, x_BTD[:, : mixed.shape[1]], mixed, 'attn_norm'))
         return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
 
 
@@ -112,6 +131,7 @@ class TokenMixingBlock(nn.Module):
         y = jnp.swapaxes(_add(self, x_BDT, mixed_BDT, 'mlp_t_norm'), 1, 2)
         if first_only:  # not earlier: the norm just above runs over the positions
             y = y[:, :1]
+        y = _exchange(self, y)
         return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
 
 
@@ -141,6 +161,8 @@ class Level(nn.Module):
     ) -> jax.Array:
         """Adds the injection (if any) once, before the first block; returns the new state.
 
+        With a symbol axis both are [B, G, T, D].
+
         With ``first_only`` position 0 of it, [B, 1, D], to which every position contributes up
         to the last block. That is a pass without gradient: ``remat`` is for others.
         """
@@ -148,8 +170,10 @@ class Level(nn.Module):
         if self.config.remat and not first_only:
             block = nn.remat(block)
         x = state_BTD if injection_BTD is None else state_BTD + injection_BTD
+        if self.config.has_symbols:
+            x = symbols.fold(x)
         for i in range(self.num_layers):
             narrow = {'first_only': True} if first_only and i + 1 == self.num_layers else {}
             x = block(self.config, name=f'layers_{i}')(x, **narrow)
             x = partitioning.constrain(x, (types.BATCH, types.CELLS, types.EMBED))
-        return x
+        return symbols.unfold(x, self.config.num_symbols) if self.config.has_symbols else x

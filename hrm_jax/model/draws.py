@@ -23,6 +23,7 @@ _NUMBERS = {
     'start': 2,  # random initial states: fold 0 of it for the high one, 1 for the low one
     'update_noise': 3,  # a fold for the cycle, then one for the update in it
     'step_noise': 4,  # fold 0 for the high state, 1 for the low one
+    'anchor': 5,  # answers that the train step corrupts (anchors.py)
     'flow_start': 20,  # noise that a looped flow starts from
     'flow_times': 21,
     'flow_noise': 22,  # of the sampler
@@ -86,6 +87,18 @@ def normal(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
 def truncated_normal(key: jax.Array | None, shape: tuple[int, ...], std: float) -> jax.Array:
     """Numbers as of ``layers.truncated_normal``, float32 [B, ...]; keys as in ``normal``."""
     return _draw(layers.truncated_normal(std), key, shape)
+
+
+def start(
+    key: jax.Array | None, shape: tuple[int, ...], std: float, distribution: str
+) -> jax.Array:
+    """Random initial states, float32 [B, ...] (``model.start_distribution``)."""
+    match distribution:
+        case 'truncated_normal':
+            return truncated_normal(key, shape, std)
+        case 'normal':
+            return std * normal(key, shape)
+    raise ValueError(f'no start distribution called {distribution!r}')
 
 
 def _draw(draw: layers.Initializer, key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:

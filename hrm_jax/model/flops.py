@@ -6,12 +6,19 @@ with the rows.
 """
 
 from hrm_jax import act
-from hrm_jax.config import ActConfig, ModelConfig
+from hrm_jax.config import ActConfig, LossConfig, ModelConfig
 from hrm_jax.config.model import SRUPP_SHRINK
 
 
 def block_forward(config: ModelConfig) -> int:
     """FLOPs (multiplications and additions) of the matrix products of one block on one row."""
+    if config.has_symbols:
+        return config.num_symbols * (_one_symbol(config) + _exchange(config))
+    return _one_symbol(config)
+
+
+def _one_symbol(config: ModelConfig) -> int:
+    # All of a block, or what it does for one symbol: the exchange is counted apart.
     length, dim, inner = config.total_len, config.hidden_size, config.mlp_dim
     match config.block:
         case 'sru':
@@ -23,10 +30,28 @@ def block_forward(config: ModelConfig) -> int:
         case 'token_mixing':
             return 2 * 3 * length * dim * (config.inner_size(length) + inner)
         case 'attention':
-            projections = 4 * dim * dim + 3 * dim * inner + _convolution(config)
-            scores_and_mixing = 2 * length * dim
+            width = config.attention_width
+            projections = 4 * dim * width + 3 * dim * inner + _convolution(config)
+            scores_and_mixing = 2 * length * width
             return 2 * length * (projections + scores_and_mixing)
     raise _unknown(config)
+
+
+def _exchange(config: ModelConfig) -> int:
+    # What one symbol takes from the others, at all positions.
+    dim, width = config.hidden_size, config.symbol_heads * config.symbol_head_size
+    match config.symbol_exchange:
+        case 'mean':
+            return 2 * config.total_len * dim * dim
+        case 'attention':
+            return 2 * config.total_len * (4 * dim * width + 2 * config.num_symbols * width)
+        case 'attention_to_others':
+            maps, scores_and_mixing = 2 * dim * width + dim * dim, width + dim
+            return 2 * config.total_len * (maps + config.num_symbols * scores_and_mixing)
+    raise NotImplementedError(
+        f'the FLOPs of model.symbol_exchange={config.symbol_exchange} are not counted; add a case '
+        f'to model/flops.py.'
+    )
 
 
 def _convolution(config: ModelConfig) -> int:
@@ -42,8 +67,9 @@ def _first_position(config: ModelConfig) -> int:
         case 'token_mixing':
             return 2 * (3 * length * dim * config.inner_size(length) + gated_unit)
         case 'attention':
-            keys_and_values, query_and_output = 2 * length * dim * dim, 2 * dim * dim
-            scores_and_mixing = 2 * length * dim
+            width = config.attention_width
+            keys_and_values, query_and_output = 2 * length * dim * width, 2 * dim * width
+            scores_and_mixing = 2 * length * width
             return 2 * (keys_and_values + query_and_output + scores_and_mixing + gated_unit)
     raise _unknown(config)
 
@@ -65,7 +91,10 @@ def _updates(config: ModelConfig) -> tuple[int, int]:
 
 
 def _head(config: ModelConfig) -> int:
-    return 2 * config.seq_len * config.hidden_size * config.vocab_size
+    if config.has_symbols and config.shared_symbols:
+        return 2 * config.seq_len * config.hidden_size * config.num_symbols
+    width = config.num_symbols * config.hidden_size if config.has_symbols else config.hidden_size
+    return 2 * config.seq_len * width * config.vocab_size
 
 
 def _noisy_answer(config: ModelConfig) -> tuple[int, int]:
@@ -91,18 +120,23 @@ def q_values(config: ModelConfig) -> int:
         # The first layer's input map sees the puzzle only: the compiler takes the other pass's.
         return (total - 1) * block // (1 if config.sru_bidirectional else config.total_len)
     ends_high = config.levels != 'single' or config.closing_update
-    if config.is_recurrent or not ends_high:
+    if config.is_recurrent or config.has_symbols or not ends_high:
         return total * block
     return (total - 1) * block + _first_position(config)
 
 
-def train_step(config: ModelConfig, act_config: ActConfig) -> int:
+def train_step(
+    config: ModelConfig, act_config: ActConfig, loss_config: LossConfig = LossConfig()
+) -> int:
     """FLOPs of one train step on one row.
 
     Forward, the second forward for the Q target where the halting rule has one, and twice the
-    forward of what carries gradient.
+    forward of what carries gradient. Answer anchors add their share of the rows.
     """
     _, graded = _updates(config)
     target = q_values(config) if act.has_continue_target(act_config) else 0
     backward = 2 * (graded * block_forward(config) + _head(config)) + _noisy_answer(config)[1]
-    return act_step(config) + target + config.chains * backward
+    step = act_step(config) + config.chains * backward
+    if loss_config.anchor_weight == 0:
+        return step + target
+    return step + target + round(loss_config.anchor_share * loss_config.anchor_steps * step)

@@ -27,6 +27,7 @@ from hrm_jax.model import (
     recursion,
     running_mean,
     sru,
+    symbols,
 )
 from hrm_jax.types import LatentState, Outputs, Weights
 
@@ -46,13 +47,16 @@ class HRM(nn.Module):
         config = self.config
         dim = config.hidden_size
         table_init = layers.embedding_initializer(config, dim)
-        self.embed_tokens = layers.Embedding(
-            config.vocab_size, dim, (types.VOCAB, types.EMBED), table_init
-        )
-        if config.uses_learned_positions:
-            self.embed_pos = layers.Embedding(
-                config.total_len, dim, (types.CELLS, types.EMBED), table_init
+        if config.has_symbols:
+            self.embed_symbols = symbols.SymbolInput(config)
+        else:
+            self.embed_tokens = layers.Embedding(
+                config.vocab_size, dim, (types.VOCAB, types.EMBED), table_init
             )
+            if config.uses_learned_positions:
+                self.embed_pos = layers.Embedding(
+                    config.total_len, dim, (types.CELLS, types.EMBED), table_init
+                )
         self.registers_RD = None
         if config.register_tokens:
             self.registers_RD = layers.param(
@@ -63,14 +67,17 @@ class HRM(nn.Module):
         self.L_level = level(config, config.L_layers)
         if config.levels == 'separate':
             self.H_level = level(config, config.H_layers)
-        self.lm_head = layers.Projection(
-            (config.vocab_size,),
-            (types.EMBED,),
-            (types.VOCAB,),
-            layers.kernel_initializer(config, dim),
-            use_bias=config.head_bias,
-            bias_init=layers.bias_initializer(config, dim),
-        )
+        if config.has_symbols:
+            self.lm_head = symbols.SymbolHead(config)
+        else:
+            self.lm_head = layers.Projection(
+                (config.vocab_size,),
+                (types.EMBED,),
+                (types.VOCAB,),
+                layers.kernel_initializer(config, dim),
+                use_bias=config.head_bias,
+                bias_init=layers.bias_initializer(config, dim),
+            )
         if config.q_head:
             # Q starts near "never halt, never gain": zero weights and bias -5 (paper, section 2).
             self.q_head = layers.Projection(
@@ -149,15 +156,25 @@ class HRM(nn.Module):
             chex.assert_equal_shape([x_BTD, latent.high])
             latent = self._reason(latent, x_BTD, recursion.Schedule.of(config), noise_key)
             read_BTD = latent.high
-        logits_BSV = self.lm_head(read_BTD[:, config.prefix_len :])
-        q_halt_B, q_continue_B = self._read_q(read_BTD)
+        logits_BSV = self._read_logits(read_BTD)
+        if config.q_confidence:
+            q_halt_B = symbols.least_confidence(logits_BSV)
+            q_continue_B = jnp.zeros_like(q_halt_B)
+        else:
+            q_halt_B, q_continue_B = self._read_q(read_BTD)
         return latent, Outputs(logits=logits_BSV, q_halt=q_halt_B, q_continue=q_continue_B)
+
+    def _read_logits(self, read_BTD: jax.Array) -> jax.Array:
+        first = self.config.prefix_len
+        return self.lm_head(read_BTD[..., first : first + self.config.seq_len, :])
 
     def _read_q(self, read_BTD: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not self.config.q_head:
             no_q_B = jnp.zeros(read_BTD.shape[0], jnp.float32)
             return no_q_B, no_q_B
-        q_B2 = self.q_head(read_BTD[:, 0]).astype(jnp.float32)
+        # With a symbol axis no position is special to all: the mean over symbols and positions.
+        read_BD = read_BTD.mean((1, 2)) if self.config.has_symbols else read_BTD[:, 0]
+        q_B2 = self.q_head(read_BD).astype(jnp.float32)
         return q_B2[:, 0], q_B2[:, 1]
 
     def q_values(
@@ -172,11 +189,11 @@ class HRM(nn.Module):
         The numbers are those of ``__call__``, from less work: Q is read at position 0, so no more
         than that is computed of the last high-level block, and of SRU whose recurrence only runs
         forward no other position at all. Not for gradients. With dropout the whole step is run,
-        for its masks.
+        for its masks; with a symbol axis too, where Q reads every position.
         """
         config = self.config
         with _full_precision(config):
-            if self.has_rng('dropout'):
+            if self.has_rng('dropout') or config.has_symbols:
                 outputs = self._act_step(latent, inputs_BS, puzzle_rows_BE, noise_key)[1]
                 return outputs.q_halt, outputs.q_continue
             x_BTD = self.embed(inputs_BS, puzzle_rows_BE)
@@ -196,7 +213,9 @@ class HRM(nn.Module):
         puzzle_rows_BE: jax.Array | None,
         point: flows.Point | None = None,
     ) -> jax.Array:
-        """Embeds a puzzle, [B, T, D]: what is injected at every low-level update."""
+        """Embeds a puzzle, [B, T, D] (or [B, G, T, D]): what every low-level update is given."""
+        if self.config.has_symbols:
+            return self.embed_symbols(inputs_BS, puzzle_rows_BE)
         positions = self.embed_pos if self.config.uses_learned_positions else None
         conditions = {}
         if point is not None:
@@ -219,7 +238,7 @@ class HRM(nn.Module):
     def read(self, latent: LatentState) -> jax.Array:
         """Logits [B, S, V] that the state stands for (not for recurrent blocks)."""
         with _full_precision(self.config):
-            return self.lm_head(latent.high[:, self.config.prefix_len :])
+            return self._read_logits(latent.high)
 
     def cycle(
         self,
@@ -311,8 +330,9 @@ def initial_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         return {'H_init': (config.H_layers, dim), 'L_init': (config.L_layers, dim)}
     if config.levels == 'single':
         return {'H_init': (dim,)}
+    ones = (1,) * (1 + config.has_symbols)
     several = max(config.low_states, config.chains)  # not both
-    return {'H_init': (dim,), 'L_init': (several, 1, dim) if several > 1 else (dim,)}
+    return {'H_init': (dim,), 'L_init': (several, *ones, dim) if several > 1 else (dim,)}
 
 
 def one_chain(config: ModelConfig) -> ModelConfig:
@@ -325,7 +345,7 @@ def empty_latent(config: ModelConfig, rows: int) -> LatentState:
 
     [rows, T, D] in the compute dtype; several low states: low is [rows, states, T, D]; one-state
     models: low is None; recurrent blocks: float32 cells, [rows, layers, D]. Several chains: an axis
-    of chains after that of rows.
+    of chains after that of rows. With a symbol axis G stands before T.
     """
     if config.chains > 1:
         one = empty_latent(one_chain(config), rows * config.chains)
@@ -340,10 +360,13 @@ def empty_latent(config: ModelConfig, rows: int) -> LatentState:
             answer=answer,
         )
     dtype = jnp.dtype(config.forward_dtype)
-    high, low = jnp.zeros((rows, config.total_len, dim), dtype), None
+    one = (config.total_len, dim)
+    if config.has_symbols:
+        one = (config.num_symbols, *one)
+    high, low = jnp.zeros((rows, *one), dtype), None
     if config.levels != 'single':
         states = () if config.low_states == 1 else (config.low_states,)
-        low = jnp.zeros((rows, *states, config.total_len, dim), dtype)
+        low = jnp.zeros((rows, *states, *one), dtype)
     means = running_mean.empty(config, rows) if config.running_mean else None
     return LatentState(high=high, low=low, answer=answer, weights=means)
 
@@ -354,7 +377,8 @@ def initial_latent(
     """State of ``rows`` puzzles that were just begun; broadcasts against ``empty_latent``.
 
     Constants, params (``initial_state='learned'``), or drawn for every position and channel
-    (``random``; EqR, models/eqr.py, reset_carry).
+    (``random``; EqR, models/eqr.py, reset_carry; ``random_in_training``, which inference makes
+    ``fixed``: ``ExperimentConfig.inference_model``).
 
     Args:
       config: architecture.
@@ -367,10 +391,10 @@ def initial_latent(
     fixed = weights.constants if 'H_init' in weights.constants else weights.params
 
     def drawn(number: int, like: jax.Array, std: float) -> jax.Array:
-        values = draws.truncated_normal(draws.fold(start_key, number), like.shape, std)
-        return values.astype(like.dtype)
+        own = draws.fold(start_key, number)
+        return draws.start(own, like.shape, std, config.start_distribution).astype(like.dtype)
 
-    if config.initial_state == 'random':
+    if config.initial_state in ('random', 'random_in_training'):
         # Chains share their high state.
         high = drawn(0, like.high[:, :1] if config.chains > 1 else like.high, config.high_start_std)
     else:
@@ -427,10 +451,29 @@ def _think(
         if std > 0 and state is not None:
             noise = std * draws.normal(draws.fold(step_key, number), state.shape)
             latent = latent.replace(**{name: (state + noise).astype(state.dtype)})
+    has_dropout = config.has_dropout and (training or config.dropout_at_inference)
+    noise_key = draws.key_of('update_noise', key)
+    if has_dropout and key is not None and key.ndim:
+        rows = (latent, inputs_BS, puzzle_rows_BE, more)
+        return _each_with_its_masks(config, weights, rows, noise_key, key, method)
     return _apply(
-        config, weights, latent, inputs_BS, puzzle_rows_BE, draws.key_of('update_noise', key),
-        method=method, dropout=key if training and config.has_dropout else None, **more,
+        config, weights, latent, inputs_BS, puzzle_rows_BE, noise_key,
+        method=method, dropout=key if has_dropout else None, **more,
     )  # fmt: skip
+
+
+def _each_with_its_masks(config, weights, rows, noise_keys, keys, method) -> Any:
+    """A step with dropout at inference, where every puzzle has a key of its own."""
+
+    def one(row, noise_key, key):
+        latent, inputs, puzzle, more = jax.tree.map(lambda x: x[None], row)
+        noise_key = noise_key[None]
+        found = _apply(
+            config, weights, latent, inputs, puzzle, noise_key, method=method, dropout=key, **more
+        )
+        return jax.tree.map(lambda x: x[0], found)
+
+    return jax.vmap(one)(rows, noise_keys, keys)
 
 
 def act_step(

@@ -36,6 +36,11 @@ def truncated_normal(std: float) -> Initializer:
     return init
 
 
+def plain_truncated_normal(std: float) -> Initializer:
+    """A normal of deviation ``std`` truncated at two of them: its own deviation is 0.88 ``std``."""
+    return truncated_normal(std * _TRUNCATED_STD)
+
+
 def param(
     module: nn.Module,
     name: str,
@@ -58,6 +63,8 @@ def kernel_initializer(config: ModelConfig, fan_in: int) -> Initializer:
     match config.initializer:
         case 'truncated_normal':
             return truncated_normal(std)
+        case 'truncated_normal_plain':
+            return plain_truncated_normal(std)
         case 'normal':
             return nn.initializers.normal(std)
         case 'uniform':  # torch.nn.Linear's default
@@ -76,6 +83,8 @@ def bias_initializer(config: ModelConfig, fan_in: int) -> Initializer:
 
 def embedding_initializer(config: ModelConfig, dim: int) -> Initializer:
     """Initializer of a table whose rows have ``dim`` entries."""
+    if config.initializer == 'truncated_normal_plain':
+        return plain_truncated_normal(dim**-0.5)
     cut = config.initializer == 'truncated_normal'
     return truncated_normal(dim**-0.5) if cut else nn.initializers.normal(dim**-0.5)
 
@@ -84,6 +93,8 @@ def state_initializer(config: ModelConfig) -> Initializer:
     """Initializer of the states that a puzzle starts from."""
     if config.initializer == 'truncated_normal':
         return truncated_normal(1.0)
+    if config.initializer == 'truncated_normal_plain':
+        return plain_truncated_normal(1.0)
     return nn.initializers.normal(config.hidden_size**-0.5)  # krychu/hrm
 
 
@@ -293,6 +304,17 @@ def rotate(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array
     return rotated.astype(x_BTNK.dtype)
 
 
+def padded_tables(tables: tuple[jax.Array, jax.Array], after: int) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines with positions after them that are not rotated."""
+    if not after:
+        return tables
+    cosines, sines = (
+        jnp.pad(table, ((0, after), (0, 0)), constant_values=still)
+        for table, still in zip(tables, (1.0, 0.0), strict=True)
+    )
+    return cosines, sines
+
+
 def board_rotary_tables(
     shape: tuple[int, int], prefix: int, head_dim: int, theta: float
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
@@ -310,6 +332,17 @@ def board_rotary_tables(
         return cos, jnp.concatenate([jnp.zeros((prefix, sines.shape[1])), sines[index]])
 
     return table(rows), table(columns)
+
+
+def whole_head_tables(
+    shape: tuple[int, int], prefix: int, head_dim: int, theta: float
+) -> tuple[jax.Array, jax.Array]:
+    """Tables of a board for ``rotate`` (SE-RRM): pairs by the row, then by the column."""
+    by_row, by_column = board_rotary_tables(shape, prefix, head_dim, theta)
+    cosines, sines = (
+        jnp.concatenate(pair, axis=-1) for pair in zip(by_row, by_column, strict=True)
+    )
+    return cosines, sines
 
 
 def rotate_on_board(x_BTNK: jax.Array, rows: tuple, columns: tuple) -> jax.Array:

@@ -107,6 +107,14 @@ def make_plan(config: ExperimentConfig) -> Plan:
         vocab_size=metadata.vocab_size,
         seq_len=metadata.seq_len,
         num_puzzle_identifiers=metadata.num_puzzle_identifiers,
+        first_symbol=metadata.task_of().first_symbol,
+    )
+    ConfigError.require(
+        metadata.task_of().first_symbol is not None
+        or not (model.has_symbols and model.shared_symbols),
+        f'model.symbol_exchange={model.symbol_exchange} treats all symbols alike, but those of the '
+        f'task {metadata.task or "of unknown name"} are not known to be interchangeable. Set '
+        f'model.shared_symbols=False, or model.symbol_exchange=none.',
     )
     config = dataclasses.replace(config, model=model)
     if model.has_puzzle_table:

@@ -23,6 +23,7 @@ class Arc(Task):
     COLOURS = 10
     PAD, END, FIRST_COLOUR = 0, 1, 2
     symmetries = 'arc'
+    first_symbol = FIRST_COLOUR  # black too, as SE-RRM has it
     colours = (
         '#ffffff', '#f3f3f3', '#000000', '#0074d9', '#ff4136', '#2ecc40', '#ffdc00', '#aaaaaa',
         '#f012be', '#ff851b', '#7fdbff', '#870c25',

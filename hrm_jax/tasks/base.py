@@ -46,6 +46,8 @@ class Task:
       symmetries: kind of the maps that lead to an equal puzzle (data/augment.py).
       judged: what ``judge`` measures; empty: the rules are unknown.
       difficulty_name: what ``difficulty`` counts; empty: the task knows none.
+      first_symbol: from this token on all tokens are interchangeable: renaming them leads to an
+        equal puzzle (or to one of the same kind); None: they are not.
     """
 
     seq_len: int
@@ -67,6 +69,7 @@ class Task:
     symmetries: ClassVar[str] = 'none'
     judged: ClassVar[tuple[str, ...]] = ()
     difficulty_name: ClassVar[str] = ''
+    first_symbol: ClassVar[int | None] = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -331,6 +334,15 @@ class Task:
 
 class Board(Task):
     """A square board with one character per cell."""
+
+    def with_side(self, side: int) -> 'Board':
+        """The same task on boards of ``side`` rows.
+
+        Raises:
+          PuzzleError: there are no such boards.
+        """
+        PuzzleError.require(side > 1, f'a board must have 2 rows or more; got {side}.')
+        return dataclasses.replace(self, seq_len=side * side)
 
     def extent(self, tokens: np.ndarray) -> tuple[int, int]:
         return self.shape  # every cell counts
