@@ -34,8 +34,8 @@ def get_config():
     config.optimizer.weight_decay = 0.1
     config.optimizer.grad_clip_norm = 1.0
     config.optimizer.ema_decay = 0.999
-    config.train.global_batch_size = 64
-    config.train.epochs = 100
+    config.train.global_batch_size = 32
+    config.train.epochs = 50
     config.train.eval_interval = 1
     config.train.log_every_steps = 50
     config.checkpoint.every_steps = 500

@@ -1,6 +1,7 @@
 r"""The data of the shipped 9x9 Sudoku solver: generated boards, and hard ones from a file.
 
-    python -m experiments.sudoku9 --output-dir data/sudoku9 --hard train.csv.gz --hard-test test.csv.gz
+    python -m experiments.sudoku9 --output-dir data/sudoku9 \
+        --hard train.csv.gz --hard-test test.csv.gz
     python -m hrm_jax.main --config=configs/sudoku9_cpu.py --workdir=runs/sudoku9_cpu
 
 ``--hard`` and ``--hard-test`` are files with the columns question and answer. Training has both
@@ -54,9 +55,10 @@ def fingerprints(boards_NS: np.ndarray) -> np.ndarray:
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Questions and answers of a CSV file, digits uint8 [N, 81] each."""
-    opened = gzip.open(path) if path.suffix == '.gz' else path.open('rb')
-    with opened as file:
-        records = list(csv.DictReader(io.TextIOWrapper(file, 'utf-8')))
+    content = path.read_bytes()
+    if path.suffix == '.gz':
+        content = gzip.decompress(content)
+    records = list(csv.DictReader(io.StringIO(content.decode())))
     BuildError.require(
         bool(records) and {'question', 'answer'} <= set(records[0]),
         f'{path} must have the columns question and answer, and a record at least.',
