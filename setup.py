@@ -23,7 +23,7 @@ setup(
         'hrm_jax._configs',
     ],
     package_dir={'hrm_jax._configs': 'configs'},
-    package_data={'hrm_jax.visualize': ['static/*']},
+    package_data={'hrm_jax': ['pretrained/*'], 'hrm_jax.visualize': ['static/*']},
     entry_points={'console_scripts': ['hrm-jax = hrm_jax.__main__:main']},
     install_requires=[
         # The core: model, steps, checkpoints.

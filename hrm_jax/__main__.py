@@ -16,6 +16,7 @@ COMMANDS = {
     'solve': ('hrm_jax.cli.solve', 'answer puzzles with a trained model'),
     'score': ('hrm_jax.cli.score', 'score saved predictions: ARC, Lisp, rules, confidence'),
     'view': ('hrm_jax.cli.view', 'show a data set, predictions or reasoning as a page or picture'),
+    'play': ('hrm_jax.cli.play', 'a page in which a model solves Sudokus'),
     'convert': ('hrm_jax.cli.convert', 'convert checkpoints from and to other formats'),
     'checkpoints': ('hrm_jax.cli.checkpoints', 'list, inspect and compare checkpoints'),
 }

@@ -141,6 +141,7 @@ def _with_sizes(
     model = config.model.for_dataset(
         **{name: getattr(of, name) for name in sizes},
         first_symbol=saved.config.model.first_symbol,
+        boxes=(saved.config.model.box_height, saved.config.model.box_width),
     )
     identifiers = 'own' if own else 'blank'
     config = dataclasses.replace(

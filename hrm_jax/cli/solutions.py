@@ -120,11 +120,15 @@ class Show:
         assert solution is not None  # only solved entries are described
         facts = [] if solution.confidence is None else [f'confidence {solution.confidence:.1%}']
         facts += [f'{solution.steps:g} step{"s" * (solution.steps != 1)}']
-        facts += [{True: 'valid', False: 'not valid', None: 'validity unknown'}[solution.valid]]
+        facts += [{True: 'valid', False: 'unsolved', None: 'validity unknown'}[solution.valid]]
         if entry.labels is not None:
             wrong = _wrong(entry)
             facts[-1] = f'wrong in {wrong} cell{"s" * (wrong != 1)}' if wrong else 'right'
+        if solution.chains > 1:
+            facts.append(f'{solution.chains} chains')
         text = f'{solution.text}\n{", ".join(facts)}'
+        if solution.valid is False and entry.labels is None:
+            text += '\nUnsolved: the last attempt, shown above, breaks the rules.'
         if note := self._several(solution, _NODES_OF_ONE):
             text += f'\n{note[0].upper()}{note[1:]}.'
         if not task.is_board:
@@ -132,7 +136,8 @@ class Show:
         shown = [
             boards.board_lines(tokens, task) for tokens in (solution.question, solution.answer)
         ]
-        return f'{boards.side_by_side(("puzzle", "answer"), shown)}\n\n{text}'
+        name = 'attempt' if solution.valid is False else 'answer'
+        return f'{boards.side_by_side(("puzzle", name), shown)}\n\n{text}'
 
     def _picture(self, entries: Sequence[Entry]) -> None:
         from hrm_jax.visualize import animation, figures, page

@@ -1,5 +1,6 @@
 """Answers puzzles with a trained model.
 
+  hrm-jax solve 53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79
   hrm-jax solve --checkpoint RUN .14.3.1..2..43..
   hrm-jax solve --checkpoint RUN - < puzzles.txt > answers.txt
   hrm-jax solve --checkpoint RUN --arc task.json -o task.html
@@ -48,8 +49,9 @@ def parser() -> argparse.ArgumentParser:
     parser = common.parser('solve', __doc__)
     parser.add_argument('puzzles', nargs='*', metavar='PUZZLE', help='puzzle, file, or -')
     parser.add_argument(
-        '--checkpoint', '--workdir', type=common.path, required=True,
-        help='folder of a run, or a checkpoint of any format',
+        '--checkpoint', '--workdir', type=common.path,
+        help='folder of a run, a checkpoint of any format, or the name of an installed model '
+        '(default: sudoku9, which solves 9x9 Sudokus)',
     )  # fmt: skip
     parser.add_argument('--puzzle', action='append', default=[], help='a puzzle, never a file')
     parser.add_argument('--file', type=common.path, help='file with one puzzle per line')
@@ -75,6 +77,10 @@ def parser() -> argparse.ArgumentParser:
         '--steps', '--depth', type=int, default=0, help='most ACT steps; 0: as trained'
     )
     parser.add_argument('--samples', type=int, default=1, help='symmetric views that vote')
+    parser.add_argument(
+        '--retries', type=int, metavar='N', help='chains at most of each puzzle whose answer '
+        'breaks the rules (default: 64 with an installed model, otherwise 0)',
+    )  # fmt: skip
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn')
     _add_rollout_flags(parser)
     parser.add_argument(
@@ -259,7 +265,7 @@ def _answer(flags: argparse.Namespace, solver: 'Solver', entries: list[Entry]) -
 
     asked = [entry for entry in entries if entry.tokens is not None]
     options = {'steps': flags.steps, 'samples': flags.samples, 'seed': flags.seed,
-               'early_exit': not flags.all_steps,
+               'early_exit': not flags.all_steps, 'retries': flags.retries,
                'identifiers': [entry.identifier for entry in asked]}  # fmt: skip
     puzzles = [entry.tokens for entry in asked if entry.tokens is not None]
     if len(asked) < 2:
@@ -324,6 +330,23 @@ def _solve_arc(flags: argparse.Namespace, solver: 'Solver', form: str) -> None:
     solutions.show_arc(form, flags.output, name, task, answers)
 
 
+def _choose_model(flags: argparse.Namespace) -> None:
+    """Turns the name of an installed model into its file, and sets what depends on it."""
+    from hrm_jax.interop import pretrained
+
+    given = flags.checkpoint
+    name = given or pretrained.DEFAULT
+    installed = name in pretrained.names() and not pathlib.Path(name).exists()
+    if installed or not given:
+        flags.checkpoint = str(pretrained.find(name))
+    if not given:
+        _note(f'model: {name}, installed with hrm_jax (--checkpoint RUN names another)')
+    if flags.retries is None:
+        flags.retries = 64 if installed else 0
+    if flags.retries < 0:
+        raise UsageError(f'--retries must not be negative; got {flags.retries}.')
+
+
 def solve(flags: argparse.Namespace) -> int:
     """Answers the puzzles that the flags name; returns the exit code."""
     from hrm_jax.inference.solver import Solver
@@ -331,6 +354,7 @@ def solve(flags: argparse.Namespace) -> int:
 
     form = _form(flags)
     backend.enable_compilation_cache()
+    _choose_model(flags)
     solver = Solver.from_checkpoint(
         flags.checkpoint,
         flags.data or '',

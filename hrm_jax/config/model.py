@@ -9,7 +9,8 @@ from hrm_jax.config.checks import check_fields, require_not_negative, require_po
 from hrm_jax.errors import ConfigError
 
 Levels = Literal['separate', 'shared', 'single']
-Block = Literal['attention', 'token_mixing', 'sru', 'srupp']
+# group_mixing: every cell hears its row, its column and its box (recurrent relational networks).
+Block = Literal['attention', 'token_mixing', 'group_mixing', 'sru', 'srupp']
 RECURRENT_BLOCKS = ('sru', 'srupp')
 ANY_SIZE_BLOCKS = ('attention',)  # no weight of theirs knows the number of positions
 GradientWindow = Literal['one_step', 'last_cycle', 'full']
@@ -77,7 +78,10 @@ class ModelConfig:
     o_bias: bool = False
     head_bias: bool = False
     pos_encodings: Positions = 'rope'
-    board_width: int = 0  # rope2d: cells in a row of the board; 0: it is square
+    board_width: int = 0  # rope2d, groups: cells in a row of the board; 0: it is square
+    # Rows and columns of the boxes of group_mixing; 0: the task's, or no boxes.
+    box_height: int = 0
+    box_width: int = 0
     scale_learned_positions: bool = True  # (token + position) / sqrt(2); False: the plain sum
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-5
@@ -159,7 +163,8 @@ class ModelConfig:
             for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'H_layers',
                          'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size', 'head_size',
                          'symbol_heads', 'symbol_head_size', 'added_tokens', 'first_symbol',
-                         'board_width', 'register_tokens')
+                         'board_width', 'box_height', 'box_width',
+                         'register_tokens')
         })  # fmt: skip
         if self.levels == 'separate':
             require_positive(**{'model.H_layers': self.H_layers})
@@ -192,6 +197,7 @@ class ModelConfig:
             f'{self.puzzle_emb_ndim}. Set puzzle_emb_len=0 to fit the slots to the vector.',
         )
         model_checks.check_symbols(self)
+        model_checks.check_groups(self)
         ConfigError.require(
             self.register_tokens == 0 or self.puzzle_emb_ndim == 0,
             f'model.register_tokens={self.register_tokens} take the place of the puzzle prefix, so '
@@ -396,6 +402,7 @@ class ModelConfig:
         seq_len: int,
         num_puzzle_identifiers: int,
         first_symbol: int | None = None,
+        boxes: tuple[int, int] | None = None,
     ) -> 'ModelConfig':
         """Returns this architecture with the sizes of a data set filled in.
 
@@ -403,6 +410,7 @@ class ModelConfig:
           vocab_size, seq_len, num_puzzle_identifiers: of the data set.
           first_symbol: first interchangeable token of the task (``Task.first_symbol``); None: the
             model's own setting stays.
+          boxes: rows and columns of the task's boxes (``Task.boxes``), where the model has none.
 
         Raises:
           ConfigError: a size is already set and differs from the data set's.
@@ -422,4 +430,6 @@ class ModelConfig:
             )
         if self.has_symbols and first_symbol is not None:
             sizes['first_symbol'] = first_symbol
+        if self.block == 'group_mixing' and boxes is not None and not self.box_height:
+            sizes['box_height'], sizes['box_width'] = boxes
         return dataclasses.replace(self, **sizes)

@@ -63,6 +63,34 @@ def check_symbols(model: Any) -> None:
     )
 
 
+def check_groups(model: Any) -> None:
+    """Checks the rows, columns and boxes of ``group_mixing``."""
+    if model.block != 'group_mixing':
+        ConfigError.require(
+            model.box_height == model.box_width == 0,
+            'model.box_height and model.box_width are for model.block=group_mixing.',
+        )
+        return
+    height, width = model.board_shape
+    ConfigError.require(
+        height * width == model.seq_len,
+        f'model.block=group_mixing needs whole rows of cells; got {model.seq_len} cells, {width} '
+        f'in a row. Set model.board_width for boards that are not square.',
+    )
+    ConfigError.require(
+        model.prefix_len == 0 and model.added_tokens == 0,
+        'model.block=group_mixing has cells only: leave out model.puzzle_emb_ndim (0), '
+        'model.register_tokens and model.added_tokens, or give it a symbol axis.',
+    )
+    sizes = (model.box_height, model.box_width)
+    ConfigError.require(
+        sizes == (0, 0) or model.seq_len == 0
+        or (min(sizes) > 0 and height % sizes[0] == 0 and width % sizes[1] == 0),
+        f'model.box_height and model.box_width must divide the board into whole boxes; got '
+        f'{sizes[0]} x {sizes[1]} for {height} x {width} cells.',
+    )  # fmt: skip
+
+
 def check_chains(model: Any) -> None:
     """Checks several chains of a puzzle (model/chains.py)."""
     require_positive(**{'model.chains': model.chains})

@@ -29,12 +29,13 @@ from hrm_jax.inference import rollouts as rollouts_lib
 from hrm_jax.inference import saved_task
 from hrm_jax.inference.early_exit import Worker
 from hrm_jax.inference.rollouts import Rollout
-from hrm_jax.interop import formats
+from hrm_jax.interop import formats, pretrained
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
 # Slots of the compiled programs: the smallest that holds all puzzles, or the largest.
 _SHAPES = (1, 8, 64, 256)
 _QUEUE = 4  # puzzles handed over at a time, per slot
+_RETRIES_AT_ONCE = 8  # chains of an unsolved puzzle, before the next ones are begun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +133,19 @@ class Solver:
         solver.meta = saved.meta
         return solver
 
+    @classmethod
+    def pretrained(cls, name: str, devices=None) -> 'Solver':
+        """Opens a model that is installed with this package, e.g. ``sudoku9``.
+
+        Args:
+          name: of ``interop.pretrained.names()``; its card is the .md beside the weights.
+          devices: see the class.
+
+        Raises:
+          CheckpointError: there is no such model; the message lists them.
+        """
+        return cls.from_checkpoint(pretrained.find(name), devices=devices)
+
     def with_eval(self, **changes: Any) -> 'Solver':
         """Returns a solver of the same weights under other settings of ``eval``: noise, rollouts.
 
@@ -202,6 +216,7 @@ class Solver:
         steps: int = 0,
         samples: int = 1,
         rollouts: RolloutConfig | None = None,
+        retries: int = 0,
         early_exit: bool = True,
         identifiers: Sequence[int] | np.ndarray | None = None,
         seed: int = 0,
@@ -216,6 +231,9 @@ class Solver:
             symmetric ones, mapped back; the most frequent answer wins.
           rollouts: chains of each puzzle and how one is chosen (rollouts.py); None: as the
             experiment's ``eval.rollouts``.
+          retries: chains at most for each puzzle whose answer breaks the rules of the task: random
+            starts where the model draws them, and random symmetric views. The first answer that
+            obeys the rules counts.
           early_exit: stop each puzzle by its own halting rule; False: all run ``steps``.
           identifiers: row of the puzzle table for each puzzle; None: the blank one.
           seed: of everything random: symmetries, and what the model draws.
@@ -223,7 +241,7 @@ class Solver:
 
         Raises:
           PuzzleError: a text cannot be read (the cell is named), or the task has no known
-            symmetries for ``samples``.
+            symmetries for ``samples``, or no rules for ``retries``.
           ConfigError: the model or the task has not what ``rollouts`` uses.
         """
         tokens = [self.task.tokens_of(puzzle) for puzzle in puzzles]
@@ -231,8 +249,18 @@ class Solver:
             return []
         questions = np.stack(tokens).astype(np.int32)
         ids = np.zeros(len(tokens), np.int32) if identifiers is None else np.array(identifiers)
+        PuzzleError.require(
+            retries == 0 or self.task.has_rules,
+            f'retries must be 0 for the task {self.task.name!r}, whose rules are unknown here.',
+        )
         asked = self.config.eval.rollouts if rollouts is None else rollouts
         asked = dataclasses.replace(asked, checkpoints=tuple(self._more))
+        if retries:
+            first = self.solve(
+                questions, steps=steps, samples=samples, rollouts=rollouts, early_exit=early_exit,
+                identifiers=ids, seed=seed, progress=progress,
+            )  # fmt: skip
+            return self._retried(first, ids, steps, retries, seed)
         if asked.on:
             PuzzleError.require(
                 samples == 1,
@@ -257,6 +285,32 @@ class Solver:
                 strict=True,
             )
         ]
+
+    def _retried(
+        self, found: list[Solution], ids: np.ndarray, steps: int, retries: int, seed: int
+    ) -> list[Solution]:
+        """The solutions, those that break the rules replaced by chains that do not."""
+        from_random = self.config.model.initial_state in ('random', 'random_in_training')
+        symmetric = self.transform in ('sudoku', 'dihedral')
+        breadth = min(retries, _RETRIES_AT_ONCE)
+        solver = self.with_eval(random_start=True) if from_random else self
+        asked = RolloutConfig(
+            breadth=max(2, breadth), select='rules', views='random' if symmetric else 'none'
+        )
+        config = solver._run_config(asked, steps, early_exit=True)
+        for done in range(0, retries, asked.breadth):
+            left = [n for n, solution in enumerate(found) if solution.valid is False]
+            if not left:
+                break
+            questions = np.stack([found[n].question for n in left])
+            again = solver._roll_out(questions, ids[left], config, seed + 1 + done, lambda _: None)
+            for n, solution in zip(left, again, strict=True):
+                before = found[n]
+                spent = before.steps * before.chains + solution.steps * solution.chains
+                chains = before.chains + solution.chains
+                best = solution if solution.valid else before
+                found[n] = dataclasses.replace(best, steps=spent / chains, chains=chains)
+        return found
 
     @property
     def _has_confidence(self) -> bool:

@@ -3,7 +3,8 @@
 =========== =============================================================================
 torch       ``step_N`` of the originals, beside its ``all_config.yaml``
 huggingface a folder with ``config.json`` and ``model.safetensors``, transformers' names
-safetensors one file, the original's names, our configuration in its header
+safetensors one file, the original's names where there are any, otherwise ours; our
+            configuration in its header
 orbax       a checkpoint of ours, or the folder of a run
 =========== =============================================================================
 """
@@ -24,6 +25,7 @@ from hrm_jax.interop import (
     architecture,
     hub,
     original_config,
+    own_names,
     presets,
     safetensors_io,
     state_dict,
@@ -95,6 +97,10 @@ def load(
         saved = weights_only.read_model(source.path)
         return with_forward_dtype(saved, forward_dtype) if forward_dtype else saved
     state, metadata, step = read_state(source.path, member)
+    if own_names.MARK in metadata:
+        presets.refuse(preset, source.path)
+        saved = own_names.to_model(state, metadata, source.path)
+        return with_forward_dtype(saved, forward_dtype) if forward_dtype else saved
     tensors, prefix = state_dict.unify_names(state)
     findings = architecture.infer_model(tensors)
     try:
@@ -276,14 +282,18 @@ def save(
             with open(os.path.join(folder, 'README.md'), 'w', encoding='utf-8') as file:
                 file.write(hub.model_card(saved))
         return destination
-    state = state_dict.to_state(saved, 'original', prefix, use_ema)
     if format == 'safetensors':
         if not destination.endswith('.safetensors'):
             destination = os.path.join(destination, WEIGHTS_NAME)
         _refuse_existing(destination, overwrite)
-        metadata = {'hrm_jax': saved.config.to_json(), 'step': str(saved.step)}
+        if state_dict.has_names(saved.config.model):
+            state = state_dict.to_state(saved, 'original', prefix, use_ema)
+            metadata = {'hrm_jax': saved.config.to_json(), 'step': str(saved.step)}
+        else:
+            state, metadata = own_names.to_tensors(saved, use_ema)
         safetensors_io.write_safetensors(destination, state, {'format': 'pt'} | metadata)
         return destination
+    state = state_dict.to_state(saved, 'original', prefix, use_ema)
     if format != 'torch':
         raise CheckpointError(f'format must be one of {", ".join(FORMATS)}; got {format!r}.')
     settings = _original_settings(saved, state)

@@ -240,6 +240,15 @@ def _cast(tensors: Mapping[str, np.ndarray], model: ModelConfig) -> dict[str, np
     return cast
 
 
+def has_names(model: ModelConfig) -> bool:
+    """Whether an original has models of this kind, and so names for their tensors."""
+    try:
+        tensor_names.entries(model)
+    except CheckpointError:
+        return False
+    return model.q_head or model.has_symbols
+
+
 def to_state(
     saved: SavedModel, naming: str = 'original', prefix: str | None = None, use_ema: bool = True
 ) -> dict[str, np.ndarray]:

@@ -135,9 +135,57 @@ class TokenMixingBlock(nn.Module):
         return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
 
 
+class GroupMixing(nn.Module):
+    """What a cell hears: a linear map of the mean of each group that it belongs to.
+
+    The groups are the rows and the columns of the board, and its boxes where it has any. The maps
+    act on the means, of which there are far fewer than cells.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        config = self.config
+        dim, (height, width) = x_BTD.shape[-1], config.board_shape
+        x_BHWD = x_BTD.reshape(-1, height, width, dim)
+
+        def hears(means: jax.Array, name: str) -> jax.Array:
+            init = layers.kernel_initializer(config, dim)
+            return layers.Projection((dim,), (types.EMBED,), ('message',), init, name=name)(means)
+
+        heard = hears(x_BHWD.mean(2, keepdims=True), 'rows')
+        heard += hears(x_BHWD.mean(1, keepdims=True), 'columns')
+        if config.box_height:
+            rows, columns = height // config.box_height, width // config.box_width
+            boxes = x_BHWD.reshape(-1, rows, config.box_height, columns, config.box_width, dim)
+            boxes = hears(boxes.mean((2, 4), keepdims=True), 'boxes')
+            split = heard.reshape(-1, rows, config.box_height, columns, config.box_width, dim)
+            heard = (split + boxes).reshape(x_BHWD.shape)
+        return heard.reshape(x_BTD.shape)
+
+
+class GroupMixingBlock(nn.Module):
+    """The means of a cell's row, column and box, then the gated unit over the channels.
+
+    No weight knows the size of the board. The groups are those of recurrent relational networks
+    for Sudoku (arXiv 1711.08028), which sum a message of every cell of them instead.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array, first_only: bool = False) -> jax.Array:
+        config = self.config
+        y = _add(self, x_BTD, GroupMixing(config, name='groups')(x_BTD), 'groups_norm')
+        y = _exchange(self, y[:, :1] if first_only else y)
+        return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
+
+
 BLOCKS: dict[str, type[nn.Module]] = {
     'attention': AttentionBlock,
     'token_mixing': TokenMixingBlock,
+    'group_mixing': GroupMixingBlock,
 }
 
 

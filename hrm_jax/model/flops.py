@@ -29,6 +29,8 @@ def _one_symbol(config: ModelConfig) -> int:
             return 2 * length * (maps + 2 * length * width)
         case 'token_mixing':
             return 2 * 3 * length * dim * (config.inner_size(length) + inner)
+        case 'group_mixing':
+            return 2 * (_groups(config) * dim * dim + 3 * length * dim * inner)
         case 'attention':
             width = config.attention_width
             projections = 4 * dim * width + 3 * dim * inner + _convolution(config)
@@ -54,6 +56,13 @@ def _exchange(config: ModelConfig) -> int:
     )
 
 
+def _groups(config: ModelConfig) -> int:
+    # Rows, columns and boxes of the board.
+    height, width = config.board_shape
+    box = config.box_height * config.box_width
+    return height + width + (height * width // box if box else 0)
+
+
 def _convolution(config: ModelConfig) -> int:
     # Multiplications for each position of the depthwise convolution of two taps.
     return 2 * config.mlp_dim if config.gated_unit == 'conv_swiglu' else 0
@@ -66,6 +75,8 @@ def _first_position(config: ModelConfig) -> int:
     match config.block:
         case 'token_mixing':
             return 2 * (3 * length * dim * config.inner_size(length) + gated_unit)
+        case 'group_mixing':
+            return 2 * (_groups(config) * dim * dim + gated_unit)
         case 'attention':
             width = config.attention_width
             keys_and_values, query_and_output = 2 * length * dim * width, 2 * dim * width

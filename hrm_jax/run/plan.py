@@ -108,6 +108,7 @@ def make_plan(config: ExperimentConfig) -> Plan:
         seq_len=metadata.seq_len,
         num_puzzle_identifiers=metadata.num_puzzle_identifiers,
         first_symbol=metadata.task_of().first_symbol,
+        boxes=metadata.task_of().boxes,
     )
     ConfigError.require(
         metadata.task_of().first_symbol is not None

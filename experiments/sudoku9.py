@@ -1,0 +1,118 @@
+r"""The data of the shipped 9x9 Sudoku solver: generated boards, and hard ones from a file.
+
+    python -m experiments.sudoku9 --output-dir data/sudoku9 \
+        --hard train.csv.gz --hard-test test.csv.gz
+    python -m hrm_jax.main --config=configs/sudoku9_cpu.py --workdir=runs/sudoku9_cpu
+
+``--hard`` and ``--hard-test`` are files with the columns question and answer. Training has both
+kinds of boards, each board in several equal forms and each form once more with some of its empty
+cells filled in. The test split has generated boards only. No training board is equal to a test
+board of either kind, whatever rows, columns, bands, stacks and digits are exchanged: those that
+might be are left out, by a comparison that no such exchange changes.
+"""
+
+import argparse
+import csv
+import gzip
+import io
+from pathlib import Path
+import tempfile
+
+import numpy as np
+
+from data_builders import sudoku, sudoku_boards
+from hrm_jax.cli import common
+from hrm_jax.errors import BuildError
+
+SIZE = 9
+
+
+def fingerprints(boards_NS: np.ndarray) -> np.ndarray:
+    """What no symmetry of Sudoku changes of a board, as one number each; uint64 [N].
+
+    Of every given cell: how many givens its row, its column, its box and its digit have, rows and
+    columns in either order. Equal boards have equal numbers; different ones nearly never.
+
+    Args:
+      boards_NS: digits, 0 for an empty cell; uint8 [N, 81].
+    """
+    count = len(boards_NS)
+    given_NRC = (boards_NS > 0).reshape(count, SIZE, SIZE)
+    rows = np.broadcast_to(given_NRC.sum(2)[:, :, None], given_NRC.shape)
+    columns = np.broadcast_to(given_NRC.sum(1)[:, None, :], given_NRC.shape)
+    boxes = given_NRC.reshape(count, 3, 3, 3, 3).sum((2, 4))
+    boxes = boxes.repeat(3, axis=1).repeat(3, axis=2)
+    digits = (boards_NS[:, :, None] == np.arange(SIZE + 1)).sum(1)
+    digits = np.take_along_axis(digits, boards_NS.astype(np.int64), axis=1).reshape(rows.shape)
+    weights = np.random.default_rng(0).integers(1, 1 << 63, 10_000, np.uint64)
+
+    def number(first, second):
+        cells = np.where(given_NRC, ((first * 10 + second) * 10 + boxes) * 10 + digits, 0)
+        return weights[cells.reshape(count, -1)].sum(1, dtype=np.uint64)
+
+    return np.minimum(number(rows, columns), number(columns, rows))
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Questions and answers of a CSV file, digits uint8 [N, 81] each."""
+    content = path.read_bytes()
+    if path.suffix == '.gz':
+        content = gzip.decompress(content)
+    records = list(csv.DictReader(io.StringIO(content.decode())))
+    BuildError.require(
+        bool(records) and {'question', 'answer'} <= set(records[0]),
+        f'{path} must have the columns question and answer, and a record at least.',
+    )
+    sides = (''.join(record[name] for record in records) for name in ('question', 'answer'))
+    digits = [np.frombuffer(side.replace('.', '0').encode(), np.uint8) - ord('0') for side in sides]
+    return digits[0].reshape(-1, SIZE**2), digits[1].reshape(-1, SIZE**2)
+
+
+def write(path: Path, questions: np.ndarray, answers: np.ndarray) -> None:
+    """The inverse of ``read``."""
+    with path.open('w') as file:
+        file.write('question,answer\n')
+        for pair in zip(questions, answers, strict=True):
+            file.write(','.join(''.join(map(str, side)) for side in pair) + '\n')
+
+
+def build(args: argparse.Namespace) -> None:
+    """Makes the data set."""
+    rng = np.random.default_rng(args.seed)
+    made = sudoku_boards.generate(SIZE, args.train_count, args.test_count, rng, show=True)
+    train, test = ((made[name].questions, made[name].answers) for name in ('train', 'test'))
+    held_out = [fingerprints(test[0])]
+    if args.hard_test:
+        held_out.append(fingerprints(read(args.hard_test)[0]))
+    if args.hard:
+        hard = read(args.hard)
+        chosen = rng.permutation(len(hard[0]))[: args.hard_count]
+        train = tuple(np.concatenate([a, b[chosen]]) for a, b in zip(train, hard, strict=True))
+    leaks = np.isin(fingerprints(train[0]), np.concatenate(held_out))
+    print(f'{leaks.sum()} of {len(leaks)} training boards may equal a test board; left out')
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / 'train.csv', *(side[~leaks] for side in train))
+        write(Path(folder) / 'test.csv', *test)
+        sudoku.build(
+            args.output_dir, source=folder, num_aug=args.num_aug, hints=True, seed=args.seed
+        )
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(
+        prog='python -m experiments.sudoku9', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument('--output-dir', required=True, help='folder to make')
+    parser.add_argument('--hard', type=Path, help='CSV file of hard boards to train on')
+    parser.add_argument('--hard-test', type=Path, help='CSV file of boards never to train on')
+    parser.add_argument('--hard-count', type=int, default=18_000, help='of them (default: 18000)')
+    parser.add_argument('--train-count', type=int, default=6_000, help='generated (default: 6000)')
+    parser.add_argument('--test-count', type=int, default=1_000, help='generated (default: 1000)')
+    parser.add_argument('--num-aug', type=int, default=20, help='equal forms (default: 20)')
+    parser.add_argument('--seed', type=int, default=0, help='default: 0')
+    build(parser.parse_args(argv))
+
+
+if __name__ == '__main__':
+    common.run(main)
