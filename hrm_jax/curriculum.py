@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.model import flops
 
 Cycles = tuple[int, int]
 
@@ -48,6 +49,16 @@ def shares(config: ExperimentConfig) -> list[float]:
         return [1.0]
     first, second = config.train.curriculum_shares
     return [first, second - first, 1 - second]
+
+
+def mean_train_flops(config: ExperimentConfig) -> float:
+    """FLOPs of a train step on one row, the mean over a whole run (model/flops.py).
+
+    Raises:
+      NotImplementedError: the FLOPs of the block are not counted.
+    """
+    costs = (flops.train_step(model, config.act) for model in models(config))
+    return sum(share * cost for share, cost in zip(shares(config), costs, strict=True))
 
 
 def boundaries(config: ExperimentConfig, total_steps: int) -> list[int]:

@@ -14,10 +14,9 @@ from pathlib import Path
 import statistics
 from typing import Any
 
-from hrm_jax import files
+from hrm_jax import curriculum, files
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import ConfigError, WorkdirError
-from hrm_jax.model import flops
 from hrm_jax.run.workdir import CONFIG
 from hrm_jax.run.writers import read_records
 
@@ -36,7 +35,8 @@ class RunRecord:
       steps: train steps with a record.
       curves: metric of evaluations -> (step, value) of every evaluation.
       steps_per_second: median of the logged speeds; NaN: none was logged.
-      flops_per_step: matrix products of a train step on the whole batch; NaN: not counted.
+      flops_per_step: matrix products of a train step on the whole batch, with a curriculum the mean
+        over the run; NaN: not counted.
     """
 
     path: Path
@@ -151,7 +151,7 @@ def read_run(place: Path) -> RunRecord:
     timing = read_records(place / 'timing.jsonl')
     speeds = [one['steps_per_second'] for one in timing if one.get('steps_per_second')]
     try:
-        cost = float(flops.train_step(config.model, config.act) * config.train.global_batch_size)
+        cost = float(curriculum.mean_train_flops(config) * config.train.global_batch_size)
     except NotImplementedError:
         cost = math.nan
     return RunRecord(
