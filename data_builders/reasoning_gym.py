@@ -2,15 +2,15 @@
 
 The package draws the puzzles; training and test puzzles come from different seeds, and a test
 question that occurs in training is left out. Tasks that state a grid and answer with a grid of the
-same size (``mini_sudoku``, ``n_queens``, ``rotate_matrix``) become grids of words; all others are
-texts, one token for each character, whose line breaks are the character ``↵``. The answer of the
-package is the label; a task may accept other answers too, which only its own ``score_answer``
-knows.
+same size, with the same words around it in every question (``mini_sudoku``, ``sudoku``), become
+grids of words; all others are texts, one token for each character, whose line breaks are the
+character ``↵``. The answer of the package is the label; a task may accept other answers too, which
+only its own ``score_answer`` knows.
 
 Settings of a task are given as --set KEY=VALUE, with values in JSON: --set min_empty=8
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import json
 import time
 from typing import Any
@@ -30,7 +30,7 @@ EXAMPLES = """examples:
 Then: python -m hrm_jax.main --config=configs/custom.py --config.data.path=DIR --workdir=DIR
 """
 BREAK = '↵'
-_EMPTY = '.'  # of a cell of a grid
+_PEEK = 20  # puzzles that decide whether a task has grids
 _FACTOR = 20  # puzzles that are drawn for each that is wanted, at most
 
 
@@ -42,7 +42,7 @@ class Options(WriterOptions):
     count: int = option(1000, help='training puzzles')
     test_count: int = option(200, help='test puzzles')
     max_length: int = option(
-        400, help='most cells of a question or an answer; longer puzzles are left out'
+        800, help='most cells of a question or an answer; longer puzzles are left out'
     )
     set: Sequence[str] = option(
         (), help='settings of the task, KEY=VALUE with the value in JSON', unset='none'
@@ -68,12 +68,13 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         '--count, --test-count and --max-length must be at least 1.',
     )
     changes = read_settings(options.set)
-    train = _draw(options, changes, 2 * options.seed, options.count, set())
+    around = words_around(_entries(options.task, changes, 2 * options.seed, _PEEK))
+    train = _draw(options, changes, 2 * options.seed, options.count, set(), around)
     test = _draw(
         options, changes, 2 * options.seed + 1, options.test_count,
-        {record.question for record in train},
+        {record.question for record in train}, around,
     )  # fmt: skip
-    form, parts = one_form({'train': train, 'test': test})
+    parts = {'train': train, 'test': test}
     name = f'rg_{options.task}'
     assert name not in tasks.TASKS
     rest = custom.Options(
@@ -81,7 +82,8 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     )
     origin = [{'path': name, 'version': _version()}]
     return custom.write(
-        output, parts, form, rest, started, origin, {'form': 'grid' if form.words else 'text'},
+        output, parts, Form(words=around is not None), rest, started, origin,
+        {'form': 'text' if around is None else 'grid', 'instruction': around},
         options.recorded(),
     )  # fmt: skip
 
@@ -100,7 +102,12 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _draw(
-    options: Options, changes: Mapping[str, Any], seed: int, count: int, known: set[Grid]
+    options: Options,
+    changes: Mapping[str, Any],
+    seed: int,
+    count: int,
+    known: set[Grid],
+    around: str | None,
 ) -> list[Record]:
     """Draws different puzzles whose questions are not in ``known``."""
     found: dict[Grid, Record] = {}
@@ -108,7 +115,9 @@ def _draw(
     bar = iter(writing.progress(range(count), 'drawing', show=options.show))
     for number, entry in enumerate(_entries(options.task, changes, seed, _FACTOR * count)):
         seen = number + 1
-        record = record_of(entry, f'{options.task}, seed {seed}, puzzle {number}')
+        record = record_of(entry, f'{options.task}, seed {seed}, puzzle {number}', around)
+        if record is None:
+            continue
         sizes = [len(grid) * len(grid[0]) for _, grid in record.sides()]
         if max(sizes) > options.max_length or not min(sizes):
             too_long += 1
@@ -147,53 +156,59 @@ def _entries(
         yield dataset[number]
 
 
-def record_of(entry: Mapping[str, Any], where: str) -> Record:
-    """Returns a puzzle of the package as cells: as grids if it has them, else as texts."""
-    answer = str(entry['answer'])
-    rows = [tuple(line.split()) for line in answer.strip('\n').split('\n')]
-    shape = len(rows), len(rows[0])
-    if len(rows) > 1 and shape[1] > 1 and all(len(row) == shape[1] for row in rows):
-        for value in dict(entry.get('metadata') or {}).values():
-            grid = _grid(value)
-            if grid is not None and grid != tuple(rows) and (len(grid), len(grid[0])) == shape:
-                return Record(grid, tuple(rows), '', where)
-    question = str(entry['question'])
-    return Record(_line(question), _line(answer), '', where)
+def words_around(entries: Iterable[Mapping[str, Any]]) -> str | None:
+    """Returns what questions say around their grid; None where they have none, or it differs.
+
+    Only where it is the same for all does the grid alone state the puzzle.
+    """
+    found = {None if (parts := grid_of(entry)) is None else parts[2] for entry in entries}
+    return found.pop() if len(found) == 1 else None
 
 
-def _grid(value: Any) -> Grid | None:
-    """Rows of words; None where a value is not a rectangle of short words."""
-    if not isinstance(value, list | tuple) or not value:
+def grid_of(entry: Mapping[str, Any]) -> tuple[Grid, Grid, str] | None:
+    """Returns question and answer as grids, and the words around the grid of the question.
+
+    None where the answer is no grid, or the question has no block of lines of its size; of several
+    blocks the last one counts.
+    """
+    answer = _words(str(entry['answer']))
+    height, width = len(answer), len(answer[0])
+    if min(height, width) < 2 or any(len(row) != width for row in answer):
         return None
-    if not all(isinstance(row, list | tuple) and row for row in value):
+    lines = str(entry['question']).replace('\r', '').split('\n')
+    for start in range(len(lines) - height, -1, -1):
+        block = tuple(tuple(line.split()) for line in lines[start : start + height])
+        if all(len(row) == width for row in block):
+            around = '\n'.join([*lines[:start], BREAK, *lines[start + height :]])
+            return block, answer, around
+    return None
+
+
+def record_of(entry: Mapping[str, Any], where: str, around: str | None) -> Record | None:
+    """Returns a puzzle of the package as cells.
+
+    Args:
+      entry: from the package.
+      where: its name, for messages.
+      around: words around the grid of every question; None: puzzles are texts.
+
+    Returns:
+      None for a puzzle that has no grid, or other words around it.
+    """
+    if around is None:
+        return Record(_line(str(entry['question'])), _line(str(entry['answer'])), '', where)
+    parts = grid_of(entry)
+    if parts is None or parts[2] != around:
         return None
-    if any(isinstance(cell, list | tuple | dict) for row in value for cell in row):
-        return None
-    grid = tuple(tuple(_EMPTY if cell in (None, '') else str(cell) for cell in row)
-                 for row in value)  # fmt: skip
-    words = all(len(cell.split()) == 1 for row in grid for cell in row)
-    return grid if words and len({len(row) for row in grid}) == 1 else None
+    return Record(parts[0], parts[1], '', where)
+
+
+def _words(text: str) -> Grid:
+    return tuple(tuple(line.split()) for line in text.strip('\n').split('\n'))
 
 
 def _line(text: str) -> Grid:
     return (tuple(text.strip('\n').replace('\r', '').replace('\n', BREAK)),)
-
-
-def one_form(
-    parts: Mapping[str, Sequence[Record]],
-) -> tuple[Form, dict[str, list[Record]]]:
-    """Returns the form of all records; a set of grids and texts is refused.
-
-    Raises:
-      BuildError: some puzzles are grids and others are not.
-    """
-    grids = {len(record.question) > 1 for part in parts.values() for record in part}
-    BuildError.require(
-        len(grids) == 1,
-        'the puzzles of this task are grids in part only, and a data set has one notation. Choose '
-        'settings (--set) with which all of them are.',
-    )
-    return Form(words=grids.pop()), {split: list(part) for split, part in parts.items()}
 
 
 def _version() -> str:

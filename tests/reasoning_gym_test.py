@@ -23,24 +23,30 @@ class Sums:
         return {'question': f'Add.\n{a} + {b} =', 'answer': str(a + b), 'metadata': {'a': a}}
 
 
-class Turned(Sums):
+class Mirrored(Sums):
     """Grids: rows of two words, mirrored in the answer."""
+
+    hints = ('Mirror',)
 
     def __getitem__(self, number):
         rng = random.Random(f'{self.seed}-{number}')
-        rows = [[rng.randrange(30), rng.randrange(30)] for _ in range(3)]
-        answer = '\n'.join(f'{b} {a}' for a, b in rows)
-        solution = [row[::-1] for row in rows]
-        return {
-            'question': f'Mirror {rows}', 'answer': answer,
-            'metadata': {'difficulty': 3, 'solution': solution, 'matrix': rows},
-        }  # fmt: skip
+        rows = [(rng.randrange(30), rng.randrange(30)) for _ in range(3)]
+        hint = rng.choice(self.hints)
+        answer = '\n'.join(f'{b} {a}' if hint == 'Mirror' else f'{a} {b}' for a, b in rows)
+        grid = '\n'.join(f'{a} {b}' for a, b in rows)
+        return {'question': f'1 2\n\n{hint} this matrix:\n{grid}\n', 'answer': answer}
+
+
+class MirroredOrCopied(Mirrored):
+    """What to do with the grid is in the words around it."""
+
+    hints = ('Mirror', 'Copy')
 
 
 @pytest.fixture
 def package(monkeypatch):
     def create_dataset(name, size, seed, **settings):
-        kinds = {'sums': Sums, 'turned': Turned}
+        kinds = {'sums': Sums, 'mirrored': Mirrored, 'either': MirroredOrCopied}
         if name not in kinds:
             raise ValueError(f"Dataset '{name}' not registered")
         return kinds[name](size, seed, **settings)
@@ -84,12 +90,22 @@ def test_texts_keep_their_line_breaks_and_test_questions_are_new(tmp_path, packa
 
 def test_grids_become_grids_of_words(tmp_path, package):
     folder = tmp_path / 'data'
-    reasoning_gym.build(str(folder), task='turned', count=20, test_count=5, show=False)
+    reasoning_gym.build(str(folder), task='mirrored', count=20, test_count=5, show=False)
     data = records.load(folder, 'train')
     assert data.metadata.task_of().shape == (3, 2)
     for question, answer in texts(folder, 'train'):
         rows = [line.split() for line in question.split('\n')]
         assert '\n'.join(f'{b} {a}' for a, b in rows) == answer
+
+
+def test_a_grid_that_does_not_state_the_whole_question_stays_a_text(tmp_path, package):
+    folder = tmp_path / 'data'
+    manifest = reasoning_gym.build(str(folder), task='either', count=20, test_count=5, show=False)
+    assert manifest['notes']['form'] == 'text'
+    found = texts(folder, 'train')
+    assert {question.split()[1].split(reasoning_gym.BREAK)[-1] for question, _ in found} == {
+        'Mirror', 'Copy',
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
