@@ -10,7 +10,7 @@ from hrm_jax.errors import BuildError, PuzzleError
 
 KIND = tasks.kind_of('colouring')
 TASK = KIND(9, 7)  # three vertices, three colours
-TRIANGLE = 'r11\n1g1\n11*'  # the third must be blue
+TRIANGLE = 'r11\n1g1\n11.'  # the third must be blue
 
 
 def test_rules_of_questions_and_answers():
@@ -23,18 +23,18 @@ def test_rules_of_questions_and_answers():
     assert not TASK.is_valid(question, swapped)  # given colours have changed
     assert TASK.text(answer) == 'r111g111b'
     with pytest.raises(PuzzleError, match='vertices 1 and 2 are joined and have one colour'):
-        TASK.parse('r1.\n1r.\n..*')
+        TASK.parse('r10\n1r0\n00.')
     with pytest.raises(PuzzleError, match='row 1, column 2 must equal row 2, column 1'):
-        TASK.parse('r1.\n.g.\n..*')
-    with pytest.raises(PuzzleError, match=r"row 1, column 1 must be one of '\*' 'r' 'g' 'b'; got"):
-        TASK.parse('y..\n.r.\n..g')
-    with pytest.raises(PuzzleError, match=r"row 1, column 2 must be one of '\.' '1'; got 'r'"):
-        TASK.parse('rr.\nrg.\n..*')
+        TASK.parse('r10\n0g0\n00.')
+    with pytest.raises(PuzzleError, match=r"row 1, column 1 must be one of '\.' 'r' 'g' 'b'; got"):
+        TASK.parse('y00\n0r0\n00g')
+    with pytest.raises(PuzzleError, match=r"row 1, column 2 must be one of '0' '1'; got 'r'"):
+        TASK.parse('rr0\nrg0\n00.')
 
 
 def test_a_valid_colouring_need_not_be_the_label():
-    path = TASK.parse('*1.\n1g1\n.1*')  # each end is red or blue
-    label, other = TASK.parse('r1.\n1g1\n.1b'), TASK.parse('b1.\n1g1\n.1r')
+    path = TASK.parse('.10\n1g1\n01.')  # each end is red or blue
+    label, other = TASK.parse('r10\n1g1\n01b'), TASK.parse('b10\n1g1\n01r')
     assert (label != other).any()
     assert TASK.judge(path, label) == TASK.judge(path, other) == {'valid': True}
     assert TASK.judge(label, other) == {'valid': False}
@@ -43,12 +43,12 @@ def test_a_valid_colouring_need_not_be_the_label():
 
 def test_solutions_are_counted():
     assert TASK.count_solutions(TASK.parse(TRIANGLE)) == 1
-    assert TASK.count_solutions(TASK.parse('*1.\n1g1\n.1*'), limit=9) == 4
-    assert TASK.count_solutions(TASK.parse('*11\n1*1\n11*'), limit=9) == 6
-    assert TASK.count_solutions(TASK.parse('*..\n.*.\n..*'), limit=99) == 27
-    assert TASK.count_solutions(TASK.parse('*11\n1*1\n11*'), max_nodes=1) is None
+    assert TASK.count_solutions(TASK.parse('.10\n1g1\n01.'), limit=9) == 4
+    assert TASK.count_solutions(TASK.parse('.11\n1.1\n11.'), limit=9) == 6
+    assert TASK.count_solutions(TASK.parse('.00\n0.0\n00.'), limit=99) == 27
+    assert TASK.count_solutions(TASK.parse('.11\n1.1\n11.'), max_nodes=1) is None
     two = KIND(9, 6)
-    assert two.count_solutions(two.parse('*11\n1*1\n11*')) == 0
+    assert two.count_solutions(two.parse('.11\n1.1\n11.')) == 0
 
 
 def test_equal_graphs_share_their_invariant_whatever_their_numbers():

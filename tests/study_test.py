@@ -7,6 +7,7 @@ import pytest
 
 from experiments.study import __main__ as study
 from experiments.study import arms, report, runs
+from experiments.study import tests as evaluation
 from hrm_jax import curriculum
 from hrm_jax.errors import WorkdirError
 
@@ -59,6 +60,18 @@ def test_every_arm_trains_with_the_same_flops(tmp_path, tasks, arm):
     for key, value in changed.items():
         section, name = key.split('.')
         assert values[section][name] == value
+
+
+@pytest.mark.parametrize('arm', AVAILABLE, ids=lambda arm: arm.name)
+def test_the_tests_of_an_arm_are_possible(arm):
+    config = arms.experiment({**arm.settings(arms.SUDOKU), 'model.vocab_size': 8})
+    found = runs.tests_of(config, arm)
+    assert list(found)[:2] == ['D4', 'D16']
+    assert runs.score_of(arm, config) in found
+    for name, settings in found.items():
+        changed = evaluation.with_settings(config, settings)
+        assert changed.eval_steps == (4 if name == 'D4' else 16)
+        assert changed.eval.rollouts.on == name.startswith('rollouts')
 
 
 def test_a_curriculum_costs_less_than_its_last_stage():

@@ -9,6 +9,7 @@ small mazes and path finding. All runs of a task train with the same FLOPs. Seve
 the same command share the work (``taskset -c 0 python -m experiments.study & taskset -c 1 ...``:
 one for each core is faster than one for both). Records of finished runs and the log are kept in
 --out/state/NAME, small enough to commit, so that the study continues from them in another checkout.
+The arms are sweeps: ``hrm-jax compare runs/study/sudoku6/*/ --png curves.png`` draws their curves.
 """
 
 import argparse

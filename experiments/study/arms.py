@@ -106,6 +106,7 @@ class Arm:
       tests: further evaluations of the trained model, name -> settings.
       deep: its score is that at four times the trained depth (a sampler that needs steps).
       hints: trains on the task's data set with hints.
+      only: name of the only task that it applies to; '': any.
     """
 
     name: str
@@ -115,9 +116,10 @@ class Arm:
     tests: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     deep: bool = False
     hints: bool = False
+    only: str = ''
 
     def applies_to(self, task: Task) -> bool:
-        return task.hints or not self.hints
+        return self.only in ('', task.name) and (task.hints or not self.hints)
 
     def settings(self, task: Task) -> dict[str, Any]:
         """The settings of its runs but data, length and seed."""
@@ -149,7 +151,8 @@ TECHNIQUE_ARMS = (
         'model.initial_state': 'random_low',
     }),
     Arm('cgar', 'F', changes={'train.curriculum': 'cgar', 'loss.step_decay': 0.7}),
-    Arm('symbols', 'I', changes={
+    # Digits are interchangeable; walls and floor are not.
+    Arm('symbols', 'I', only='sudoku6', changes={
         'model.block': 'token_mixing', 'model.pos_encodings': 'none', 'model.puzzle_emb_ndim': 0,
         'model.hidden_size': 48, 'model.num_heads': 1, 'model.round_mlp': False,
         'model.intermediate_size': 0, 'model.symbol_exchange': 'mean',
@@ -225,7 +228,7 @@ def combination(ranked: Sequence[Arm]) -> tuple[Arm, list[str]]:
             experiment({**BASE, **TRM, **merged})
         except ConfigError:
             clashes = True
-        if clashes or arm.hints:
+        if clashes or arm.hints or arm.only:
             continue
         changes, deep = merged, deep or arm.deep
         tests |= arm.tests

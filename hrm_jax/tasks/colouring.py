@@ -9,16 +9,16 @@ from hrm_jax.tasks.base import Board
 class Colouring(Board):
     """Graphs of N vertices as N x N boards; vertices that are joined have different colours.
 
-    Cell (i, j) is ``1`` where the vertices i and j are joined and ``.`` where they are not; cell
-    (i, i) is the colour of vertex i: ``r``, ``g``, ``b`` or ``y``, ``*`` in a question where it is
+    Cell (i, j) is ``1`` where the vertices i and j are joined and ``0`` where they are not; cell
+    (i, i) is the colour of vertex i: ``r``, ``g``, ``b`` or ``y``, ``.`` in a question where it is
     open. 0 is padding. Renumbering the vertices leads to an equal puzzle, which no map of boards
     does, so ``symmetries`` is none.
     """
 
     name = 'colouring'
     summary = 'graphs, some vertices coloured'
-    symbols = '?.1*rgby'
-    aliases = {'0': 1, ' ': 1, '_': 3}
+    symbols = '?01.rgby'
+    aliases = {'_': 3, '*': 3}
     APART, JOINED, OPEN, FIRST_COLOUR = range(1, 5)
     COLOURS = 4
     blank = OPEN
