@@ -157,7 +157,7 @@ def plot(
         axes.set_yticks(range(len(rows)), labels, fontsize='small')
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.set_title(name, fontsize='medium')
-        axes.set_xlabel('test puzzles solved, % (dots: seeds, bars: means)', fontsize='small')
+        axes.set_xlabel('solved, % (dots: seeds, bars: means)', fontsize='small')
         axes.grid(axis='x', alpha=0.3)
     figure.suptitle(title, fontsize='medium')
     figures.save(figure, path)
