@@ -55,6 +55,7 @@ setup(
         'gpu': ['jax[cuda13]>=0.10.2,<0.12'],
         'tpu': ['jax[tpu]>=0.10.2,<0.12'],
         'torch': ['torch>=2.6'],  # only to read and write PyTorch checkpoints
+        'reasoning_gym': ['reasoning-gym'],  # only to build data sets of its tasks
         'notebooks': ['jupyterlab', 'ipywidgets'],
         'tensorboard': ['tensorboard>=2.19,<3'],  # the viewer; the files need tensorboardX only
         'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'basedpyright', 'setuptools>=70.1'],

@@ -26,17 +26,22 @@ class Command:
       help: its line in the list of commands.
       reads: help text of the folder that it reads; '': its source is a setting.
       writes: it takes --output-dir.
+      needs: an optional package without which it cannot build; '': none.
     """
 
     module: str
     help: str
     reads: str = ''
     writes: bool = True
+    needs: str = ''
 
 
 COMMANDS = {
     **{name: Command(f'data_builders.{name}', task.summary) for name, task in TASKS.items()},
     'custom': Command('data_builders.custom', 'a task of your own, from CSV or JSON lines'),
+    'reasoning_gym': Command(
+        'data_builders.reasoning_gym', 'tasks of the package reasoning-gym', needs='reasoning_gym'
+    ),
     'export': Command(
         'data_builders.export', 'records to a folder of .npy files', reads='folder of a data set'
     ),

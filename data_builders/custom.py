@@ -92,6 +92,36 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     files = tables.files_of(options.source, custom_records.SUFFIXES)
     form = _form(options)
     parts = {split: custom_records.read(file, form) for split, file in files.items()}
+    origin = [sources.fingerprint(file) for file in files.values()]
+    return write(output, parts, form, options, started, origin)
+
+
+def write(
+    output: pathlib.Path,
+    parts: dict[str, list[Record]],
+    form: text.Form,
+    options: Options,
+    started: float,
+    origin: list[dict[str, Any]],
+    notes: dict[str, Any] | None = None,
+    recorded: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes records as a data set and returns its manifest.
+
+    Args:
+      output: from ``writing.check_output``.
+      parts: records of 'train' and 'test', or of '', from which some are held out.
+      form: how they are written.
+      options: their name, symmetries, seed.
+      started: ``time.monotonic()`` at the start of the build.
+      origin: the manifest's sources.
+      notes: more facts of the manifest.
+      recorded: its options; None: those of ``options``.
+
+    Raises:
+      BuildError: puzzles in several notations, or leaks.
+    """
+    turns = options.transform == 'dihedral'
     every = [record for part in parts.values() for record in part]
     custom_records.check_shapes(every)
     reading = make_reading(every, custom_records.written_form(every, form))
@@ -130,9 +160,9 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         (folder / text.READING).write_text(reading.to_json())
 
     manifest = writing.write_dataset(
-        output, options.name, splits, options, started=started, also=write_names,
-        sources=[sources.fingerprint(file) for file in files.values()],
-        notes={'leaks': report, 'grid': [reading.height, reading.width]},
+        output, options.name, splits, options, started=started, also=write_names, sources=origin,
+        notes={'leaks': report, 'grid': [reading.height, reading.width], **(notes or {})},
+        recorded=recorded,
     )  # fmt: skip
     if options.show:
         print(describe(reading, every, parts['train'][0].where, cells['train']), file=sys.stderr)

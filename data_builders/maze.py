@@ -27,6 +27,8 @@ EXAMPLES = """examples:
   python -m data_builders maze --output-dir data/maze-30x30-hard-1k
   python -m data_builders maze --output-dir data/mazes --source mazes.csv --aug
   python -m data_builders maze --output-dir data/maze9 --source generated --size 9
+  python -m data_builders maze --output-dir data/maze-unique --source generated --size 30 \\
+      --min-path 100 --max-path 140 --test-count 1000
 """
 
 
@@ -45,6 +47,10 @@ class Options(WriterOptions):
     size: int = option(9, help='rows of generated mazes')
     train_count: int = option(1000, help='generated training mazes')
     test_count: int = option(200, help='generated test mazes')
+    min_path: int = option(1, help='fewest moves of the path of a generated maze')
+    max_path: int | None = option(
+        None, help='most moves of the path of a generated maze', unset='none'
+    )
     allow_leaks: bool = option(False, help=leaks.ALLOW_HELP)
 
 
@@ -63,9 +69,17 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     output = writing.check_output(output_dir, options.overwrite)
     rng = np.random.default_rng(options.seed)
     if options.source == GENERATED:
-        tables = generate(options.size, options.train_count, options.test_count, rng, options.show)
+        paths = (options.min_path, options.max_path)
+        tables = generate(
+            options.size, options.train_count, options.test_count, rng, options.show, paths
+        )
         origin = [{'path': GENERATED}]
     else:
+        BuildError.require(
+            (options.min_path, options.max_path) == (1, None),
+            '--min-path and --max-path are of generated mazes. Leave them out, or add --source '
+            'generated.',
+        )
         tables, origin = _read(options)
         for table in tables.values():
             check_answers(table)
@@ -174,9 +188,21 @@ def make_split(table: sources.Table, aug: bool) -> writing.Split:
 
 
 def generate(
-    size: int, train_count: int, test_count: int, rng: np.random.Generator, show: bool = False
+    size: int,
+    train_count: int,
+    test_count: int,
+    rng: np.random.Generator,
+    show: bool = False,
+    paths: tuple[int, int | None] = (1, None),
 ) -> dict[str, sources.Table]:
     """Generates different mazes without loops, so that there is only one path.
+
+    Args:
+      size: rows and columns.
+      train_count, test_count: mazes of each split.
+      rng: draws them.
+      show: a progress bar.
+      paths: fewest and most moves from start to goal, both included; None: any number.
 
     Raises:
       BuildError: a size below 5, or more mazes than there are.
@@ -185,15 +211,27 @@ def generate(
     BuildError.require(
         train_count > 0 and test_count > 0, '--train-count and --test-count must be at least 1.'
     )
+    BuildError.require(
+        paths[0] > 0 and (paths[1] is None or paths[0] <= paths[1]),
+        f'--min-path and --max-path must be at least 1, in this order; got {paths[0]}, {paths[1]}.',
+    )
     seen: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     total, tries = train_count + test_count, 0
     bar = iter(writing.progress(range(total), 'generating', show=show))
+    limited = f' with paths of {paths[0]} to {paths[1] or "any number of"} moves'
     while len(seen) < total:
         tries += 1
         BuildError.require(
-            tries < 20 * total + 1000, f'there are not {total} different mazes of size {size}.'
+            tries < 20 * total + 1000,
+            f'there are not {total} different mazes of size {size}'
+            + (limited if paths != (1, None) else '')
+            + '.',
         )
-        board, answer = _one_maze(size, rng)
+        cells = _carve(size, rng)
+        ends = _ends(cells, size, rng, paths)
+        if ends is None:
+            continue
+        board, answer = _with_path(cells, *ends, size)
         if seen.setdefault(board.tobytes(), (board, answer))[0] is board:
             next(bar)
     boards, answers = (np.array(column) for column in zip(*seen.values(), strict=True))
@@ -204,7 +242,7 @@ def generate(
     }
 
 
-def _one_maze(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _carve(size: int, rng: np.random.Generator) -> np.ndarray:
     """Carves a spanning tree by a random depth-first walk over every other cell."""
     board = np.full((size, size), WALL, np.uint8)
     rooms = (size - 1) // 2
@@ -224,11 +262,30 @@ def _one_maze(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
         r, c = near[rng.integers(len(near))]
         board[2 * r + 1, 2 * c + 1] = board[row + r + 1, column + c + 1] = SPACE
         stack.append((r, c))
-    cells = board.reshape(-1)
-    start, goal = rng.choice(np.flatnonzero(cells == SPACE), 2, replace=False)
-    answer = cells.copy()
-    path = grid_paths.first_path((cells != WALL).tolist(), int(start), int(goal), size)
-    answer[path] = PATH
-    for grid in (cells, answer):
+    return board.reshape(-1)
+
+
+def _ends(
+    cells: np.ndarray, size: int, rng: np.random.Generator, paths: tuple[int, int | None]
+) -> tuple[int, int] | None:
+    """Draws start and goal; None where no goal is as far from the start as ``paths`` asks."""
+    floor = np.flatnonzero(cells == SPACE)
+    if paths == (1, None):
+        start, goal = rng.choice(floor, 2, replace=False)
+        return int(start), int(goal)
+    start = rng.choice(floor)
+    moves = grid_paths.distances(cells[None] != WALL, np.array([start]), size)[0]
+    most = paths[1] or cells.size
+    goals = np.flatnonzero((moves >= paths[0]) & (moves <= most))
+    return (int(start), int(rng.choice(goals))) if len(goals) else None
+
+
+def _with_path(
+    cells: np.ndarray, start: int, goal: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the question with these ends, and its answer."""
+    question, answer = cells.copy(), cells.copy()
+    answer[grid_paths.first_path((cells != WALL).tolist(), start, goal, size)] = PATH
+    for grid in (question, answer):
         grid[start], grid[goal] = START, GOAL
-    return cells, answer
+    return question, answer

@@ -39,7 +39,7 @@ class Table:
     Attributes:
       questions: uint8 [N, S], the characters of each question.
       answers: uint8 [N, S].
-      ratings: float64 [N]; zeros where they are not asked for.
+      ratings: float64 [N]; NaN where the source has none.
       numbers: int64 [N], the number of each row's record in the file, from 1.
       path: the file, for messages.
     """
@@ -53,8 +53,8 @@ class Table:
     @classmethod
     def unrated(cls, questions: np.ndarray, answers: np.ndarray, path: str) -> 'Table':
         """Returns a table without ratings, numbered by position."""
-        zeros = np.zeros(len(questions))
-        return cls(questions, answers, zeros, np.arange(1, len(questions) + 1), path)
+        nothing = np.full(len(questions), np.nan)
+        return cls(questions, answers, nothing, np.arange(1, len(questions) + 1), path)
 
     def take(self, chosen: np.ndarray) -> 'Table':
         """Returns the chosen rows (numbers, or a mask)."""
@@ -132,7 +132,7 @@ def read_csv(
       path: a .csv or .csv.gz file with a header row; ``COLUMNS`` has the names of the columns.
       length: cells of every question and answer; None: as the first record's answer.
       chunk_rows: rows that are held as Python strings at a time.
-      ratings: the column of the ratings is needed.
+      ratings: the column of the ratings is needed; else they are read where they are numbers.
       flat: turns other notations into one character per cell; not called for texts of ``length``
         characters in one line.
 
@@ -172,6 +172,8 @@ def read_csv(
             chunk.append((pair[1], pair[0]))
             if ratings:
                 rated.append(_rating(row[r], f'{path}, record {number}'))
+            elif r is not None:
+                rated.append(_number(row[r]))
             if len(chunk) == chunk_rows:
                 flush(number)
     BuildError.require(
@@ -181,15 +183,20 @@ def read_csv(
         flush(number)
     questions, answers = (np.concatenate(column) for column in zip(*parts, strict=True))
     count = len(questions)
-    every = np.array(rated) if ratings else np.zeros(count)
+    every = np.array(rated) if rated else np.full(count, np.nan)
     return Table(questions, answers, every, np.arange(1, count + 1), str(path))
 
 
-def _rating(text: str, where: str) -> float:
+def _number(text: str) -> float:
+    """A number, or NaN for another text."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
+        return math.nan
+
+
+def _rating(text: str, where: str) -> float:
+    value = _number(text)
     BuildError.require(
         math.isfinite(value),
         f'{where}: --min-difficulty needs a rating, a number; got {text[:40]!r}.',

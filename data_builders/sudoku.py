@@ -14,6 +14,7 @@ columns.
 
 import dataclasses
 import math
+import pathlib
 import time
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from data_builders import board_text, holdout, leaks, sources, sudoku_hints, sud
 from data_builders.options import WriterOptions, option, settings, with_settings
 from data_builders.sources import Table
 from data_builders.sudoku_boards import CLUES, GENERATED, generate
-from hrm_jax.data import augment
+from hrm_jax.data import augment, records
 from hrm_jax.data.puzzles import PuzzleSet
 from hrm_jax.errors import BuildError
 from hrm_jax.tasks import Sudoku
@@ -130,7 +131,14 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     return writing.write_dataset(
         output, 'sudoku', splits, options, sources=origin, started=started,
         notes={'augmentations_drawn_again': rejected, 'leaks': report},
+        also=lambda folder: write_ratings(folder, boards['test']),
     )  # fmt: skip
+
+
+def write_ratings(folder: pathlib.Path, boards: Table) -> None:
+    """Writes the ratings of the test boards, for scores by rating, where the source has them."""
+    if np.isfinite(boards.ratings).all():
+        np.save(folder / 'test' / records.ratings_file('all'), boards.ratings.astype(np.float32))
 
 
 def side_of(boards: Table) -> int:

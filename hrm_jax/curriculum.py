@@ -51,11 +51,19 @@ def shares(config: ExperimentConfig) -> list[float]:
     return [first, second - first, 1 - second]
 
 
+def mean_train_flops(config: ExperimentConfig) -> float:
+    """FLOPs of a train step on one row, the mean over a whole run (model/flops.py).
+
+    Raises:
+      NotImplementedError: the FLOPs of the block are not counted.
+    """
+    costs = (flops.train_step(model, config.act, config.loss) for model in models(config))
+    return sum(share * cost for share, cost in zip(shares(config), costs, strict=True))
+
+
 def flops_of_a_step(config: ExperimentConfig) -> float:
-    """FLOPs of a train step on the whole batch (model/flops.py), as a mean over all of them."""
-    stages = zip(shares(config), models(config), strict=True)
-    row = sum(share * flops.train_step(model, config.act, config.loss) for share, model in stages)
-    return row * config.train.global_batch_size
+    """``mean_train_flops`` of the whole batch."""
+    return mean_train_flops(config) * config.train.global_batch_size
 
 
 def boundaries(config: ExperimentConfig, total_steps: int) -> list[int]:

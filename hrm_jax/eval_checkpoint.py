@@ -1,6 +1,6 @@
 """Evaluation of a saved model: what ``hrm-jax eval`` does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -13,10 +13,14 @@ from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, puzzles, records
 from hrm_jax.interop import formats
+from hrm_jax.model import flops
 from hrm_jax.run import device_memory, distributed, summary
+from hrm_jax.scoring import identifiers
 from hrm_jax.scoring.collect import Collector
 
 PREDICTIONS = 'predictions'
+# The field reports both depths of models that were trained with 16 steps.
+_USUAL_STEPS, _DEEPER = 16, 4
 
 
 def evaluate_checkpoint(
@@ -46,7 +50,7 @@ def evaluate_checkpoint(
     dataset = records.load(
         config.data.path, config.eval.split, config.data.format, config.data.task
     )
-    config = _with_sizes(config, dataset, saved, path, log)
+    config = _with_depths(_with_sizes(config, dataset, saved, path, log), log)
     mesh = partitioning.make_mesh(config=config.mesh)
     partitioning.check_fits(config, mesh, training=False)
     averaged = saved.ema is not None and config.eval.use_ema
@@ -65,6 +69,7 @@ def evaluate_checkpoint(
             config, step, weights, dataset, mesh, collector=collector, more=more
         )
     assert values is not None  # nothing asks it to stop
+    values |= costs(config, values)
     if not dataset.has_answers:
         values = {}
         kept = 'its predictions are kept' if collector else 'set eval.save_outputs to keep them'
@@ -77,8 +82,44 @@ def evaluate_checkpoint(
     if collector is not None:
         log(f'predictions: {folder}')
         values |= collector.scores(log)
+    values |= identifiers.worth(config, weights, dataset, mesh)
     log(summary.metrics_table(values, config))
     return values
+
+
+def _with_depths(config: ExperimentConfig, log: Callable[[str], None]) -> ExperimentConfig:
+    """The experiment with the depth 64 beside 16, where a model was trained with 16 steps."""
+    section = config.eval
+    usual = config.act.halt_max_steps == config.eval_steps == _USUAL_STEPS
+    asked = section.depth_multiples or section.halting != 'max' or section.rollouts.on
+    if not (section.deep and usual) or asked or config.model.flow:
+        return config
+    log(
+        f'answers are read after {_USUAL_STEPS} and after {_DEEPER * _USUAL_STEPS} ACT steps '
+        f'(acc{_DEEPER}x); --config.eval.deep=False: after {_USUAL_STEPS} alone'
+    )
+    return dataclasses.replace(
+        config, eval=dataclasses.replace(section, depth_multiples=(_DEEPER,))
+    )
+
+
+def costs(config: ExperimentConfig, values: Mapping[str, float]) -> dict[str, float]:
+    """Returns what a puzzle of each set costs: ``<set>/gflops``, from its ACT steps.
+
+    Args:
+      config: with the sizes of the data.
+      values: metrics of an evaluation; those that have ``gflops`` keep theirs (rollouts).
+    """
+    try:
+        each = flops.act_step(config.inference_model) / 1e9
+    except NotImplementedError:  # a block that nobody has counted
+        return {}
+    sets = (name.removesuffix('/steps') for name in values if name.endswith('/steps'))
+    return {
+        f'{one}/gflops': values[f'{one}/steps'] * each
+        for one in sets
+        if f'{one}/gflops' not in values
+    }
 
 
 def _more_weights(config: ExperimentConfig, mesh, selector: str, workdir: Path):
@@ -141,11 +182,11 @@ def _with_sizes(
     model = config.model.for_dataset(
         **{name: getattr(of, name) for name in sizes},
         first_symbol=saved.config.model.first_symbol,
-        boxes=(saved.config.model.box_height, saved.config.model.box_width),
+        boxes=dataset.metadata.task_of().boxes,
     )
-    identifiers = 'own' if own else 'blank'
+    chosen = config.eval.identifiers if own else 'blank'
     config = dataclasses.replace(
-        config, model=model, eval=dataclasses.replace(config.eval, identifiers=identifiers)
+        config, model=model, eval=dataclasses.replace(config.eval, identifiers=chosen)
     )
     compatible.check_same_model(saved.meta | {'config': saved.config.to_dict()}, config, path)
     if config.model.has_puzzle_table and own:

@@ -19,6 +19,7 @@ from hrm_jax.data import pipeline, records
 from hrm_jax.inference import early_exit, rollouts
 from hrm_jax.run import distributed
 from hrm_jax.run.progress import Progress
+from hrm_jax.scoring import identifiers
 from hrm_jax.scoring.collect import Collector
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Sums, Weights
 
@@ -115,12 +116,12 @@ def _places(config: ExperimentConfig, dataset: records.PuzzleDataset) -> dict[st
 
 def _asked(config: ExperimentConfig, batch: Batch) -> Batch:
     """What the model gets of a batch; answers are kept under its own identifiers."""
-    match config.eval.identifiers:
-        case 'own':
-            return batch
-        case 'blank':
-            return batch.replace(puzzle_identifiers=batch.puzzle_identifiers * 0)
-    raise ValueError(f'no identifiers called {config.eval.identifiers!r}')
+    model = config.model
+    rows = model.num_puzzle_identifiers if model.has_puzzle_table else 1
+    ids = batch.puzzle_identifiers
+    return batch.replace(
+        puzzle_identifiers=identifiers.asked(config.eval.identifiers, ids, rows, config.seed)
+    )
 
 
 def _add(totals: dict[str, metrics.EvalMetrics], scored: dict[str, Sums]) -> None:

@@ -88,7 +88,8 @@ def sources_for(root):
 SHRUNK = {
     'sudoku': {'--num-aug': '2', '--subsample-size': '2', '--train-count': '8',
                '--test-count': '2'},
-    'maze': {},
+    'maze': {'--train-count': '4', '--test-count': '2'},
+    'colouring': {'--train-count': '8', '--test-count': '2'},
     'arc': {'--num-aug': '2'},
     'lisp': {'--num-samples': '20'},
     'pathfinding': {'--train-count': '6', '--val-count': '2', '--board-size': '5'},

@@ -19,7 +19,9 @@ from hrm_jax.data import records
 from hrm_jax.errors import BuildError
 from tests.builder_sources import arc_tree, write_csv
 
-BUILDERS = [name for name, entry in commandline.COMMANDS.items() if not entry.reads]
+BUILDERS = [
+    name for name, entry in commandline.COMMANDS.items() if not (entry.reads or entry.needs)
+]
 COMMON = {field.name for field in dataclasses.fields(WriterOptions)}
 
 
@@ -102,11 +104,16 @@ RECORDED = {
     },
     'maze': {
         'source': 'generated', 'test_fraction': 0.1, 'subsample_size': None, 'aug': True,
-        'check_paths': False, 'size': 7, 'train_count': 6, 'test_count': 2, 'allow_leaks': False,
+        'check_paths': False, 'size': 7, 'train_count': 6, 'test_count': 2, 'min_path': 1,
+        'max_path': None, 'allow_leaks': False,
     },
     'arc': {
         'source': ['ROOT/raw'], 'subsets': [], 'num_aug': 2, 'test_subsets': ['evaluation', 'none'],
         'draw_order': 'own', 'allow_leaks': False,
+    },
+    'colouring': {
+        'vertices': 6, 'colours': 3, 'edge_prob': 0.5, 'min_open': 3, 'train_count': 12,
+        'test_count': 3,
     },
     'lisp': {'num_samples': 20, 'max_depth': 3, 'seq_len': 100},
     'pathfinding': {'board_size': 4, 'wall_prob': 0.3, 'train_count': 8, 'val_count': 2},
@@ -119,6 +126,7 @@ FLAGS = {
     'sudoku': '--source generated --size 4 --train-count 12 --test-count 3 --check-unique',
     'maze': '--source generated --size 7 --train-count 6 --test-count 2 --aug',
     'arc': '--source ROOT/raw --num-aug 2 --test-subsets none evaluation none',
+    'colouring': '--vertices 6 --train-count 12 --test-count 3',
     'lisp': '--num-samples 20',
     'pathfinding': '--board-size 4 --train-count 8 --val-count 2',
     'custom': '--source ROOT/own.csv --test-fraction 0.25',

@@ -116,6 +116,7 @@ def test_its_evaluation_gives_the_recorded_metrics(saved, data):
     record = EXPECTED['records'][1]
     wanted = {name: value for name, value in record.items() if name.startswith('eval/')}
     assert values.pop('eval/all/exact_accuracy_stderr') >= 0  # newer than the record
+    assert values.pop('eval/all/gflops') > 0
     assert values == pytest.approx(wanted, rel=1e-5)
 
 

@@ -76,6 +76,7 @@ def test_a_saved_model_scores_as_it_did_in_the_run(done, data):
         config = _config(data)
         values = eval_checkpoint.evaluate_checkpoint(config, folder, selector, logged.append)
         assert values.pop('eval/all/exact_accuracy_stderr') >= 0  # not computed during training
+        assert values.pop('eval/all/gflops') > 0
         assert values == outcome.metrics
     some = _config(data, eval={'max_examples': 3, 'use_ema': False})
     assert eval_checkpoint.evaluate_checkpoint(some, folder, log=logged.append) != outcome.metrics
@@ -144,7 +145,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_last_good_checkpoint(d
 def test_a_dry_run_says_what_is_needed_and_writes_nothing(data, capsys):
     estimate.dry_run(_config(data))
     text = capsys.readouterr().out
-    for word in ('parameters in all', '26,818', 'memory:', 'steps: 10 of 8', 'checkpoint:'):
+    for word in ('backbone', 'total', '26,818', 'memory:', 'steps: 10 of 8', 'checkpoint:'):
         assert word in text
 
 

@@ -27,7 +27,7 @@ MuonScale = Literal['original', 'match_rms_adamw']
 Curriculum = Literal['none', 'cgar']
 Halting = Literal['q_learning', 'halt_only', 'random', 'fixed']
 EvalHalting = Literal['max', 'adaptive']
-Identifiers = Literal['own', 'blank']
+Identifiers = Literal['own', 'blank', 'random']
 Output = Literal['predictions', 'q', 'inputs', 'labels', 'logits']
 TokenLoss = Literal['stablemax_cross_entropy', 'softmax_cross_entropy']
 PuzzleTableChoice = Literal['error', 'mean', 'zeros', 'overlap']
@@ -282,6 +282,9 @@ class EvalConfig:
     halt_max_steps: int = 0  # 0: as trained
     # Also evaluates at these multiples of that depth, rising; 4 gives the metric acc4x.
     depth_multiples: tuple[int, ...] = ()
+    # --mode=eval reads the answers of a model that was trained with 16 ACT steps after 64, too, as
+    # if depth_multiples had 4, where nothing else is asked for. It takes four times as long.
+    deep: bool = True
     max_examples: int = 0  # 0: the whole split; otherwise the first ones of each set
     # In place of max_examples: a drawn subset of each set, named by its size and its own seed,
     # random1000-seed0; the same puzzles in every run. Empty: none.
@@ -298,7 +301,8 @@ class EvalConfig:
     chains: int = 1  # of a model with several: 1: the first alone; more: the first to halt answers
     flow_noise: float = 0.0  # how far the sampler of a looped flow steps back (its paper's g)
     # blank: every puzzle is answered with the blank identifier, for data sets whose identifiers
-    # stand for other puzzles than those of the training set.
+    # stand for other puzzles than those of the training set. random: with that of another puzzle,
+    # drawn by the seed. What an identifier is worth is the distance of these from own.
     identifiers: Identifiers = 'own'
     rollouts: RolloutConfig = RolloutConfig()
 

@@ -96,6 +96,8 @@ class PuzzleDataset:
       path: folder it was read from, for messages.
       task_is_guessed: its metadata name no task, so ``metadata.task`` is a guess.
       stored_digest: what its builder recorded as ``digest``; '' where none did.
+      ratings: set -> float32 [examples], difficulty as the source of the puzzles states it; only
+        sets whose source does.
     """
 
     metadata: DatasetMetadata
@@ -103,6 +105,7 @@ class PuzzleDataset:
     path: str = ''
     task_is_guessed: bool = False
     stored_digest: str = ''
+    ratings: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def digest(self) -> str:

@@ -4,6 +4,7 @@ Folder made by ``python -m data_builders``::
 
     dataset_info.json, features.json, <task>-<split>.array_record-*    written by TFDS
     <split>/dataset.json      the keys of the original, and task, transform, cell_bytes, digest
+    <split>/ratings-<set>.npy float32 [examples], where the source of the puzzles rates them
     manifest.json             sources with hashes, seed, versions, counts, size of every file
 
 One record has a block of consecutive groups (blocks.py). array_record compresses whole records.
@@ -14,6 +15,8 @@ import dataclasses
 import pathlib
 import re
 from typing import Any
+
+import numpy as np
 
 from hrm_jax import files, tasks
 from hrm_jax.data import blocks, building, npy_folder, text
@@ -71,10 +74,35 @@ def load(
     else:
         raise DatasetError(f'data.format must be auto, records or npy_folder; got {format!r}.')
     dataset = PuzzleDataset(
-        metadata, sets, str(root), task_is_guessed=not stated, stored_digest=digest
-    )
+        metadata, sets, str(root), task_is_guessed=not stated, stored_digest=digest,
+        ratings=_ratings(root / split, sets),
+    )  # fmt: skip
     validate(dataset)
     return dataset
+
+
+def ratings_file(set_name: str) -> str:
+    """Name of the file of a set's ratings, in the folder of its split."""
+    return f'ratings-{set_name}.npy'
+
+
+def _ratings(folder: pathlib.Path, sets: dict[str, PuzzleSet]) -> dict[str, np.ndarray]:
+    found = {}
+    for name, puzzles in sets.items():
+        path = folder / ratings_file(name)
+        if not path.is_file():
+            continue
+        try:
+            values = np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(f'{path} cannot be read: {error}. Build the set again.') from None
+        DatasetError.require(
+            values.shape == (puzzles.num_examples,) and values.dtype.kind == 'f',
+            f'{path} must have a number for each of {puzzles.num_examples} examples; got '
+            f'{values.dtype} of shape {values.shape}. Build the set again.',
+        )
+        found[name] = values
+    return found
 
 
 def described(metadata: DatasetMetadata, root: str | pathlib.Path) -> DatasetMetadata:

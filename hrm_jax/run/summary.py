@@ -34,15 +34,19 @@ def human(size: float) -> str:
 
 
 def parameters(weights: Weights) -> str:
-    """Returns a table of the trained arrays, one line per part of the model."""
+    """Returns a table of the trained arrays, one line per part of the model.
+
+    The backbone is all but the puzzle table; papers quote either number as that of a model.
+    """
     lines: dict[str, int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights.params):
         name = '/'.join(str(key.key) for key in path[:_DEPTH])
         lines[name] = lines.get(name, 0) + math.prod(leaf.shape)
     total = parameter_overview.count_parameters(weights.params)
     table = 0 if weights.puzzle_table is None else math.prod(weights.puzzle_table.shape)
-    rows = [*lines.items(), ('parameters in all', total)]
-    rows += [('puzzle table (beside them)', table)] if table else []
+    rows = [*lines.items(), ('backbone', total)]
+    rows += [('puzzle table', table)] if table else []
+    rows += [('total', total + table)]
     width = max(len(name) for name, _ in rows)
     return '\n'.join(f'  {name:<{width}}  {count:>14,}' for name, count in rows)
 

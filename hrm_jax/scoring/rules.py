@@ -26,14 +26,14 @@ class Band:
     """Puzzles of similar difficulty.
 
     Attributes:
-      low, high: smallest and largest number of the task's ``difficulty``.
+      low, high: smallest and largest number of the task's ``difficulty``, or rating.
       puzzles: how many were answered.
       shares: measure -> share of them, 0..1.
       errors: measure -> standard error of that share.
     """
 
-    low: int
-    high: int
+    low: float
+    high: float
     puzzles: int
     shares: dict[str, float]
     errors: dict[str, float]
@@ -49,6 +49,7 @@ class RuleScores:
       shares, errors: measure -> share of all puzzles in 0..1, and its standard error.
       difficulty: what the bands count (``givens``, ``path_length``); '' where nothing is known.
       bands: the answered puzzles by difficulty, rising.
+      by_rating: the same by the ratings of their source; empty: the set has none.
     """
 
     puzzles: int
@@ -57,22 +58,26 @@ class RuleScores:
     errors: dict[str, float]
     difficulty: str
     bands: tuple[Band, ...]
+    by_rating: tuple[Band, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     def table(self) -> str:
         """Returns the bands as lines of text; '' where there are none."""
-        if not self.bands:
-            return ''
         names = list(self.shares)
-        head = f'  {self.difficulty:>13} {"puzzles":>9}' + ''.join(f'  {n:>18}' for n in names)
-        return '\n'.join([head, *(self._line(band, names) for band in self.bands)])
+        lines = []
+        for title, bands in ((self.difficulty, self.bands), ('rating', self.by_rating)):
+            if bands:
+                heads = ''.join(f'  {name:>18}' for name in names)
+                lines.append(f'  {title:>13} {"puzzles":>9}{heads}')
+                lines += [self._line(band, names) for band in bands]
+        return '\n'.join(lines)
 
     @staticmethod
     def _line(band: Band, names: list[str]) -> str:
         cells = (f'{band.shares[n]:.4f} +- {band.errors[n]:.4f}' for n in names)
-        return f'  {f"{band.low}..{band.high}":>13} {band.puzzles:>9,}' + ''.join(
+        return f'  {f"{band.low:g}..{band.high:g}":>13} {band.puzzles:>9,}' + ''.join(
             f'  {cell:>18}' for cell in cells
         )
 
@@ -104,6 +109,9 @@ def score(
     task = dataset.metadata.task_of()
     right: dict[str, list[bool]] = {name: [] for name in (EXACT, *task.judged)}
     difficulties: list[int] = []
+    rated: list[np.ndarray] = []
+    # The rows of a chunk do not state their set, so ratings count where there is one.
+    known = next(iter(dataset.ratings.values()), None) if len(dataset.sets) == 1 else None
     seen = examples.Seen(None if only_answered else dataset)
     for chunk in seen.chunks(found, 'inputs', 'labels', 'predictions', dataset=dataset):
         scored = (chunk['labels'] >= 0).any(axis=1)
@@ -111,12 +119,15 @@ def score(
             chunk[name][scored].astype(np.int32) for name in ('inputs', 'predictions', 'labels')
         )
         right[EXACT] += right_rows(answers, labels).tolist()
+        if known is not None and 'example' in chunk:
+            rated.append(known[chunk['example'][scored]])
         for question, answer in zip(questions, answers, strict=True):
             for name, value in task.judge(question, answer).items():
                 right[name].append(value)
             if task.difficulty_name:
                 difficulties.append(task.difficulty(question))
     arrays = {name: np.array(values, bool) for name, values in right.items()}
+    ratings = np.concatenate(rated) if rated else np.zeros(0)
     missing = seen.missing_count
     shares, errors = _shares(arrays, missing)
     return RuleScores(
@@ -126,6 +137,7 @@ def score(
         errors=errors,
         difficulty=task.difficulty_name,
         bands=_bands(np.array(difficulties), arrays),
+        by_rating=_bands(ratings, arrays) if len(ratings) == len(arrays[EXACT]) else (),
     )
 
 
@@ -164,7 +176,7 @@ def score_folder(
             called = 'exact_accuracy' if name == EXACT else name
             values[f'eval/{set_name}/{called}_stderr'] = scores.errors[name]
         if table := scores.table():
-            log(f'{set_name} by {scores.difficulty}:\n{table}')
+            log(f'{set_name} by {scores.difficulty or "rating"}:\n{table}')
     return values
 
 
@@ -190,6 +202,6 @@ def _bands(difficulty_N: np.ndarray, right: dict[str, np.ndarray]) -> tuple[Band
     for number in np.unique(band_N):
         inside = band_N == number
         shares, errors = _shares({name: values[inside] for name, values in right.items()})
-        low, high = int(difficulty_N[inside].min()), int(difficulty_N[inside].max())
+        low, high = difficulty_N[inside].min().item(), difficulty_N[inside].max().item()
         found.append(Band(low, high, int(inside.sum()), shares, errors))
     return tuple(found)
