@@ -1,5 +1,6 @@
 """The original's code in a process of its own (peer.py), seen from ours."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -40,6 +41,7 @@ class Peer:
     def __init__(self, python: str, checkout: str, compiled: bool = False):
         self.name = 'original, torch.compile' if compiled else 'original, eager'
         self.compiled = compiled
+        self._python = python
         self._process = subprocess.Popen(
             [python, str(Path(__file__).with_name('peer.py')), checkout],
             stdin=subprocess.PIPE,
@@ -55,13 +57,26 @@ class Peer:
             answer = json.loads(self._process.stdout.readline())
         except (OSError, ValueError):
             code = self._process.wait()
-            raise PeerError(f'the process of the original ended with {code}') from None
+            raise PeerError(
+                f'the process of the original ended with {code}; {self._python} must have torch '
+                f'and what the original imports (its own words are above)'
+            ) from None
         if 'error' in answer:
             raise PeerError(answer['error'])
         return answer
 
-    def make(self, case: Case) -> dict[str, Any]:
-        """Builds the case's model; returns its facts: parameters, versions, threads."""
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def make(self, case: Case, threads: int = 0) -> dict[str, Any]:
+        """Builds the case's model; returns its facts: parameters, versions, threads.
+
+        Args:
+          case: the configuration.
+          threads: of torch on a CPU, as many as ours has; 0: as torch likes.
+        """
         config = case.config
         names = ('seq_len', 'vocab_size', 'num_puzzle_identifiers', 'puzzle_emb_ndim', 'H_cycles',
                  'L_cycles', 'H_layers', 'L_layers', 'hidden_size', 'expansion', 'num_heads',
@@ -73,6 +88,7 @@ class Peer:
         names = ('lr', 'weight_decay', 'beta1', 'beta2', 'puzzle_emb_lr', 'puzzle_emb_weight_decay')
         return self._ask(
             do='make',
+            threads=threads,
             model=model,
             rows=case.rows,
             loss_type=config.loss.loss_type,
@@ -86,5 +102,6 @@ class Peer:
         return answer['seconds'], answer['peak_bytes']
 
     def close(self) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):  # it may have ended
+            self._process.stdin.close()
         self._process.wait()
