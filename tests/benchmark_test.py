@@ -19,7 +19,8 @@ import json, sys
 for line in sys.stdin:
     request = json.loads(line)
     if request['do'] == 'make':
-        assert request['model']['hidden_size'] == 64 and request['rows'] == 4
+        settings = request['settings']
+        assert settings['arch']['hidden_size'] == 64 and settings['global_batch_size'] == 4
         answer = {{'parameters': 1}}
     elif request['program'] == 'forward and backward':
         answer = {{'error': 'OutOfMemoryError: none left'}}
@@ -34,6 +35,7 @@ def test_every_program_is_timed_beside_the_original(tmp_path, capsys):
     python.write_text(FAKE.format(python=sys.executable))
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     (tmp_path / 'models' / 'hrm').mkdir(parents=True)
+    (tmp_path / 'models' / 'hrm' / 'hrm_act_v1.py').touch()
 
     code = benchmark.main([
         '--quick', '--batch-size', '4', '--act-steps', '2', '--set', 'model.H_cycles=1',
@@ -75,6 +77,7 @@ def test_every_program_is_timed_beside_the_original(tmp_path, capsys):
 
 def test_an_original_that_never_ran_has_rows_and_an_exit_code(tmp_path, capsys):
     (tmp_path / 'models' / 'hrm').mkdir(parents=True)
+    (tmp_path / 'models' / 'hrm' / 'hrm_act_v1.py').touch()
     ends = tmp_path / 'python'
     ends.write_text('#!/bin/sh\necho no torch here >&2\nexit 3\n')
     ends.chmod(0o755)
@@ -155,8 +158,28 @@ subprocess.run([sys.executable, '-c', child])
 
 
 def test_only_what_the_original_has_is_compared():
-    assert their_side.obstacle(cases.load('maze_hard_1k', 8, '', 'auto')) == ''
-    assert 'HRM with attention' in their_side.obstacle(cases.load('sudoku_trm_mlp', 8, '', 'auto'))
+    maze, mixer = (cases.load(name, 8, '', 'auto') for name in ('maze_hard_1k', 'sudoku_trm_mlp'))
+    assert their_side.obstacle(maze, 'hrm') == ''
+    assert 'trains with model.levels=shared only' in their_side.obstacle(maze, 'trm')
+    assert 'trains with model.levels=separate only' in their_side.obstacle(mixer, 'hrm')
+    assert their_side.obstacle(mixer, 'trm') == ''
+
+
+@pytest.mark.parametrize(('size', 'names'), [
+    ('tiny', ['hrm']), ('small', ['paths', 'trm']), ('full', ['hrm']),
+])  # fmt: skip
+def test_every_size_has_an_original(size, names):
+    args = benchmark.parse(['--size', size, '--act-steps', '4'])
+    found = benchmark.find_cases(args, on_cpu=True)
+    assert args.config == []
+    for case, name in zip(found, names, strict=True):
+        assert their_side.obstacle(case, name) == ''
+        assert case.config.model.forward_dtype == 'float32'
+
+
+def test_a_peer_must_be_a_known_checkout(tmp_path, capsys):
+    assert benchmark.main(['--quick', '--peer', str(tmp_path)]) == 1
+    assert 'error: --peer must be a checkout of one of sapientinc/HRM' in capsys.readouterr().err
 
 
 def test_settings_go_over_the_configuration():

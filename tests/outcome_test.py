@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from experiments import originals
 from experiments.outcome import __main__ as outcome
-from experiments.outcome import cases, compare, page, runs, settings
+from experiments.outcome import cases, compare, page, runs
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import ConfigError
 
@@ -50,7 +51,7 @@ class _Flat(ExperimentConfig):
 
 
 def _changed(config, name):
-    value = settings.flatten(config)[name]
+    value = originals.flatten(config)[name]
     if name in OTHERS and OTHERS[name] != value:
         other = OTHERS[name]
     elif isinstance(value, bool):
@@ -70,18 +71,18 @@ def _changed(config, name):
     return _Flat(values)
 
 
-@pytest.mark.parametrize('name', settings.ORIGINALS)
+@pytest.mark.parametrize('name', originals.ORIGINALS)
 def test_no_setting_can_differ_between_the_sides(name):
     config = cases.cases()[name].config(3, 'somewhere')
-    request = settings.of_original(name, config)
+    request = originals.of_original(name, config)
     assert request['seed'] == 3
     assert 'somewhere' in json.dumps(request)
-    influential = [key for key in settings.flatten(config) if settings.has_influence(key)]
+    influential = [key for key in originals.flatten(config) if originals.has_influence(key)]
     assert len(influential) > 100
     for key in influential:
         refused = ''
         try:
-            other = settings.of_original(name, _changed(config, key))
+            other = originals.of_original(name, _changed(config, key))
         except ConfigError as error:
             refused = str(error)
         assert key in refused if refused else other != request, key
@@ -89,12 +90,12 @@ def test_no_setting_can_differ_between_the_sides(name):
 
 def test_the_two_sides_are_told_the_same_numbers():
     config = cases.cases()['trm'].config(1, 'folder')
-    request = settings.of_original('trm', config)
+    request = originals.of_original('trm', config)
     arch = request['arch']
     assert (arch['mlp_t'], arch['hidden_size'], arch['L_cycles']) == (True, 64, 2)
     assert (request['ema'], request['ema_rate']) == (True, 0.98)
     assert (request['lr'], request['global_batch_size'], request['epochs']) == (1e-3, 32, 10)
-    paths = settings.of_original('paths', cases.cases()['paths'].config(1, 'folder'))
+    paths = originals.of_original('paths', cases.cases()['paths'].config(1, 'folder'))
     assert (paths['model']['use_rope'], paths['model']['use_abs_pos']) == (True, True)
     assert paths['training']['grad_clip'] is None
     assert paths['model']['dropout'] == cases.cases()['paths'].configure().model.dropout > 0
@@ -110,7 +111,7 @@ def test_what_an_original_lacks_is_refused():
     ):  # fmt: skip
         part = dataclasses.replace(getattr(config, section), **change)
         with pytest.raises(ConfigError, match=words):
-            settings.of_original('hrm', dataclasses.replace(config, **{section: part}))
+            originals.of_original('hrm', dataclasses.replace(config, **{section: part}))
 
 
 def _result(side, seed, exact, case='hrm', parameters=5, steps=(10, 20)):

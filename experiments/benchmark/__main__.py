@@ -5,9 +5,13 @@
     python -m experiments.benchmark --config sudoku_extreme_1k:768 maze_hard_1k:96 arc1:96 \
         --peer PATH/TO/HRM --peer-compile --output results/h200
 
-Random puzzles of the right shapes, no data set needed. --peer times the model code of a checkout
-of sapientinc/HRM beside ours, in turns, on the same device with the same shapes and dtypes; what
-it imports and is not installed (flash_attn, adam_atan2, pydantic) is replaced (stand_ins.py). A
+    python -m experiments.benchmark --size tiny small full --threads 1 --act-steps 4 \
+        --program 'train step' 'eval step' --peer HRM TinyRecursiveModels krychu-hrm
+
+Random puzzles of the right shapes, no data set needed. --peer times the model code of checkouts
+(sapientinc/HRM, SamsungSAILMontreal/TinyRecursiveModels, krychu/hrm), each beside the
+configurations that it has, in turns, on the same device with the same shapes and dtypes; what
+they import and is not installed (flash_attn, adam_atan2, pydantic) is replaced (stand_ins.py). A
 program that it could not run has a row with the reason, and the exit code is 1 if it ran none. On a
 CPU both sides have the same cores and number of threads (--threads), and rounds during which other
 programs used more than 0.15 cores are measured again and left out. Writes OUTPUT.json and
@@ -42,8 +46,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('--config', nargs='+', default=['sudoku_extreme_1k'], metavar='NAME[:ROWS]',
-        help='files of configs/; ROWS over --batch-size')  # fmt: skip
+    add('--config', nargs='+', default=[], metavar='NAME[:ROWS]',
+        help='files of configs/; ROWS over --batch-size (sudoku_extreme_1k)')  # fmt: skip
+    add('--size', nargs='+', default=[], choices=['tiny', 'small', 'full'],
+        help='models that a CPU can run, each with an original; besides --config')  # fmt: skip
     add('--batch-size', nargs='+', type=int, default=[], metavar='ROWS',
         help="default: the configuration's; on a CPU 8")  # fmt: skip
     add('--dtype', nargs='+', default=[], choices=['float32', 'bfloat16', 'float16'],
@@ -56,7 +62,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--seconds', type=float, default=1.0, help='of a round, at least one run')
     add('--threads', type=int, default=0, help='of each side, on a CPU (all cores it may use)')
     add('--minutes', type=float, default=0, help='begin no further case after this; 0: no limit')
-    add('--peer', metavar='DIR', help='checkout of sapientinc/HRM')
+    add('--peer', nargs='+', default=[], metavar='DIR', help='checkouts of originals')
     add('--peer-python', default=sys.executable, help='interpreter with torch (default: this one)')
     add(
         '--peer-compile',
@@ -68,6 +74,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--quick', action='store_true', help='small model, small batch, two rounds')
     add('--output', metavar='PATH', help='writes PATH.json and PATH.md')
     args = parser.parse_args(argv)
+    if not args.size:
+        args.config = args.config or ['sudoku_extreme_1k']
     if args.peer and args.act_steps == 1:
         parser.error('--act-steps=1 would take the Q target out of the original: use 2 or more')
     if args.quick:
@@ -80,6 +88,13 @@ def find_cases(args: argparse.Namespace, on_cpu: bool) -> list[Any]:
     from experiments.benchmark import cases
 
     found = []
+    for size in args.size:
+        for name, rows, settings in cases.SIZES_OF_MODELS[size]:
+            for dtype in args.dtype or ['float32' if on_cpu else '']:
+                found.append(cases.load(
+                    name, rows, dtype, args.attention[0], args.act_steps, args.quick,
+                    (*settings, *args.set),
+                ))  # fmt: skip
     for text in args.config:
         name, _, rows = text.partition(':')
         batch_sizes = [int(rows)] if rows else args.batch_size or [8 if on_cpu or args.quick else 0]
@@ -128,16 +143,15 @@ def measure_case(case, args, peers) -> list[dict[str, Any]]:
 
     ours = programs.Ours(case, not args.no_bytes)
     asked = [p for p in PROGRAMS if p in args.program]
-    failed = {}
-    reason = their_side.obstacle(case) if peers else ''
+    reasons = {peer.original: their_side.obstacle(case, peer.original) for peer in peers}
     wanted = [
         peer for peer in peers
-        if not (peer.compiled and args.peer_compile and case.name not in args.peer_compile)
+        if not reasons[peer.original]
+        and not (peer.compiled and args.peer_compile and case.name not in args.peer_compile)
     ]  # fmt: skip
+    failed = {} if wanted or not peers else {'original, eager': ' '.join(reasons.values())}
     for peer in wanted:
         try:
-            if reason:
-                raise their_side.PeerError(reason)
             print(f'{peer.name}: {peer.make(case, args.threads)}', file=sys.stderr)
         except their_side.PeerError as error:
             failed[peer.name] = str(error)
@@ -251,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     import jax
 
+    from experiments import originals
     from experiments.benchmark import ceilings, table, their_side
     from hrm_jax.errors import UserError
 
@@ -259,14 +274,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ModuleNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    peers = []
-    if args.peer:
-        if not (Path(args.peer) / 'models' / 'hrm').is_dir():
-            print(f'error: --peer must be a checkout of sapientinc/HRM, with a folder models/hrm; '
-                  f'got {args.peer}.', file=sys.stderr)  # fmt: skip
-            return 1
-        kinds = [False] if args.peer_compile is None else [False, True]
-        peers = [their_side.Peer(args.peer_python, args.peer, kind) for kind in kinds]
+    kinds = [False] if args.peer_compile is None else [False, True]
+    try:
+        for place in args.peer:
+            originals.name_of(place)
+        peers = [
+            their_side.Peer(args.peer_python, place, kind) for place in args.peer for kind in kinds
+        ]
+    except (UserError, OSError) as error:
+        print(f'error: --peer {error}', file=sys.stderr)
+        return 1
     dtypes = sorted({case.config.model.forward_dtype for case in found})
     given = sys.argv[1:] if argv is None else argv
     report = {

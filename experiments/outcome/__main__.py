@@ -56,14 +56,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def compare_all(args: argparse.Namespace, command: str) -> int:
     """Trains and reports; returns the exit code: 1 where something could not be compared."""
+    from experiments import originals
     from experiments.benchmark.__main__ import describe_machine
-    from experiments.outcome import compare, page, runs, settings
+    from experiments.outcome import compare, page, runs
     from experiments.outcome.cases import cases
 
     known = cases(args.small)
     asked = [known[name] for name in CASES if getattr(args, name)]
     for case in asked:
-        settings.check_checkout(case.name, getattr(args, case.name))
+        originals.check_checkout(case.name, getattr(args, case.name))
         case.build(args.folder / 'data' / case.name)
     todo = runs.in_turns(
         asked, args.seeds, folder=args.folder, python=args.python,

@@ -12,7 +12,7 @@ class Case:
     """One original and ours on the same puzzles.
 
     Attributes:
-      name: key of settings.ORIGINALS.
+      name: key of originals.ORIGINALS.
       title: for tables and plots.
       metrics: of every evaluation, the first decides.
       train, test: numbers of puzzles; train is a multiple of the batch size, because the originals

@@ -8,7 +8,8 @@ from pathlib import Path
 import statistics
 from typing import Any
 
-from experiments.outcome import compare, settings
+from experiments import originals
+from experiments.outcome import compare
 from experiments.outcome.cases import Case
 from experiments.outcome.runs import SIDES, Result
 from hrm_jax import files
@@ -47,18 +48,18 @@ def _evaluations(results: Sequence[Result], metrics: Sequence[str]) -> str:
 def _settings(case: Case) -> str:
     """What the configuration has that differs from the defaults of ``ExperimentConfig``."""
     config = case.config(0, '')
-    base = settings.flatten(type(config)())
+    base = originals.flatten(type(config)())
     changed = {
         key: value
-        for key, value in settings.flatten(config).items()
-        if value != base[key] and settings.has_influence(key)
+        for key, value in originals.flatten(config).items()
+        if value != base[key] and originals.has_influence(key)
     }
     return ', '.join(f'`{key}={value}`' for key, value in sorted(changed.items()))
 
 
 def section(case: Case, results: Sequence[Result], trouble: Sequence[str]) -> str:
     """The part of one original."""
-    original = settings.ORIGINALS[case.name]
+    original = originals.ORIGINALS[case.name]
     lines = [f'## {case.title}: beside {original.repository}\n']
     lines += [f'**Not compared:** {text}\n' for text in trouble]
     whole = compare.complete_seeds(results)
@@ -103,12 +104,12 @@ def page(
 {facts}
 
 Each original is trained by its own code (model, losses, optimizer steps, loader and loop of a
-checkout) and ours by `hrm_jax.train`, on the same folder, with the same settings, in turns, one
-thread each. Seeds are the same numbers but other draws: initial weights, order and exploration are
-not shared, so that two curves differ at least by what two seeds differ by. Values are means +-
-standard deviations over the seeds. A verdict takes the 95 % interval of the difference (Student's
-t, pooled); with this many verdicts one in twenty can be beyond it by chance. Times were not
-compared here: `experiments.benchmark` does that.
+checkout) and ours by `hrm_jax.train`, on the same folder and with the same settings. Seeds are the
+same numbers but other draws: initial weights, order and exploration are not shared, so that two
+curves differ at least by what two seeds differ by. Values are means +- standard deviations over the
+seeds. A verdict takes the 95 % interval of the difference (Student's t, variances pooled); of
+twenty verdicts on equal programs one is beyond it by chance. Times are not compared here:
+`experiments.benchmark` does that.
 """,
         f'![Curves of both sides]({picture})\n' if results else '',
         *(

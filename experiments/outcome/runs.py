@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any
 
-from experiments.outcome import settings
+from experiments import originals
 from experiments.outcome.cases import Case
 from hrm_jax import files
 from hrm_jax.errors import UserError
@@ -85,7 +85,7 @@ class Run:
         if not self.file.exists():
             return None
         values = files.read_json(self.file, OutcomeError, dict)
-        same = values.pop('settings') == settings.fingerprint(self.case.name, self._config())
+        same = values.pop('settings') == originals.fingerprint(self.case.name, self._config())
         OutcomeError.require(
             same, f'{self.file} must be a run of the same settings; it has others. Use another '
             f'--folder, or remove the file.',
@@ -129,7 +129,7 @@ class Run:
         if code or not result.exists():
             raise OutcomeError(f'{self.name} could not run ({_last_words(log, code)}); log: {log}')
         values = json.loads(result.read_text())
-        own = {'settings': settings.fingerprint(self.case.name, self._config())}
+        own = {'settings': originals.fingerprint(self.case.name, self._config())}
         names = self.case.metrics
         missing = [name for name in names if name not in values['metrics']]
         OutcomeError.require(
@@ -150,7 +150,7 @@ class Run:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, path=os.path.abspath(config.data.path))
         )
-        theirs = settings.of_original(self.case.name, config)  # refuses what it does not have
+        theirs = originals.of_original(self.case.name, config)  # refuses what it does not have
         if self.side == 'ours':
             return {'settings': config.to_dict(), 'workdir': os.path.abspath(work / 'run')}
         return {

@@ -73,9 +73,16 @@ class Original:
 
 
 def _paths_base() -> ExperimentConfig:
-    from configs import pathfinding
-
-    return ExperimentConfig.from_dict(pathfinding.get_config())
+    return ExperimentConfig(
+        model=config_lib.ModelConfig(
+            round_mlp=False, rms_norm_eps=1.1920928955078125e-07, scale_learned_positions=False,
+            initializer='uniform', puzzle_emb_ndim=0, q_head=False, forward_dtype='float32',
+        ),
+        act=config_lib.ActConfig(halting='fixed'),
+        loss=config_lib.LossConfig(loss_type='softmax_cross_entropy', q_weight=0.0),
+        optimizer=config_lib.OptimizerConfig(name='adamw', lr_warmup_steps=0, beta2=0.999),
+        eval=config_lib.EvalConfig(depth_multiples=(4,)),
+    )  # fmt: skip
 
 
 def _shared_base() -> ExperimentConfig:
@@ -191,6 +198,20 @@ def of_original(name: str, config: ExperimentConfig) -> dict[str, Any]:
     return found | {
         'arch': arch, 'data_paths': [config.data.path], 'ema': decay > 0, 'ema_rate': decay
     }  # fmt: skip
+
+
+def name_of(folder: str | Path) -> str:
+    """Which original a checkout is of.
+
+    Raises:
+      ConfigError: of none.
+    """
+    found = [name for name, one in ORIGINALS.items() if (Path(folder) / one.marker).is_file()]
+    known = ', '.join(original.repository for original in ORIGINALS.values())
+    ConfigError.require(
+        bool(found), f'must be a checkout of one of {known}; got {folder}, which is none of them.'
+    )
+    return found[0]
 
 
 def check_checkout(name: str, folder: str | Path) -> None:
