@@ -175,8 +175,9 @@ def test_what_is_not_alike_is_not_compared():
         compare.check([good, _result('ours', 0, [0.1, 0.2], parameters=6)])
     with pytest.raises(runs.OutcomeError, match=r'after the same steps; got \[10, 20\] and'):
         compare.check([good, _result('ours', 0, [0.1, 0.2], steps=(10, 21))])
-    only = [good, _result('original', 1, [0.1, 0.2]), _result('ours', 1, [0.1, 0.2])]
-    assert {r.seed for r in compare.complete_seeds(only)} == {1}
+    theirs = [good, _result('original', 1, [0.1, 0.2])]
+    assert compare.comparable(theirs) == []
+    assert len(compare.comparable([*theirs, _result('ours', 5, [0.1, 0.2])])) == 3
 
 
 # In place of an interpreter with torch, and of ours: each writes the curve that its case asks for.

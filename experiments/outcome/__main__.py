@@ -87,9 +87,10 @@ def compare_all(args: argparse.Namespace, command: str) -> int:
     results.sort(key=lambda r: (CASES.index(r.case), r.seed, runs.SIDES.index(r.side)))
     for case in asked:
         own = [r for r in results if r.case == case.name]
-        missing = args.seeds - len(compare.complete_seeds(own)) // 2
-        if missing and not trouble[case.name]:
-            trouble[case.name].append(f'{missing} of {args.seeds} seeds are not trained yet.')
+        missing = {side: args.seeds - len(compare.of_side(own, side)) for side in runs.SIDES}
+        if any(missing.values()) and not trouble[case.name]:
+            rest = ' and '.join(f'{count} of {side}' for side, count in missing.items() if count)
+            trouble[case.name].append(f'not trained yet: {rest} ({args.seeds} each are asked for).')
         if own:
             compare.check(own)
     machine = describe_machine()
@@ -104,7 +105,7 @@ def compare_all(args: argparse.Namespace, command: str) -> int:
     }  # fmt: skip
     page.write(args.output, header, asked, results, trouble)
     for case in asked:
-        whole = compare.complete_seeds([r for r in results if r.case == case.name])
+        whole = compare.comparable([r for r in results if r.case == case.name])
         found = compare.verdicts(whole, case.metrics, case.test) if whole else []
         for verdict in found:
             print(f'{case.name}, {verdict.what}: original {verdict.original.text()}, ours '
@@ -117,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     args = parse(argv)
     given = sys.argv[1:] if argv is None else argv
-    command = shlex.join(['python', '-m', 'experiments.outcome', *given])
+    told = [flag for flag in given if flag != '--report']  # what made the runs
+    command = shlex.join(['python', '-m', 'experiments.outcome', *told])
     try:
         return compare_all(args, command)
     except UserError as error:

@@ -113,10 +113,9 @@ def check(results: Sequence[Result]) -> None:
     )
 
 
-def complete_seeds(results: Sequence[Result]) -> list[Result]:
-    """The results of one case of whose seed both sides are done."""
-    done = [{r.seed for r in of_side(results, side)} for side in SIDES]
-    return [result for result in results if result.seed in done[0] & done[1]]
+def comparable(results: Sequence[Result]) -> list[Result]:
+    """The results of one case where both sides have some; seeds are no pairs, so that all count."""
+    return list(results) if all(of_side(results, side) for side in SIDES) else []
 
 
 def verdicts(results: Sequence[Result], metrics: Sequence[str], puzzles: int) -> list[Verdict]:

@@ -62,17 +62,16 @@ def section(case: Case, results: Sequence[Result], trouble: Sequence[str]) -> st
     original = originals.ORIGINALS[case.name]
     lines = [f'## {case.title}: beside {original.repository}\n']
     lines += [f'**Not compared:** {text}\n' for text in trouble]
-    whole = compare.complete_seeds(results)
+    whole = compare.comparable(results)
     if not whole:
         return '\n'.join(lines)
-    seeds = sorted({result.seed for result in whole})
+    seeds = ' and '.join(f'{len(compare.of_side(whole, side))} of {side}' for side in SIDES)
     theirs = next(r for r in whole if r.side == 'original')
     stand_ins = ', '.join(theirs.facts.get('stand_ins', ())) or 'none'
     lines += [
         f'{theirs.facts["parameters"]:,} parameters on both sides, {case.train:,} training and '
-        f'{case.test:,} test puzzles, {whole[0].steps[-1]:,} train steps, seeds '
-        f'{", ".join(map(str, seeds))} on each side. Packages replaced in the original: '
-        f'{stand_ins}.\n',
+        f'{case.test:,} test puzzles, {whole[0].steps[-1]:,} train steps; seeds: {seeds}. Packages '
+        f'replaced in the original: {stand_ins}.\n',
         f'Settings of both sides beyond the defaults: {_settings(case)}.\n',
         _verdicts(compare.verdicts(whole, case.metrics, case.test)) + '\n',
         'Mean and standard deviation over the seeds at every evaluation:\n',
@@ -127,7 +126,7 @@ def plot(cases: Sequence[Case], results: Sequence[Result], path: Path) -> Path |
     found = {
         case: whole
         for case in cases
-        if (whole := compare.complete_seeds([r for r in results if r.case == case.name]))
+        if (whole := compare.comparable([r for r in results if r.case == case.name]))
     }
     if not found:
         return None
