@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import os
+import signal
 import stat
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -287,3 +291,22 @@ def test_a_case_without_results_is_reported_as_such():
     case = cases.cases()['hrm']
     text = page.page({'date': 'today'}, [case], [], {'hrm': ['it could not run']}, '')
     assert '**Not compared:** it could not run' in text
+
+
+def test_a_stop_ends_the_runs(tmp_path, checkout):
+    """The process of a side must not go on when the command is stopped."""
+    waits = tmp_path / 'python'
+    waits.write_text(f'#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n')
+    waits.chmod(0o755)
+    flags = ['--small', '--paths', str(checkout), '--python', str(waits), '--seeds', '1']
+    command = [sys.executable, '-m', 'experiments.outcome', *flags, '--folder', f'{tmp_path}/runs']
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 300
+    while not (tmp_path / 'pid').exists() or not (tmp_path / 'pid').read_text().strip():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'pid').read_text()), 0)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import datetime
 from pathlib import Path
 import shlex
+import signal
 import sys
 
 from hrm_jax.errors import UserError
@@ -114,12 +115,18 @@ def compare_all(args: argparse.Namespace, command: str) -> int:
     return int(any(trouble.values()))
 
 
+def _stop(number: int, frame: object) -> None:
+    del frame
+    raise SystemExit(128 + number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     args = parse(argv)
     given = sys.argv[1:] if argv is None else argv
     told = [flag for flag in given if flag != '--report']  # what made the runs
     command = shlex.join(['python', '-m', 'experiments.outcome', *told])
+    signal.signal(signal.SIGTERM, _stop)
     try:
         return compare_all(args, command)
     except UserError as error:

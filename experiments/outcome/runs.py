@@ -92,11 +92,12 @@ class Run:
         )  # fmt: skip
         return Result(self.case.name, self.side, self.seed, **values)
 
-    def train(self, core: int | None) -> Result:
+    def train(self, core: int | None, running: set[subprocess.Popen]) -> Result:
         """Trains, and keeps the curve; the same call after a stop begins where it can.
 
         Args:
           core: to stay on; None: any.
+          running: holds the process while it runs, so that others can end it.
 
         Raises:
           OutcomeError: the process failed; with its last words and the place of its log.
@@ -118,14 +119,12 @@ class Run:
                 )
             except OSError as error:
                 raise OutcomeError(f'{self.name}: {command[0]} does not start: {error}') from None
+            running.add(process)
             with process:
                 if core is not None:
                     os.sched_setaffinity(process.pid, {core})
-                try:
-                    code = process.wait()
-                except BaseException:
-                    process.terminate()  # ours saves where it is
-                    raise
+                code = process.wait()
+            running.discard(process)
         if code or not result.exists():
             raise OutcomeError(f'{self.name} could not run ({_last_words(log, code)}); log: {log}')
         values = json.loads(result.read_text())
@@ -196,6 +195,7 @@ def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result | Outc
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
     failed: dict[tuple[str, str], OutcomeError] = {}
+    running: set[subprocess.Popen] = set()
     free, lock = list(range(jobs)), threading.Lock()
 
     def do(run: Run) -> Result | OutcomeError:
@@ -205,7 +205,7 @@ def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result | Outc
         with lock:
             slot = free.pop(0)
         try:
-            return run.train(cores[slot % len(cores)] if cores else None)
+            return run.train(cores[slot % len(cores)] if cores else None, running)
         except OutcomeError as error:
             failed[key] = error
             return error
@@ -220,4 +220,6 @@ def run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Result | Outc
                 yield futures[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.terminate()  # ours saves where it is
             raise
