@@ -5,16 +5,24 @@
     python -m experiments.benchmark --config sudoku_extreme_1k:768 maze_hard_1k:96 arc1:96 \
         --peer PATH/TO/HRM --peer-compile --output results/h200
 
-Random puzzles of the right shapes, no data set needed. --peer times the model code of a checkout
-of sapientinc/HRM beside ours, in turns, on the same device with the same shapes and dtypes; what
-it imports and is not installed (flash_attn, adam_atan2, pydantic) is replaced (stand_ins.py).
-Writes OUTPUT.json and OUTPUT.md after every case. Works on CPU, GPU and TPU.
+    python -m experiments.benchmark --size tiny small full --threads 1 --act-steps 4 \
+        --program 'train step' 'eval step' --peer HRM TinyRecursiveModels krychu-hrm
+
+Random puzzles of the right shapes, no data set needed. --peer times the model code of checkouts
+(sapientinc/HRM, SamsungSAILMontreal/TinyRecursiveModels, krychu/hrm), each beside the
+configurations that it has, in turns, on the same device with the same shapes and dtypes; what
+they import and is not installed (flash_attn, adam_atan2, pydantic) is replaced (stand_ins.py). A
+program that it could not run has a row with the reason, and the exit code is 1 if it ran none. On a
+CPU both sides have the same cores and number of threads (--threads), and rounds during which other
+programs used more than 0.15 cores are measured again and left out. Writes OUTPUT.json and
+OUTPUT.md after every case. Works on CPU, GPU and TPU.
 """
 
 import argparse
 from collections.abc import Sequence
 import datetime
 import json
+import math
 import os
 from pathlib import Path
 import platform
@@ -38,8 +46,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('--config', nargs='+', default=['sudoku_extreme_1k'], metavar='NAME[:ROWS]',
-        help='files of configs/; ROWS over --batch-size')  # fmt: skip
+    add('--config', nargs='+', default=[], metavar='NAME[:ROWS]',
+        help='files of configs/; ROWS over --batch-size (sudoku_extreme_1k)')  # fmt: skip
+    add('--size', nargs='+', default=[], choices=['tiny', 'small', 'full'],
+        help='models that a CPU can run, each with an original; besides --config')  # fmt: skip
     add('--batch-size', nargs='+', type=int, default=[], metavar='ROWS',
         help="default: the configuration's; on a CPU 8")  # fmt: skip
     add('--dtype', nargs='+', default=[], choices=['float32', 'bfloat16', 'float16'],
@@ -50,8 +60,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--set', nargs='+', default=[], metavar='KEY=VALUE', help='settings, as model.remat=true')
     add('--rounds', type=int, default=7, help='times that the sides take turns')
     add('--seconds', type=float, default=1.0, help='of a round, at least one run')
+    add('--threads', type=int, default=0, help='of each side, on a CPU (all cores it may use)')
     add('--minutes', type=float, default=0, help='begin no further case after this; 0: no limit')
-    add('--peer', metavar='DIR', help='checkout of sapientinc/HRM')
+    add('--peer', nargs='+', default=[], metavar='DIR', help='checkouts of originals')
     add('--peer-python', default=sys.executable, help='interpreter with torch (default: this one)')
     add(
         '--peer-compile',
@@ -63,6 +74,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--quick', action='store_true', help='small model, small batch, two rounds')
     add('--output', metavar='PATH', help='writes PATH.json and PATH.md')
     args = parser.parse_args(argv)
+    if not args.size:
+        args.config = args.config or ['sudoku_extreme_1k']
     if args.peer and args.act_steps == 1:
         parser.error('--act-steps=1 would take the Q target out of the original: use 2 or more')
     if args.quick:
@@ -75,6 +88,13 @@ def find_cases(args: argparse.Namespace, on_cpu: bool) -> list[Any]:
     from experiments.benchmark import cases
 
     found = []
+    for size in args.size:
+        for name, rows, settings in cases.SIZES_OF_MODELS[size]:
+            for dtype in args.dtype or ['float32' if on_cpu else '']:
+                found.append(cases.load(
+                    name, rows, dtype, args.attention[0], args.act_steps, args.quick,
+                    (*settings, *args.set),
+                ))  # fmt: skip
     for text in args.config:
         name, _, rows = text.partition(':')
         batch_sizes = [int(rows)] if rows else args.batch_size or [8 if on_cpu or args.quick else 0]
@@ -84,25 +104,6 @@ def find_cases(args: argparse.Namespace, on_cpu: bool) -> list[Any]:
                     found.append(cases.load(
                         name, size, dtype, attention, args.act_steps, args.quick, tuple(args.set)
                     ))  # fmt: skip
-    return found
-
-
-def measure(program: str, sides: dict[str, Any], rounds: int, seconds: float) -> dict[str, list]:
-    """Seconds per run of each side, in rounds that alternate between them.
-
-    Args:
-      program: its name.
-      sides: name -> function of a number of runs that gives the seconds they took.
-      rounds: how many.
-      seconds: a round has as many runs as fit in, at least one.
-    """
-    times, found = {}, {name: [] for name in sides}
-    for name, run in sides.items():
-        run(1)  # compiles, where it is not yet
-        times[name] = max(1, int(seconds / max(run(1), 1e-6)))
-    for _ in range(rounds):
-        for name, run in sides.items():
-            found[name].append(run(times[name]) / times[name])
     return found
 
 
@@ -126,6 +127,10 @@ def describe_machine() -> dict[str, str]:
         'devices:': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
         'processor:': first_line('/proc/cpuinfo', 'model name') or platform.processor(),
         'cores:': str(os.cpu_count()),
+        'threads of each side': os.environ.get('OMP_NUM_THREADS', ''),
+        'load average at the start': f'{os.getloadavg()[0]:.1f}'
+        if hasattr(os, 'getloadavg')
+        else '',
         'Python': platform.python_version(),
         'jax': jax.__version__,
         'commit': commit,
@@ -134,51 +139,69 @@ def describe_machine() -> dict[str, str]:
 
 def measure_case(case, args, peers) -> list[dict[str, Any]]:
     """All programs of one case: a result for each side of each."""
-    from experiments.benchmark import programs, their_side
+    from experiments.benchmark import programs, rounds, their_side
 
     ours = programs.Ours(case, not args.no_bytes)
     asked = [p for p in PROGRAMS if p in args.program]
-    reason = their_side.obstacle(case) if peers else ''
-    if reason:
-        print(f'{case.name}: not beside the original: {reason}', file=sys.stderr)
-    ready = []
-    for peer in [] if reason else peers:
-        if peer.compiled and args.peer_compile and case.name not in args.peer_compile:
-            continue
+    reasons = {peer.original: their_side.obstacle(case, peer.original) for peer in peers}
+    wanted = [
+        peer for peer in peers
+        if not reasons[peer.original]
+        and not (peer.compiled and args.peer_compile and case.name not in args.peer_compile)
+    ]  # fmt: skip
+    failed = {} if wanted or not peers else {'original, eager': ' '.join(reasons.values())}
+    for peer in wanted:
         try:
-            about = peer.make(case)
-            ready.append(peer)
-            print(f'{peer.name}: {about}', file=sys.stderr)
+            print(f'{peer.name}: {peer.make(case, args.threads)}', file=sys.stderr)
         except their_side.PeerError as error:
-            print(f'{peer.name}: {error}', file=sys.stderr)
+            failed[peer.name] = str(error)
+            print(f'{case.name}: {peer.name} could not run: {error}', file=sys.stderr)
     results = []
     for name in asked:
         program = ours.make(name)
         sides, peaks = {'ours': program.seconds}, {}
 
-        def of(peer, name=name, peaks=peaks, steps=program.steps):
+        def of(peer, name=name, peaks=peaks, steps=program.steps, sides=sides):
             def run(times):
-                spent, peaks[peer.name] = peer.run(name, steps * times)
+                try:
+                    spent, peaks[peer.name] = peer.run(name, steps * times)
+                except their_side.PeerError as error:
+                    failed[peer.name] = f'{name}: {error}'
+                    print(f'{peer.name} could not run: {name}: {error}', file=sys.stderr)
+                    raise
                 return spent
 
             return run
 
-        if name in their_side.PROGRAMS:
-            sides |= {peer.name: of(peer) for peer in ready}
-        try:
-            found = measure(name, sides, args.rounds, args.seconds)
-        except their_side.PeerError as error:
-            print(f'{name}: {error}', file=sys.stderr)
-            ready, found = [], measure(name, {'ours': program.seconds}, args.rounds, args.seconds)
-        for side, seconds in found.items():
+        has_peer = name in their_side.PROGRAMS
+        while True:
+            running = [peer for peer in wanted if has_peer and peer.name not in failed]
+            sides = {'ours': program.seconds} | {peer.name: of(peer) for peer in running}
+            try:
+                pids = [peer.pid for peer in running]
+                found = rounds.measure(sides, args.rounds, args.seconds, pids)
+                break
+            except their_side.PeerError:
+                continue  # without the side that failed
+        first = len(results)
+        for side, seconds in found.seconds.items():
+            theirs = found.seconds.get('original, eager')
             results.append(
                 case.label()
                 | {'program': name, 'side': side}
-                | _result(program, side, seconds, found.get('original, eager'))
+                | _result(program, side, seconds, theirs)
+                | {'other_work': None if math.isnan(found.others) else found.others}
+                | {'rounds_left_out': found.dropped}
             )
             if side in peaks:
                 results[-1]['gib'] = peaks[side] / 2**30
-        print_last(results, len(found))
+            if found.under_load:
+                results[-1].setdefault('notes', {})['no quiet rounds'] = 'times say little'
+        for side, why in failed.items() if has_peer else ():
+            results.append(
+                case.label() | {'program': name, 'side': side, 'notes': {'could not run': why}}
+            )
+        print_last(results[first:])
     return results
 
 
@@ -202,13 +225,18 @@ def _result(program, side, seconds, theirs) -> dict[str, Any]:
     return result
 
 
-def print_last(results: list[dict[str, Any]], count: int) -> None:
-    """Prints the speed of the last ``count`` results."""
-    for r in results[-count:]:
+def print_last(results: list[dict[str, Any]]) -> None:
+    """Prints the speed of some results."""
+    for r in results:
         text = f'{r["config"]} x {r["rows"]}, {r["program"]}, {r["side"]}: '
+        if 'runs_per_second' not in r:
+            print(f'{text}could not run: {r["notes"]["could not run"]}', flush=True)
+            continue
         text += f'{r["runs_per_second"]:.4g} runs/s'
         if 'ratio' in r:
             text += f', time / original {r["ratio"]:.3f} ({r["ratio_of_fastest"]:.3f} of fastest)'
+        if 'no quiet rounds' in r.get('notes', {}):
+            text += f'; other programs used {r["other_work"]:.1f} cores: the times say little'
         print(text, flush=True)
 
 
@@ -228,8 +256,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.peer:
         # Both sides must find memory on the device.
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+    from experiments.benchmark import rounds
+
+    try:
+        args.threads = rounds.pin(args.threads)
+    except ValueError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
     import jax
 
+    from experiments import originals
     from experiments.benchmark import ceilings, table, their_side
     from hrm_jax.errors import UserError
 
@@ -238,14 +274,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ModuleNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    peers = []
-    if args.peer:
-        if not (Path(args.peer) / 'models' / 'hrm').is_dir():
-            print(f'error: --peer must be a checkout of sapientinc/HRM, with a folder models/hrm; '
-                  f'got {args.peer}.', file=sys.stderr)  # fmt: skip
-            return 1
-        kinds = [False] if args.peer_compile is None else [False, True]
-        peers = [their_side.Peer(args.peer_python, args.peer, kind) for kind in kinds]
+    kinds = [False] if args.peer_compile is None else [False, True]
+    try:
+        for place in args.peer:
+            originals.name_of(place)
+        peers = [
+            their_side.Peer(args.peer_python, place, kind) for place in args.peer for kind in kinds
+        ]
+    except (UserError, OSError) as error:
+        print(f'error: --peer {error}', file=sys.stderr)
+        return 1
     dtypes = sorted({case.config.model.forward_dtype for case in found})
     given = sys.argv[1:] if argv is None else argv
     report = {
@@ -270,6 +308,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for peer in peers:
         peer.close()
     print(table.rows(report['results']))
+    rows = [r for r in report['results'] if r['side'] != 'ours']
+    if peers and not any('runs_per_second' in r for r in rows):
+        reasons = {r['notes']['could not run'] for r in rows} or {'no program of it was asked for'}
+        print(f'error: the original was not timed: {"; ".join(sorted(reasons))}', file=sys.stderr)
+        return 1
     return 0
 
 

@@ -18,6 +18,18 @@ from hrm_jax.types import Batch
 SIZES = dataset_sizes.KNOWN | {'data/lisp': (100, 256, 1), 'data/custom': (11, 81, 1)}
 QUICK = {'hidden_size': 64, 'num_heads': 4, 'H_layers': 1, 'L_layers': 1, 'puzzle_emb_ndim': 64,
          'num_puzzle_identifiers': 10}  # fmt: skip
+# Sizes of models for --size, each beside an original: configuration, rows, settings.
+SIZES_OF_MODELS = {
+    'tiny': (  # the quickstart, as HRM can be trained on a CPU
+        ('quickstart', 32, ('optimizer.ema_decay=0', 'loss.loss_type=stablemax_cross_entropy',
+                            'model.intermediate_size=0')),
+    ),
+    'small': (  # krychu/hrm on 400 cells; TinyRecursiveModels with 128 channels
+        ('pathfinding_hl', 8, ()),
+        ('sudoku_trm_mlp', 16, ('model.hidden_size=128', 'model.puzzle_emb_ndim=128')),
+    ),
+    'full': (('sudoku_extreme_1k', 8, ()),),  # HRM with 27 million parameters
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +98,8 @@ def load(
     model.forward_dtype = dtype or model.forward_dtype
     if quick:
         for key, value in QUICK.items():
-            model[key] = value
+            if key != 'puzzle_emb_ndim' or model.puzzle_emb_ndim:
+                model[key] = value
     config.train.global_batch_size = rows or config.train.global_batch_size
     config.eval.global_batch_size = 0
     config.eval.depth_multiples = ()

@@ -5,6 +5,7 @@ where the real package is missing, so that the original's files run as they are.
 """
 
 from collections.abc import Callable
+import importlib.machinery
 import importlib.util
 import sys
 import types
@@ -62,18 +63,33 @@ class AdamATan2(torch.optim.Optimizer):
 
 
 class BaseModel:
-    """As much of pydantic as the original's model needs: keyword arguments and defaults."""
+    """As much of pydantic as the originals need: keyword arguments, defaults, nested models.
+
+    Values of other names are ignored, or kept in ``__pydantic_extra__`` where ``model_config``
+    allows them.
+    """
 
     def __init__(self, **values):
-        names = getattr(type(self), '__annotations__', {})
-        missing = [n for n in names if n not in values and not hasattr(type(self), n)]
+        types_of = {k: v for k, v in self.__annotations__.items() if k != 'model_config'}
+        missing = [n for n in types_of if n not in values and not hasattr(type(self), n)]
         if missing:
             raise TypeError(f'{type(self).__name__} needs {", ".join(missing)}')
-        self.__dict__.update({name: value for name, value in values.items() if name in names})
+        for name, kind in types_of.items():
+            if name in values and isinstance(values[name], dict) and hasattr(kind, 'model_dump'):
+                values[name] = kind(**values[name])
+        extra = {name: value for name, value in values.items() if name not in types_of}
+        allowed = getattr(type(self), 'model_config', {}).get('extra') == 'allow'
+        self.__pydantic_extra__ = extra if allowed else {}
+        self.__dict__.update({k: v for k, v in values.items() if k in types_of})
+        self.__dict__.update(self.__pydantic_extra__)
+
+    def model_dump(self) -> dict[str, Any]:
+        return dict(self.__dict__)
 
 
 def _module(name: str, **contents) -> Callable[[], types.ModuleType]:
     module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)  # find_spec asks for it
     module.__dict__.update(contents)
     return module
 
@@ -88,8 +104,49 @@ def register() -> list[str]:
         sys.modules['flash_attn'] = _module('flash_attn', flash_attn_func=attention)
         replaced.append('flash_attn')
     for name, contents in (('adam_atan2', {'AdamATan2': AdamATan2}),
-                           ('pydantic', {'BaseModel': BaseModel})):  # fmt: skip
+                           ('pydantic', {'BaseModel': BaseModel, 'ConfigDict': dict})):  # fmt: skip
         if importlib.util.find_spec(name) is None:
             sys.modules[name] = _module(name, **contents)
             replaced.append(name)
     return replaced
+
+
+def register_trainer(log: Callable[..., None]) -> list[str]:
+    """Replaces what the originals' pretrain.py imports around its training; returns the names.
+
+    Always, installed or not: nothing is to be sent away, no flag to be read.
+
+    Args:
+      log: called as wandb.log is, with values and ``step``.
+    """
+
+    def undecorated(*_: Any, **__: Any) -> Callable[[Any], Any]:
+        return lambda function: function
+
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    class Bar:
+        n = 0
+
+        def __init__(self, *_: Any, **__: Any):
+            pass
+
+        def update(self, count: int) -> None:
+            self.n += count
+
+    wandb = {'init': nothing, 'finish': nothing, 'Settings': nothing, 'run': None, 'log': log}
+    always = {
+        'wandb': wandb,
+        'hydra': {'main': undecorated},
+        'coolname': {'generate_slug': nothing},
+        'tqdm': {'tqdm': Bar},
+        'omegaconf': {'DictConfig': dict},
+        'argdantic': {'ArgParser': nothing},
+    }
+    for name, contents in always.items():
+        sys.modules[name] = _module(name, **contents)
+    if importlib.util.find_spec('yaml') is None:
+        sys.modules['yaml'] = _module('yaml')
+        return [*always, 'yaml']
+    return list(always)

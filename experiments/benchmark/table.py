@@ -3,24 +3,30 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from experiments.benchmark.rounds import LIMIT
+
 COLUMNS = (
     ('config', 'config'), ('positions', 'positions'), ('rows', 'rows'), ('dtype', 'dtype'),
     ('attention', 'attention'), ('program', 'program'), ('side', 'side'),
     ('runs_per_second', 'runs/s'), ('examples_per_second', 'examples/s'), ('tflops', 'TFLOP/s'),
     ('of_products', '% of products'), ('of_copies', '% of copies'), ('gib', 'GiB'),
-    ('ratio', 'time / original'), ('ratio_of_fastest', 'of the fastest'), ('notes', 'notes'),
+    ('ratio', 'time / original'), ('ratio_of_fastest', 'of the fastest'),
+    ('other_work', 'cores of others'), ('rounds_left_out', 'rounds left out'), ('notes', 'notes'),
 )  # fmt: skip
 
 
 def _text(name: str, value: Any) -> str:
     if value in (None, '', {}):
         return ''
+    if name == 'other_work':
+        return f'{value:.2f}'
     if name.startswith('of_'):
         return f'{100 * value:.1f}'
     if name.startswith('ratio'):
         return f'{value:.3f}'
     if isinstance(value, Mapping):
-        return ', '.join(f'{k}: {v}' for k, v in value.items())
+        text = ', '.join(f'{k}: {v}' for k, v in value.items())
+        return ' '.join(text.split()).replace('|', '/')
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
@@ -58,5 +64,8 @@ batch with all its ACT steps, one queue of puzzles, or one batch. TFLOP/s counts
 that cannot be avoided (hrm_jax/model/flops.py), on both sides the same; % of copies is the memory
 traffic that XLA counts. GiB is on our side what the compiled program needs on one device, on
 the original's the most that torch had in use (on a CPU: the whole process). time / original:
-below 1 ours is faster than the original in eager mode (medians; then fastest of the rounds).
+below 1 ours is faster than the original in eager mode (medians; then fastest of the rounds). Both
+sides had the same cores and number of threads on a CPU. Cores of others: what other programs used
+of the machine during the rounds that count, mean; rounds with more than {LIMIT} were measured again
+and left out, unless hardly any other was to be had (notes).
 """

@@ -1,12 +1,16 @@
-"""The original's code in a process of its own (peer.py), seen from ours."""
+"""An original's code in a process of its own (peer.py), seen from ours."""
 
+import contextlib
+import dataclasses
 import json
 import os
 from pathlib import Path
 import subprocess
 from typing import Any
 
+from experiments import originals
 from experiments.benchmark.cases import Case
+from hrm_jax.errors import ConfigError
 
 PROGRAMS = ('train step', 'forward and backward', 'eval step')
 
@@ -15,17 +19,29 @@ class PeerError(RuntimeError):
     """The original's code could not do what it was asked; the text is its own."""
 
 
-def obstacle(case: Case) -> str:
-    """Why the original's model cannot stand in for this configuration; '' where it can."""
-    model = case.config.model
-    same = (model.block, model.levels, model.gradient_window, model.low_states) == (
-        'attention', 'separate', 'one_step', 1
-    ) and model.pos_encodings in ('rope', 'learned')  # fmt: skip
-    if not same:
-        return 'the original has HRM with attention only'
-    if case.config.act.halting != 'q_learning' or case.config.optimizer.name != 'adam_atan2':
-        return 'the original halts by Q learning and trains with AdamATan2'
+def obstacle(case: Case, original: str) -> str:
+    """Why an original cannot stand in for this configuration; '' where it can."""
+    try:
+        _settings(case, original)
+    except ConfigError as error:
+        return str(error)
     return ''
+
+
+def _settings(case: Case, original: str) -> dict[str, Any]:
+    """The original's settings for a case, at the depth of its evaluations."""
+    config, base = case.config, originals.ORIGINALS[original].base
+    act, evaluation = config.act, base.eval
+    if original == 'paths':
+        evaluation = dataclasses.replace(evaluation, halt_max_steps=config.eval_steps)
+    else:  # they have one number for training and evaluation
+        act = dataclasses.replace(act, halt_max_steps=config.eval_steps)
+    rows = config.train.global_batch_size
+    train = dataclasses.replace(base.train, global_batch_size=rows)
+    return originals.of_original(
+        original,  # of data and schedule no program here has anything
+        dataclasses.replace(config, act=act, eval=evaluation, train=train, data=base.data),
+    )
 
 
 class Peer:
@@ -33,15 +49,19 @@ class Peer:
 
     Args:
       python: an interpreter that has torch.
-      checkout: of sapientinc/HRM.
+      checkout: of one of the originals (experiments/originals.py).
       compiled: with torch.compile.
+
+    Raises:
+      ConfigError: it is no such checkout.
     """
 
     def __init__(self, python: str, checkout: str, compiled: bool = False):
         self.name = 'original, torch.compile' if compiled else 'original, eager'
-        self.compiled = compiled
+        self.compiled, self.original = compiled, originals.name_of(checkout)
+        self._python = python
         self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name('peer.py')), checkout],
+            [python, str(Path(__file__).with_name('peer.py')), checkout, self.original],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,28 +75,32 @@ class Peer:
             answer = json.loads(self._process.stdout.readline())
         except (OSError, ValueError):
             code = self._process.wait()
-            raise PeerError(f'the process of the original ended with {code}') from None
+            raise PeerError(
+                f'the process of the original ended with {code}; {self._python} must have torch '
+                f'and what the original imports (its own words are above)'
+            ) from None
         if 'error' in answer:
             raise PeerError(answer['error'])
         return answer
 
-    def make(self, case: Case) -> dict[str, Any]:
-        """Builds the case's model; returns its facts: parameters, versions, threads."""
-        config = case.config
-        names = ('seq_len', 'vocab_size', 'num_puzzle_identifiers', 'puzzle_emb_ndim', 'H_cycles',
-                 'L_cycles', 'H_layers', 'L_layers', 'hidden_size', 'expansion', 'num_heads',
-                 'pos_encodings', 'rms_norm_eps', 'rope_theta', 'forward_dtype')  # fmt: skip
-        model = {name: getattr(config.model, name) for name in names}
-        model['batch_size'] = case.rows
-        model['halt_max_steps'] = config.eval_steps
-        model['halt_exploration_prob'] = config.act.halt_exploration_prob
-        names = ('lr', 'weight_decay', 'beta1', 'beta2', 'puzzle_emb_lr', 'puzzle_emb_weight_decay')
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def make(self, case: Case, threads: int = 0) -> dict[str, Any]:
+        """Builds the case's model; returns its facts: parameters, versions, threads.
+
+        Args:
+          case: the configuration.
+          threads: of torch on a CPU, as many as ours has; 0: as torch likes.
+        """
+        names = ('seq_len', 'vocab_size', 'num_puzzle_identifiers')
         return self._ask(
             do='make',
-            model=model,
-            rows=case.rows,
-            loss_type=config.loss.loss_type,
-            optimizer={name: getattr(config.optimizer, name) for name in names},
+            threads=threads,
+            settings=_settings(case, self.original),
+            sizes={name: getattr(case.config.model, name) for name in names},
             compile=self.compiled,
         )
 
@@ -86,5 +110,6 @@ class Peer:
         return answer['seconds'], answer['peak_bytes']
 
     def close(self) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):  # it may have ended
+            self._process.stdin.close()
         self._process.wait()

@@ -1,0 +1,1 @@
+"""``python -m experiments.outcome``: training here beside the originals' own code."""
