@@ -136,6 +136,21 @@ def refused_for_a_while(data: Path, folder: Path, whole: bytes, status: int, sec
     return Row(f'gs://, {status} for {seconds:.0f} s', text, began)
 
 
+def refused_scheme(data: Path, folder: Path) -> Row:
+    """Storage that the library cannot write is refused at the start, and nothing is left."""
+    began, log = time.monotonic(), folder / 's3.txt'
+    run = folder / 's3_run'
+    with log.open('wb') as file:
+        code = subprocess.Popen(
+            command(data.absolute(), run, 's3://bucket/run'), stdout=file, stderr=file,
+            env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+        ).wait(600)  # fmt: skip
+    text = log.read_text(errors='replace')
+    if code != 1 or 'gs://BUCKET' not in text or Path('s3:').exists() or run.exists():
+        raise Failed(f'it ended with {code}; see {log}')
+    return Row('s3://', 'refused at the start with code 1; no folder is left', began)
+
+
 def a_new_machine(data: Path, folder: Path, whole: bytes) -> Row:
     """A run is stopped, and resumed with an empty workdir from gs:// alone."""
     began, log = time.monotonic(), folder / 'gcs_new.txt'

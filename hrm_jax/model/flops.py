@@ -1,8 +1,15 @@
 """FLOPs of the matrix products of a step, counted by hand: the arithmetic it cannot avoid."""
 
+import jax
+from jax.sharding import Mesh
+
 from hrm_jax import act
 from hrm_jax.config import ActConfig, ModelConfig
 from hrm_jax.config.model import SRUPP_SHRINK
+
+# FLOPs that one call may give to a device, so that a stop signal is answered within about a second.
+_CALL_FLOPS = {'cpu': 2e10}
+_CALL_FLOPS_OF_OTHERS = 1e13  # GPUs and TPUs
 
 
 def block_forward(config: ModelConfig) -> int:
@@ -101,3 +108,17 @@ def train_step(config: ModelConfig, act_config: ActConfig) -> int:
     target = q_values(config) if act.has_continue_target(act_config) else 0
     backward = 2 * (graded * block_forward(config) + _head(config)) + _noisy_answer(config)[1]
     return act_step(config) + target + config.chains * backward
+
+
+def steps_per_call(flops_of_row: float, rows: int, mesh: Mesh) -> int:
+    """Number of steps of about a second at most; depends on nothing that is measured.
+
+    Args:
+      flops_of_row: FLOPs of a step on one row.
+      rows: global batch size.
+      mesh: devices that share the rows; those of a CPU share its cores.
+    """
+    platform = mesh.devices.flat[0].platform
+    parts = jax.process_count() if platform == 'cpu' else mesh.devices.size
+    allowed = _CALL_FLOPS.get(platform, _CALL_FLOPS_OF_OTHERS)
+    return max(1, int(allowed // (flops_of_row * rows / parts)))
