@@ -107,7 +107,7 @@ def read_all(path):
         (header('(' * 3000), 'damaged'),
         (header('()') + bytes(1), 'plain rows'),
         (header('(6, 4)', '|O') + bytes(200), 'plain rows'),
-        (header('(6, 4)') + bytes(20), 'must have 24 bytes'),
+        (header('(6, 4)') + bytes(20), 'is truncated'),
         (b'', 'damaged'),
         (b'\x80\x04K\x01.', 'damaged'),
     ],

@@ -63,7 +63,7 @@ class MemberRows:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
             shape, fortran, dtype = read(file)
-        except (ValueError, KeyError, RecursionError, MemoryError, SyntaxError) as error:
+        except Exception as error:  # numpy raises many kinds for a damaged header
             raise PredictionError(f'{self._path}: {self._member} is damaged ({error}).') from error
         if dtype.hasobject or not shape or min(shape) < 0 or (fortran and len(shape) > 1):
             raise PredictionError(
