@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add('--workdir', type=Path, default=Path('runs/cluster_test'), help='written anew')
     add('--kills', type=int, default=40, help='kills during saves, of each kind')
     add('--flips', type=int, default=400, help='bits of a checkpoint that are flipped')
+    add('--patience', type=float, default=1.0, help='factor of all limits of time')
     add('--seed', type=int, default=0, help='seed of the moments')
     add('--only', default=','.join(NAMES), help='names of scenarios, separated by commas')
     return parser
@@ -73,6 +74,7 @@ def scenarios(
 
 def run(flags: argparse.Namespace) -> int:
     """Runs the scenarios; returns the exit code."""
+    stores.be_patient(flags.patience)
     folder = flags.workdir.absolute()
     if folder.exists():
         shutil.rmtree(folder)

@@ -34,7 +34,7 @@ def flipped(data: Path, folder: Path, flips: int, rng: random.Random) -> Row:
     """
     began, run = time.monotonic(), folder / 'flips'
     log = folder / 'flips.txt'
-    if stores.start(stores.command(data, run, steps=stores.EVERY), log, {}).wait(900):
+    if stores.start(stores.command(data, run, steps=stores.EVERY), log, {}).wait(stores.limit(600)):
         raise Failed(f'the run failed; see {log}')
     path = layout.resolve('latest', run)
     files = [file for file in sorted(path.rglob('*')) if file.is_file() and file.stat().st_size]

@@ -270,7 +270,9 @@ def requeued(data: Path, folder: Path) -> Row:
     steps = 600
     with cluster(folder / 'slurm') as one:
         words = stores.command(data, quiet, steps=steps)
-        if any(lives.end_of(lives.start(words, 2, 2, folder / 'logs_slurm_quiet'), 1200)):
+        if any(
+            lives.end_of(lives.start(words, 2, 2, folder / 'logs_slurm_quiet'), stores.limit(600))
+        ):
             raise Failed('the undisturbed pair failed')
         one.environment |= {
             'PYTHON': sys.executable, 'JAX_PLATFORMS': 'cpu',
@@ -278,7 +280,10 @@ def requeued(data: Path, folder: Path) -> Row:
             'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{lives.free_port()}',
             'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
         }  # fmt: skip
-        words = [*stores.command(data, run, steps=steps)[3:], '--heartbeat-timeout=20']
+        words = [
+            *stores.command(data, run, steps=steps)[3:],
+            f'--heartbeat-timeout={stores.limit(20)}',
+        ]
         job = Job(one, words, run, folder / 'slurm.txt')
         job.submit()
         for event in EVENTS:
@@ -293,6 +298,7 @@ def requeued(data: Path, folder: Path) -> Row:
 
 
 def _wait(ready: Callable[[], bool], seconds: float, what: str) -> None:
+    seconds = stores.limit(seconds)
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
@@ -310,6 +316,6 @@ def _wait_for_save(run: Path, job: Job) -> None:
     while _saves(run) <= before:
         if not job.is_queued():
             raise Failed(f'job {job.number} ended before its next save')
-        if time.monotonic() - running > 900:
-            raise Failed(f'job {job.number} did not save within 900 s')
+        if time.monotonic() - running > stores.limit(600):
+            raise Failed(f'job {job.number} did not save within {stores.limit(600)} s')
         time.sleep(0.5)

@@ -17,6 +17,18 @@ from hrm_jax.errors import RESTART
 STEPS, EVERY, BATCH = 60, 5, 8
 _PREFIX = 'run/checkpoints/'
 _MARK = 'commit_success.txt'
+_patience = 1.0
+
+
+def be_patient(factor: float) -> None:
+    """Multiplies all limits of time: a machine with other work to do is slower."""
+    global _patience
+    _patience = factor
+
+
+def limit(seconds: float) -> int:
+    """Returns seconds after which something counts as failed."""
+    return round(seconds * _patience)
 
 
 def command(data: Path, run: Path, directory: str = '', steps: int = STEPS) -> list[str]:
@@ -59,7 +71,7 @@ def undisturbed(data: Path, folder: Path) -> bytes:
     """Returns metrics.jsonl of the run that nobody disturbs, on the disk."""
     run = folder / 'undisturbed'
     log = folder / 'undisturbed.txt'
-    if start(command(data, run), log, {}).wait(600):
+    if start(command(data, run), log, {}).wait(limit(600)):
         raise Failed(f'the undisturbed run failed; see {log}')
     return metrics_of(run)
 
@@ -92,7 +104,7 @@ def killed_in_saves(data: Path, folder: Path, whole: bytes, kills: int, rng: ran
                         hits += 1
                         break
                 time.sleep(0.005)
-            code = process.wait(120)
+            code = process.wait(limit(120))
             if code == 0:
                 break
             if code != -signal.SIGKILL:
@@ -125,7 +137,7 @@ def refused_for_a_while(data: Path, folder: Path, whole: bytes, status: int, sec
         thread.start()
         allowed = {503: (0, RESTART), 403: (1,)}[status]
         while not codes or codes[-1]:
-            codes.append(start(words, log, environment).wait(600))
+            codes.append(start(words, log, environment).wait(limit(600)))
             if codes[-1] not in (0, *allowed) or len(codes) > 20:
                 raise Failed(f'a life ended with {codes[-1]}; see {log}')
             store.status = 0 if status == 403 else store.status
@@ -144,7 +156,7 @@ def refused_scheme(data: Path, folder: Path) -> Row:
         code = subprocess.Popen(
             command(data.absolute(), run, 's3://bucket/run'), stdout=file, stderr=file,
             env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-        ).wait(600)  # fmt: skip
+        ).wait(limit(600))  # fmt: skip
     text = log.read_text(errors='replace')
     if code != 1 or 'gs://BUCKET' not in text or Path('s3:').exists() or run.exists():
         raise Failed(f'it ended with {code}; see {log}')
@@ -160,11 +172,11 @@ def a_new_machine(data: Path, folder: Path, whole: bytes) -> Row:
         while not store.names(_PREFIX) and one.poll() is None:
             time.sleep(0.05)
         one.send_signal(signal.SIGTERM)
-        code = one.wait(300)
+        code = one.wait(limit(300))
         if code != 128 + signal.SIGTERM:
             raise Failed(f'the stopped life ended with {code}; see {log}')
         run = folder / 'gcs_new'
-        if start(command(data, run, directory), log, environment).wait(600):
+        if start(command(data, run, directory), log, environment).wait(limit(600)):
             raise Failed(f'the new machine failed; see {log}')
         if metrics_of(run) != whole:
             raise Failed('metrics.jsonl is not that of the undisturbed run')
