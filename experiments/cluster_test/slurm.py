@@ -270,9 +270,8 @@ def requeued(data: Path, folder: Path) -> Row:
     steps = 600
     with cluster(folder / 'slurm') as one:
         words = stores.command(data, quiet, steps=steps)
-        if any(
-            lives.end_of(lives.start(words, 2, 2, folder / 'logs_slurm_quiet'), stores.limit(600))
-        ):
+        pair = lives.start(words, 2, 2, folder / 'logs_slurm_quiet')
+        if any(lives.end_of(pair, stores.limit(600))):
             raise Failed('the undisturbed pair failed')
         one.environment |= {
             'PYTHON': sys.executable, 'JAX_PLATFORMS': 'cpu',
@@ -280,10 +279,8 @@ def requeued(data: Path, folder: Path) -> Row:
             'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{lives.free_port()}',
             'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
         }  # fmt: skip
-        words = [
-            *stores.command(data, run, steps=steps)[3:],
-            f'--heartbeat-timeout={stores.limit(20)}',
-        ]
+        words = stores.command(data, run, steps=steps)[3:]
+        words += [f'--heartbeat-timeout={min(100, stores.limit(20))}']
         job = Job(one, words, run, folder / 'slurm.txt')
         job.submit()
         for event in EVENTS:

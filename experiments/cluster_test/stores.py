@@ -130,7 +130,12 @@ def refused_for_a_while(data: Path, folder: Path, whole: bytes, status: int, sec
             while not any(name.endswith(_MARK) for name in store.names(_PREFIX)):
                 time.sleep(0.02)
             store.status = status
-            time.sleep(seconds)
+            began = time.monotonic()
+            # 503 for so long, or until something noticed it; 403 until the run has ended.
+            while status == 403 and store.status:
+                time.sleep(0.05)
+            while time.monotonic() - began < seconds or not store.refused:
+                time.sleep(0.05)
             store.status = 0
 
         thread = threading.Thread(target=fails, daemon=True)
@@ -141,10 +146,12 @@ def refused_for_a_while(data: Path, folder: Path, whole: bytes, status: int, sec
             if codes[-1] not in (0, *allowed) or len(codes) > 20:
                 raise Failed(f'a life ended with {codes[-1]}; see {log}')
             store.status = 0 if status == 403 else store.status
-        thread.join()
+        thread.join(limit(60))
         if metrics_of(run) != whole:
             raise Failed('metrics.jsonl is not that of the undisturbed run')
-    text = f'exit codes {codes}, same bytes'
+        if status == 403 and codes[0] != 1:
+            raise Failed(f'nothing was refused; exit codes {codes}')
+    text = f'{store.refused} requests refused, exit codes {codes}, same bytes'
     return Row(f'gs://, {status} for {seconds:.0f} s', text, began)
 
 
