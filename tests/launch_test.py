@@ -176,7 +176,29 @@ def test_a_notice_to_the_shell_of_a_slurm_job_reaches_its_tasks(tmp_path):
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 143, text
-    assert calls(tmp_path)[1:] == ['scancel --signal=TERM 7', 'scontrol requeue 7']
+    assert calls(tmp_path)[1] == 'scancel --signal=TERM 7'
+    assert calls(tmp_path)[-1] == 'scontrol requeue 7'
+
+
+@pytest.mark.parametrize(
+    ('state', 'comes_back'),
+    [
+        ('RUNNING Reason=None', True),
+        ('COMPLETING Reason=TimeLimit', True),
+        ('COMPLETING Reason=None', False),  # what SLURM 22.05 shows of a job that scancel ends
+        ('CANCELLED Reason=None', False),
+    ],
+)
+def test_a_slurm_job_that_was_cancelled_does_not_come_back(tmp_path, state, comes_back):
+    stand_in(tmp_path, 'srun', 'exit 143')
+    stand_in(
+        tmp_path,
+        'scontrol',
+        f'[[ $1 != show ]] || echo "JobId=7 JobState={state} Dependency=(null)"',
+    )
+    code, text = launch('slurm.sh', PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    assert code == 143, text
+    assert ('scontrol requeue 7' in calls(tmp_path)) == comes_back
 
 
 def test_a_slice_that_is_taken_away_is_asked_for_again(tmp_path):

@@ -17,10 +17,8 @@ ALLOWED = (0, -signal.SIGKILL, RESTART, -signal.SIGABRT)
 def killed_in_saves(data: Path, folder: Path, kills: int, rng: random.Random) -> Row:
     """Kills one of two processes during saves; the end must be that of an undisturbed pair."""
     began, quiet, run = time.monotonic(), folder / 'pair_undisturbed', folder / 'pair'
-    extra = [
-        f'--heartbeat-timeout={min(100, stores.limit(10))}',
-        f'--start-timeout={stores.limit(60)}',
-    ]
+    heartbeat, start = min(100, stores.limit(10)), stores.limit(60)
+    extra = [f'--heartbeat-timeout={heartbeat}', f'--start-timeout={start}']
     first = lives.start([*stores.command(data, quiet), *extra], 2, 2, folder / 'logs_pair_quiet')
     if any(lives.end_of(first, stores.limit(600))):
         raise Failed('the undisturbed pair failed')
