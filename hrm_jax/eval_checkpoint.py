@@ -11,7 +11,8 @@ from hrm_jax import evaluate, partitioning, train_state
 from hrm_jax.checkpoint import compatible, data_facts
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import pipeline, puzzles, records
+from hrm_jax.data import overlap, pipeline, puzzles, records
+from hrm_jax.errors import UserError
 from hrm_jax.interop import formats
 from hrm_jax.model import flops
 from hrm_jax.run import device_memory, distributed, summary
@@ -79,6 +80,8 @@ def evaluate_checkpoint(
     log(f'{count} puzzles in {seconds:.1f} s, {count / seconds:.0f} per second with compiling')
     if note := limit_note(config, dataset):
         log(note)
+    if distributed.is_first() and (note := leak_note(config, dataset, saved)):
+        log(note)
     if collector is not None:
         log(f'predictions: {folder}')
         values |= collector.scores(log)
@@ -140,6 +143,26 @@ def limit_note(config: ExperimentConfig, dataset: records.PuzzleDataset) -> str:
     if config.eval.subset:
         which, why = 'a random', f'eval.subset={config.eval.subset}'
     return f'note: only {which} {answered:,} of {asked:,} puzzles are evaluated and counted ({why})'
+
+
+def leak_note(config: ExperimentConfig, dataset: records.PuzzleDataset, saved: SavedModel) -> str:
+    """A sentence where puzzles of a split are in the training set, if that is at hand; else ''."""
+    trained = (saved.meta.get('data_facts') or {}).get('digest', '')
+    if not trained or dataset.digest == trained:
+        return ''
+    for path in dict.fromkeys((saved.config.data.path, config.data.path)):
+        try:
+            training = records.load(path, 'train', config.data.format, config.data.task)
+        except (UserError, OSError):
+            continue  # it is not here any more
+        same = (training.metadata.seq_len, training.digest) == (dataset.metadata.seq_len, trained)
+        if same and (count := overlap.count(dataset, training)):
+            asked = sum(one.num_examples for one in dataset.sets.values())
+            return (
+                f'note: {count:,} of {asked:,} puzzles of {config.eval.split!r} are in the '
+                f'training set of this model, {path}'
+            )
+    return ''
 
 
 def _answered(config: ExperimentConfig, dataset: records.PuzzleDataset) -> int:

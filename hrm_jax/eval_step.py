@@ -55,7 +55,7 @@ def answers(
         nothing is drawn.
       first: number of the first puzzle; the others follow.
     """
-    latent, step = _stepper(config, weights, inputs_BS, ids_B, key, first)
+    latent, step = stepper(config, weights, inputs_BS, ids_B, key, first)
     found, done = [], 0
     for number in depths:
         # The step that is read stands outside the loop: no other needs its outputs.
@@ -87,7 +87,7 @@ def read_every_step(
     Returns:
       The pytree, its arrays with a leading axis [steps].
     """
-    latent, step = _stepper(config, weights, inputs_BS, ids_B, key, first)
+    latent, step = stepper(config, weights, inputs_BS, ids_B, key, first)
 
     def run(latent, number):
         latent, outputs = step(latent, number)
@@ -96,7 +96,7 @@ def read_every_step(
     return jax.lax.scan(run, latent, jnp.arange(1, steps + 1, dtype=jnp.int32))[1]
 
 
-def _stepper(
+def stepper(
     config: ExperimentConfig, weights: Weights, inputs_BS, ids_B, key, first
 ) -> tuple[LatentState, Callable[[LatentState, Any], tuple[LatentState, Outputs]]]:
     """The state to start from and the function that runs ACT step number n on it."""
@@ -140,17 +140,33 @@ def eval_step(
       key, first: see ``answers``.
       with_logits: keeps the logits of the last step.
     """
-    steps = config.eval_steps
-    depths = [steps, *(steps * multiple for multiple in config.eval.depth_multiples)]
+    depths = read_depths(config)
     found = answers(config, weights, batch.inputs, batch.puzzle_identifiers, depths, key, first)
-    outputs = found[0]
-    sums, *deeper = (_score(config, o, batch, n) for o, n in zip(found, depths, strict=True))
+    deeper = (_score(config, o, batch, n) for o, n in zip(found[1:], depths[1:], strict=True))
+    return result_of(config, found[0], batch, depths[0], with_logits, tuple(deeper))
+
+
+def read_depths(config: ExperimentConfig) -> list[int]:
+    """Numbers of ACT steps after which an evaluation at full depth reads the answers."""
+    steps = config.eval_steps
+    return [steps, *(steps * multiple for multiple in config.eval.depth_multiples)]
+
+
+def result_of(
+    config: ExperimentConfig,
+    outputs: Outputs,
+    batch: Batch,
+    steps: jax.Array | int,
+    with_logits: bool = False,
+    deeper: tuple[Sums, ...] = (),
+) -> EvalResult:
+    """Scores the outputs of a batch after ``steps`` ACT steps."""
     return EvalResult(
-        sums=sums,
+        sums=_score(config, outputs, batch, steps),
         predictions=jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32),
         q_halt=outputs.q_halt,
         q_continue=outputs.q_continue,
-        deeper=tuple(deeper),
+        deeper=deeper,
         logits=outputs.logits if with_logits else None,
     )
 

@@ -16,14 +16,19 @@ import numpy as np
 from hrm_jax import eval_step, metrics, partitioning
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, records
-from hrm_jax.inference import early_exit, rollouts
+from hrm_jax.inference import bounded, early_exit, rollouts
 from hrm_jax.run import distributed
 from hrm_jax.run.progress import Progress
 from hrm_jax.scoring import identifiers
 from hrm_jax.scoring.collect import Collector
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Sums, Weights
 
-EvalStep = Callable[..., eval_step.EvalResult] | early_exit.Worker | rollouts.Runner
+EvalStep = (
+    Callable[..., eval_step.EvalResult]
+    | bounded.BoundedEvalStep
+    | early_exit.Worker
+    | rollouts.Runner
+)
 _QUEUE = 8  # puzzles given to the device at a time, per slot
 
 
@@ -34,6 +39,9 @@ def make_step(config: ExperimentConfig, mesh: Mesh, with_logits: bool = False) -
         return rollouts.Runner(config, mesh, size, size * _QUEUE)
     match config.eval.halting:
         case 'max':
+            steps = bounded.steps_per_call(config, mesh)
+            if steps < eval_step.read_depths(config)[-1]:
+                return bounded.BoundedEvalStep(config, mesh, steps, with_logits)
             return eval_step.make_eval_step(config, mesh, with_logits)
         case 'adaptive':
             return early_exit.Worker(config, mesh, size, size * _QUEUE)
@@ -58,7 +66,7 @@ def evaluate(
       weights: on the mesh.
       dataset: the split.
       mesh: where to run.
-      should_stop: asked between batches.
+      should_stop: asked between batches, and about once a second where one takes longer.
       collector: takes every answer.
       more: weights of ``eval.rollouts.checkpoints``.
 
@@ -85,7 +93,12 @@ def evaluate(
             asked = _asked(config, batch)
             first = answered.get(set_name, 0)
             answered[set_name] = first + real
-            result = step(weights, asked, config.seed, first)
+            if isinstance(step, bounded.BoundedEvalStep):
+                result = step(weights, asked, config.seed, first, should_stop)
+            else:
+                result = step(weights, asked, config.seed, first)
+            if result is None:
+                return None
             deeper = zip(config.eval.depth_metrics, result.deeper, strict=True)
             scored = {set_name: result.sums} | {f'{set_name}/{name}': sums for name, sums in deeper}
             _add(totals, pending)  # one batch late: the device always has work
@@ -149,7 +162,7 @@ def _evaluate_adaptive(
             given = pipeline.eval_batches(one_set, worker.queue, None, limit, drawn)
             batches = _real_rows(given, seen, bar)
             asked = (_asked(config, batch) for batch in batches)
-            for answers, sums in worker.answer(weights, asked, config.seed):
+            for answers, sums in worker.answer(weights, asked, config.seed, should_stop):
                 total = total.merge(metrics.eval_metrics(sums))
                 if collector is not None and distributed.is_first():
                     rows = _rows_by_number(seen, answers.number, worker.queue)
@@ -157,6 +170,8 @@ def _evaluate_adaptive(
                     collector.add(set_name, example, rows, vars(answers))
                 if should_stop():
                     return None
+            if should_stop():
+                return None
             values |= metrics.to_floats(total, f'eval/{set_name}')
     return values
 
@@ -184,7 +199,8 @@ def _evaluate_rollouts(
             given = pipeline.eval_batches(one_set, runner.queue, None, limit, drawn)
             batches = _real_rows(given, seen, bar)
             asked = (_asked(config, batch) for batch in batches)
-            for found in runner.run(weights, asked, task, transform, config.seed):
+            found_in = runner.run(weights, asked, task, transform, config.seed, should_stop)
+            for found in found_in:
                 if should_stop():
                     return None
                 if not found:
@@ -196,6 +212,8 @@ def _evaluate_rollouts(
                     totals[depth] = totals[depth].merge(metrics.rollout_metrics(sums))
                 if collector is not None and distributed.is_first():
                     collector.add(set_name, places[set_name][numbers], rows, _chosen(found))
+            if should_stop():
+                return None
             values |= metrics.to_floats(totals[0], f'eval/{set_name}')
             for name, total in zip(names[1:], totals[1:], strict=True):
                 values[f'eval/{set_name}/{name}'] = float(total.compute()['exact_accuracy'])

@@ -103,7 +103,7 @@ def parsed(text: str) -> dict[str, Any]:
     """The facts in such a text; empty where it is none."""
     try:
         facts = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 
@@ -145,7 +145,7 @@ def is_dead(facts: dict[str, Any]) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):  # another user's, or no process number
         return False
     return bool(facts.get('started')) and _started(process) != facts['started']
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hrm_jax import train
-from hrm_jax.checkpoint import layout, saver
+from hrm_jax.checkpoint import layout, retention
 from hrm_jax.errors import CheckpointError, WorkdirError
 from hrm_jax.run import branches
 from hrm_jax.run.session import Session
@@ -95,7 +95,7 @@ def test_the_last_good_checkpoint_is_one_whose_loss_had_not_risen(
     }
     monkeypatch.setattr(layout, 'steps', lambda _: steps)
     monkeypatch.setattr(layout, 'read_meta', lambda path: meta[path.name])
-    assert saver.healthy_step(tmp_path) == healthy
+    assert retention.healthy_step(tmp_path) == healthy
 
 
 def test_other_versions_are_noted(data, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hrm_jax import partitioning, train_state
-from hrm_jax.checkpoint import compatible, layout, store
+from hrm_jax.checkpoint import compatible, layout, retention, store
 from hrm_jax.checkpoint.saver import Saver
 from hrm_jax.config import CheckpointConfig
 from hrm_jax.errors import CheckpointError
@@ -75,6 +75,18 @@ def test_latest_and_best_are_kept_and_found(saved, tmp_path):
         layout.resolve('elsewhere', saved)
     with pytest.raises(CheckpointError, match='has no checkpoint yet'):
         layout.resolve('latest', tmp_path)
+
+
+@pytest.mark.parametrize(('count', 'kept'), [(0, [6, 7]), (1, [3, 6, 7]), (2, [1, 3, 6, 7])])
+def test_healthy_ones_are_kept_while_the_loss_climbs(tmp_path, config, state, count, kept):
+    losses = {1: 1.0, 2: 3.0, 3: 0.9, 4: 2.0, 5: None, 6: 4.0, 7: 8.0}
+    with Saver(tmp_path, CheckpointConfig(keep_best=0, keep_healthy=count)) as saver:
+        for step, loss in losses.items():
+            record = {} if loss is None else {'record': {'step': step, 'train/lm_loss': loss}}
+            saver.save(state, {}, _meta(config, step) | record)
+    assert layout.steps(tmp_path) == kept
+    if count:
+        assert retention.healthy_step(tmp_path) == 3
 
 
 def test_every_array_comes_back_as_it_was(saved, config, mesh, state):

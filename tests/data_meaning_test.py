@@ -78,6 +78,20 @@ def test_other_puzzles_with_the_same_identifiers_are_normal_use(run, data, tmp_p
     _evaluate(alone, run, logged)
 
 
+def test_test_puzzles_of_the_training_set_are_reported(run, data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / 'copy')
+    shutil.rmtree(copy / 'train')  # it is the run's own that is looked at
+    file = copy / 'test' / 'all__inputs.npy'
+    questions = np.load(file)
+    questions[[2, 4, 9]] = np.load(data / 'train' / 'all__inputs.npy')[[0, 7, 59]]
+    np.save(file, questions)
+    logged = []
+    _evaluate(copy, run, logged)
+    [note] = [line for line in logged if 'in the training set' in line]
+    assert note.startswith("note: 3 of 10 puzzles of 'test' are in the training set of this model")
+    assert str(data) in note
+
+
 @pytest.mark.parametrize(
     ('names', 'message'),
     [

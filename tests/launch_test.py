@@ -158,6 +158,49 @@ def test_a_slurm_job_goes_back_into_the_queue(tmp_path, end, count, requeued):
     assert ('scontrol requeue 7' in calls(tmp_path)) == requeued
 
 
+def test_a_notice_to_the_shell_of_a_slurm_job_reaches_its_tasks(tmp_path):
+    """srun ends its tasks at once where it gets SIGTERM itself, so it must not."""
+    stand_in(
+        tmp_path,
+        'srun',
+        f"""
+        trap 'echo ended by a signal >> {tmp_path}/calls.txt; exit 1' TERM
+        for _ in {{1..600}}; do [[ -e {tmp_path}/saved ]] && exit 143; sleep 0.1; done""",
+    )
+    stand_in(tmp_path, 'scancel', f'touch {tmp_path}/saved')
+    stand_in(tmp_path, 'scontrol', '')
+    process = start('slurm.sh', PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    while not (tmp_path / 'calls.txt').exists():
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, text
+    assert calls(tmp_path)[1] == 'scancel --signal=TERM 7'
+    assert calls(tmp_path)[-1] == 'scontrol requeue 7'
+
+
+@pytest.mark.parametrize(
+    ('state', 'comes_back'),
+    [
+        ('RUNNING Reason=None', True),
+        ('COMPLETING Reason=TimeLimit', True),
+        ('COMPLETING Reason=None', False),  # what SLURM 22.05 shows of a job that scancel ends
+        ('CANCELLED Reason=None', False),
+    ],
+)
+def test_a_slurm_job_that_was_cancelled_does_not_come_back(tmp_path, state, comes_back):
+    stand_in(tmp_path, 'srun', 'exit 143')
+    stand_in(
+        tmp_path,
+        'scontrol',
+        f'[[ $1 != show ]] || echo "JobId=7 JobState={state} Dependency=(null)"',
+    )
+    code, text = launch('slurm.sh', PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    assert code == 143, text
+    assert ('scontrol requeue 7' in calls(tmp_path)) == comes_back
+
+
 def test_a_slice_that_is_taken_away_is_asked_for_again(tmp_path):
     state = tmp_path / 'state'
     stand_in(tmp_path, 'git', '')

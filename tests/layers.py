@@ -84,6 +84,7 @@ PLACES = {
     'orbax': {
         'checkpoint/digests',
         'checkpoint/layout',
+        'checkpoint/retention',
         'checkpoint/saver',
         'checkpoint/store',
         'checkpoint/weights_only',

@@ -3,9 +3,10 @@
     make cluster-test
     python -m experiments.cluster_test --workdir=runs/cluster_test --kills=40
 
-Scenarios: gs:// (a local server of its JSON API) with kills during saves, with 503 and 403, and a
-new machine with an empty workdir; two processes with kills of one during saves; W&B offline with a
-resume; SLURM on this host (needs root, slurmctld, slurmd and munged). What this host cannot run is
+Scenarios: bits of a checkpoint flipped; s3://, which is refused; gs:// (a local server of its JSON
+API) with kills during saves, with 503 and 403, and a new machine with an empty workdir; two
+processes with kills of one during saves; W&B offline with a resume; SLURM on this host (two nodes;
+installed where it is missing, which needs root and Debian's apt-get). What this host cannot run is
 skipped and named. Exit code 0 if everything else holds.
 """
 
@@ -19,12 +20,15 @@ import shutil
 import sys
 import time
 
-from experiments.cluster_test import peers, stores, tracking
+from experiments.cluster_test import flips, peers, stores, tracking
 from experiments.cluster_test import slurm as slurm_lib
 from experiments.cluster_test.table import Failed, Row, Skipped, markdown
+from experiments.fault_drill.lives import DrillError
 from hrm_jax.cli import common
 
-NAMES = ('gcs-kills', 'gcs-503', 'gcs-403', 'gcs-new', 'peers', 'wandb', 'slurm')
+NAMES = (
+    'flips', 's3', 'gcs-503', 'gcs-403', 'gcs-new', 'wandb', 'slurm', 'gcs-kills', 'peers',
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add('--workdir', type=Path, default=Path('runs/cluster_test'), help='written anew')
     add('--kills', type=int, default=40, help='kills during saves, of each kind')
+    add('--flips', type=int, default=400, help='bits of a checkpoint that are flipped')
+    add('--patience', type=float, default=1.0, help='factor of all limits of time')
     add('--seed', type=int, default=0, help='seed of the moments')
     add('--only', default=','.join(NAMES), help='names of scenarios, separated by commas')
     return parser
@@ -52,6 +58,8 @@ def scenarios(
     """Returns name -> package that it needs, and the scenario."""
     rng = random.Random(flags.seed)
     return {
+        'flips': ('jax', lambda: flips.flipped(data, folder, flags.flips, rng)),
+        's3': ('jax', lambda: stores.refused_scheme(data, folder)),
         'gcs-kills': (
             'gcsfs', lambda: stores.killed_in_saves(data, folder, whole, flags.kills, rng)
         ),
@@ -66,6 +74,7 @@ def scenarios(
 
 def run(flags: argparse.Namespace) -> int:
     """Runs the scenarios; returns the exit code."""
+    stores.be_patient(flags.patience)
     folder = flags.workdir.absolute()
     if folder.exists():
         shutil.rmtree(folder)
@@ -83,7 +92,7 @@ def run(flags: argparse.Namespace) -> int:
             rows.append(scenario())
         except Skipped as error:
             rows.append(Row(name, str(error), began, 'skipped'))
-        except Failed as error:
+        except (Failed, DrillError) as error:
             rows.append(Row(name, str(error), began, 'FAILS'))
         print(markdown(rows[-1:]).splitlines()[-1], flush=True)
     print('\n' + markdown(rows))

@@ -30,11 +30,12 @@ class Store:
       delay: seconds that a write takes.
       status: HTTP status that every request gets; 0: the right one.
       writes: how many objects were written.
+      refused: how many requests got ``status``.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[bytes, int]] = {}
-        self.delay, self.status, self.writes = 0.0, 0, 0
+        self.delay, self.status, self.writes, self.refused = 0.0, 0, 0, 0
         self.lock = threading.RLock()
         self.uploads: dict[str, dict[str, Any]] = {}
         self._numbers = itertools.count(time.time_ns() // 1000)
@@ -107,6 +108,7 @@ class _Handler(server.BaseHTTPRequestHandler):
         query = {k: v[-1] for k, v in parse.parse_qs(url.query, keep_blank_values=True).items()}
         body = self._body()
         if self.store.status:
+            self.store.refused += 1
             return self._refuse(self.store.status, 'as arranged')
         if url.path.startswith('/batch'):
             return self._batch(body)

@@ -17,9 +17,10 @@ ALLOWED = (0, -signal.SIGKILL, RESTART, -signal.SIGABRT)
 def killed_in_saves(data: Path, folder: Path, kills: int, rng: random.Random) -> Row:
     """Kills one of two processes during saves; the end must be that of an undisturbed pair."""
     began, quiet, run = time.monotonic(), folder / 'pair_undisturbed', folder / 'pair'
-    extra = ['--heartbeat-timeout=10', '--start-timeout=60']
+    heartbeat, start = min(100, stores.limit(10)), stores.limit(60)
+    extra = [f'--heartbeat-timeout={heartbeat}', f'--start-timeout={start}']
     first = lives.start([*stores.command(data, quiet), *extra], 2, 2, folder / 'logs_pair_quiet')
-    if any(lives.end_of(first, 600)):
+    if any(lives.end_of(first, stores.limit(600))):
         raise Failed('the undisturbed pair failed')
     hits, number, codes = 0, 0, set()
     while True:
@@ -32,7 +33,7 @@ def killed_in_saves(data: Path, folder: Path, kills: int, rng: random.Random) ->
             hit = rng.randrange(2)
             pair[hit].kill()
             hits += 1
-        ended = lives.end_of(pair, 300)
+        ended = lives.end_of(pair, stores.limit(300))
         codes |= {code for k, code in enumerate(ended) if k != hit}
         if any(code not in ALLOWED for code in ended):
             raise Failed(f'a life ended with {ended}; see {logs}')

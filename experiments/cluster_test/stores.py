@@ -17,6 +17,18 @@ from hrm_jax.errors import RESTART
 STEPS, EVERY, BATCH = 60, 5, 8
 _PREFIX = 'run/checkpoints/'
 _MARK = 'commit_success.txt'
+_patience = 1.0
+
+
+def be_patient(factor: float) -> None:
+    """Multiplies all limits of time: a machine with other work to do is slower."""
+    global _patience
+    _patience = factor
+
+
+def limit(seconds: float) -> int:
+    """Returns seconds after which something counts as failed."""
+    return round(seconds * _patience)
 
 
 def command(data: Path, run: Path, directory: str = '', steps: int = STEPS) -> list[str]:
@@ -59,7 +71,7 @@ def undisturbed(data: Path, folder: Path) -> bytes:
     """Returns metrics.jsonl of the run that nobody disturbs, on the disk."""
     run = folder / 'undisturbed'
     log = folder / 'undisturbed.txt'
-    if start(command(data, run), log, {}).wait(600):
+    if start(command(data, run), log, {}).wait(limit(600)):
         raise Failed(f'the undisturbed run failed; see {log}')
     return metrics_of(run)
 
@@ -92,7 +104,7 @@ def killed_in_saves(data: Path, folder: Path, whole: bytes, kills: int, rng: ran
                         hits += 1
                         break
                 time.sleep(0.005)
-            code = process.wait(120)
+            code = process.wait(limit(120))
             if code == 0:
                 break
             if code != -signal.SIGKILL:
@@ -118,22 +130,44 @@ def refused_for_a_while(data: Path, folder: Path, whole: bytes, status: int, sec
             while not any(name.endswith(_MARK) for name in store.names(_PREFIX)):
                 time.sleep(0.02)
             store.status = status
-            time.sleep(seconds)
+            began = time.monotonic()
+            # 503 for so long, or until something noticed it; 403 until the run has ended.
+            while status == 403 and store.status:
+                time.sleep(0.05)
+            while time.monotonic() - began < seconds or not store.refused:
+                time.sleep(0.05)
             store.status = 0
 
         thread = threading.Thread(target=fails, daemon=True)
         thread.start()
         allowed = {503: (0, RESTART), 403: (1,)}[status]
         while not codes or codes[-1]:
-            codes.append(start(words, log, environment).wait(600))
+            codes.append(start(words, log, environment).wait(limit(600)))
             if codes[-1] not in (0, *allowed) or len(codes) > 20:
                 raise Failed(f'a life ended with {codes[-1]}; see {log}')
             store.status = 0 if status == 403 else store.status
-        thread.join()
+        thread.join(limit(60))
         if metrics_of(run) != whole:
             raise Failed('metrics.jsonl is not that of the undisturbed run')
-    text = f'exit codes {codes}, same bytes'
+        if status == 403 and codes[0] != 1:
+            raise Failed(f'nothing was refused; exit codes {codes}')
+    text = f'{store.refused} requests refused, exit codes {codes}, same bytes'
     return Row(f'gs://, {status} for {seconds:.0f} s', text, began)
+
+
+def refused_scheme(data: Path, folder: Path) -> Row:
+    """Storage that the library cannot write is refused at the start, and nothing is left."""
+    began, log = time.monotonic(), folder / 's3.txt'
+    run = folder / 's3_run'
+    with log.open('wb') as file:
+        code = subprocess.Popen(
+            command(data.absolute(), run, 's3://bucket/run'), stdout=file, stderr=file,
+            env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+        ).wait(limit(600))  # fmt: skip
+    text = log.read_text(errors='replace')
+    if code != 1 or 'gs://BUCKET' not in text or Path('s3:').exists() or run.exists():
+        raise Failed(f'it ended with {code}; see {log}')
+    return Row('s3://', 'refused at the start with code 1; no folder is left', began)
 
 
 def a_new_machine(data: Path, folder: Path, whole: bytes) -> Row:
@@ -145,11 +179,11 @@ def a_new_machine(data: Path, folder: Path, whole: bytes) -> Row:
         while not store.names(_PREFIX) and one.poll() is None:
             time.sleep(0.05)
         one.send_signal(signal.SIGTERM)
-        code = one.wait(300)
+        code = one.wait(limit(300))
         if code != 128 + signal.SIGTERM:
             raise Failed(f'the stopped life ended with {code}; see {log}')
         run = folder / 'gcs_new'
-        if start(command(data, run, directory), log, environment).wait(600):
+        if start(command(data, run, directory), log, environment).wait(limit(600)):
             raise Failed(f'the new machine failed; see {log}')
         if metrics_of(run) != whole:
             raise Failed('metrics.jsonl is not that of the undisturbed run')

@@ -17,10 +17,10 @@ def offline(data: Path, folder: Path, whole: bytes) -> Row:
     while not any((run / 'checkpoints').glob('[0-9]*')) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    code = process.wait(300)
+    code = process.wait(stores.limit(300))
     if code not in (0, 128 + signal.SIGTERM):
         raise Failed(f'the stopped life ended with {code}; see {log}')
-    if stores.start(words, log, environment).wait(600):
+    if stores.start(words, log, environment).wait(stores.limit(600)):
         raise Failed(f'the resumed life failed; see {log}')
     if stores.metrics_of(run) != whole:
         raise Failed('metrics.jsonl is not that of the undisturbed run')

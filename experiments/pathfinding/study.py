@@ -96,6 +96,7 @@ def experiment(study: Study, row: Row, seed: int, data: Path) -> ExperimentConfi
     config.eval.global_batch_size = study.val_count
     config.checkpoint.keep_best = 0
     config.checkpoint.keep_latest = 1
+    config.checkpoint.keep_healthy = 0
     config.logging.tensorboard = False
     return ExperimentConfig.from_dict(config)
 

@@ -119,7 +119,8 @@ def check_same_content(
 
 # Does not change what the weights mean.
 _FREE_OF_THE_MODEL = ('attention', 'remat', 'unroll_cycles', 'forward_dtype', 'initializer')
-_SIZES = ('vocab_size', 'seq_len')  # likewise, for weights of boards of every size
+# Likewise, for weights of boards of every size.
+_SIZES = ('vocab_size', 'seq_len', 'box_height', 'box_width')
 
 
 def check_same_model(

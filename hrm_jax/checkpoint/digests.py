@@ -193,7 +193,7 @@ def read(checkpoint: Any) -> dict[str, Any] | None:
     """
     if not (checkpoint / ITEM).exists():
         return None
-    values = json.loads((checkpoint / ITEM / _FILE).read_text())
+    values = layout.read_json(checkpoint / ITEM / _FILE)
     if not isinstance(values, dict) or 'digest' not in values or not layout.is_intact(values):
         raise ValueError('its digests are damaged')
     return values

@@ -169,6 +169,19 @@ def damaged(path: Path, error: Exception) -> DamagedCheckpoint:
 _META_TYPES = {'step': int, 'config': Mapping, 'dataset': Mapping, 'metrics': Mapping}
 
 
+def read_json(path: Path) -> Any:
+    """Reads a small JSON file of a checkpoint, on disks and on object storage.
+
+    Raises:
+      OSError, ValueError, RecursionError: it cannot be read, or is larger than any of ours.
+    """
+    facts = path.stat()
+    size = facts.st_size if isinstance(path, Path) else facts.length  # of etils
+    if size > files.MAX_JSON_BYTES:
+        raise ValueError(f'{path.parent.name}/{path.name} has {size:,} bytes')
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     """Returns step, config, dataset, metrics and log state of a checkpoint.
 
@@ -176,7 +189,7 @@ def read_meta(path: Path) -> dict[str, Any]:
       CheckpointError: it is damaged.
     """
     try:
-        meta = json.loads((path / 'meta' / 'metadata').read_text(encoding='utf-8'))
+        meta = read_json(path / 'meta' / 'metadata')
         if not isinstance(meta, dict) or not is_intact(meta):
             raise ValueError('meta/metadata is not what was saved')
         for name, kind in _META_TYPES.items():

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 import contextlib
 import json
-import math
 from pathlib import Path
 import re
 import time
@@ -11,11 +10,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from hrm_jax import locks
-from hrm_jax.checkpoint import digests, layout
+from hrm_jax.checkpoint import digests, layout, retention
 from hrm_jax.checkpoint.places import absolute, plain
 from hrm_jax.checkpoint.store import items_of, wrapped
 from hrm_jax.config import CheckpointConfig
@@ -60,30 +58,6 @@ def for_writing(folder: Path) -> Path:
     return plain(folder)
 
 
-_RISE = 1.2  # times the least loss of the checkpoints before: above it a loss has risen
-
-
-def healthy_step(workdir: Path) -> int | None:
-    """Returns the step of the newest checkpoint whose training loss had not risen.
-
-    A run that diverges may be saved while its loss climbs and is still finite. None: there is no
-    checkpoint that can be read.
-    """
-    least, healthy = math.inf, None
-    for step in layout.steps(workdir):
-        try:
-            meta = layout.read_meta(layout.root(workdir) / layout.FOLDER / str(step))
-        except CheckpointError:
-            continue
-        loss = (meta.get('record') or {}).get('train/lm_loss')
-        if loss is None or not math.isfinite(loss):
-            healthy = step if healthy is None else healthy  # nothing to judge it by
-        elif loss <= _RISE * least:
-            healthy = step
-            least = min(least, loss)
-    return healthy
-
-
 class Saver:
     """Writes the checkpoints of one run in the background and deletes the superfluous ones.
 
@@ -117,19 +91,8 @@ class Saver:
 
     def _open(self) -> ocp.CheckpointManager:
         config = self._config
-        policies: list[checkpoint_managers.PreservationPolicy] = [
-            checkpoint_managers.LatestN(config.keep_latest)
-        ]
-        if config.keep_best:
-            policies.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: layout.score(metrics, config),
-                    n=config.keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            preservation_policy=retention.policy(config, self._folder),
             best_fn=lambda metrics: layout.score(metrics, config),
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
@@ -304,7 +267,7 @@ class Saver:
     def advice_after_a_broken_step(self) -> str:
         """Names the newest healthy checkpoint, and how to branch from it."""
         self.wait()
-        step = healthy_step(self._workdir)
+        step = retention.healthy_step(self._workdir)
         if step is None:
             return (
                 'There is no earlier checkpoint. Lower optimizer.lr, lengthen the warm-up or set '

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 import contextlib
 import dataclasses
-import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +179,21 @@ def _read_numpy(path: Path) -> Any:
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
         folder = epath.Path(path)
         tree = reader.metadata(folder).tree
+        _check_memory(path, jax.tree.leaves(tree))
         numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         args = ocp.args.PyTreeRestore(item=tree, restore_args=numpy)
         return reader.restore(folder, args=args)
+
+
+def _check_memory(path: Path, stated: list[Any]) -> None:
+    """Raises ValueError where arrays of the stated shapes do not fit in this machine's memory."""
+    needed = sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in stated)
+    there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if needed > there:
+        raise ValueError(
+            f'{path.name} states arrays of {needed / 1e9:,.1f} GB; this machine has '
+            f'{there / 1e9:,.1f} GB of memory'
+        )
 
 
 def _read_items(path: Path, names: Iterable[str], saved: Mapping[str, Any] | None) -> dict:
@@ -205,7 +218,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """
     saved = _digests_of(path, layout.read_meta(path))
     try:
-        position = json.loads((path / 'data' / 'metadata').read_text(encoding='utf-8'))
+        position = layout.read_json(path / 'data' / 'metadata')
         if saved is not None:
             _compare_position(saved, position)
         return _read_items(path, _ITEMS, saved)

@@ -9,6 +9,7 @@ from typing import Any
 from hrm_jax.errors import ConfigError
 
 _TOO_LARGE = 2**31  # what counters on a device cannot hold
+_LARGEST_FLOAT = 3.4e38
 
 
 def choices(hint: Any) -> tuple[str, ...]:
@@ -38,6 +39,10 @@ def check_fields(section: Any, prefix: str) -> None:
             elif isinstance(one, float):
                 ConfigError.require(
                     math.isfinite(one), f'{name} must be a finite number; got {one}.'
+                )
+                ConfigError.require(
+                    abs(one) < _LARGEST_FLOAT,
+                    f'{name} must be a number that float32 can hold; got {one}.',
                 )
             elif isinstance(one, int):
                 ConfigError.require(

@@ -12,7 +12,7 @@ Levels = Literal['separate', 'shared', 'single']
 # group_mixing: every cell hears its row, its column and its box (recurrent relational networks).
 Block = Literal['attention', 'token_mixing', 'group_mixing', 'sru', 'srupp']
 RECURRENT_BLOCKS = ('sru', 'srupp')
-ANY_SIZE_BLOCKS = ('attention',)  # no weight of theirs knows the number of positions
+ANY_SIZE_BLOCKS = ('attention', 'group_mixing')  # no weight of theirs knows the number of positions
 GradientWindow = Literal['one_step', 'last_cycle', 'full']
 GatedUnit = Literal['swiglu', 'sigmoid_rms', 'conv_swiglu']
 ConvDtype = Literal['forward', 'bfloat16']
@@ -410,7 +410,8 @@ class ModelConfig:
           vocab_size, seq_len, num_puzzle_identifiers: of the data set.
           first_symbol: first interchangeable token of the task (``Task.first_symbol``); None: the
             model's own setting stays.
-          boxes: rows and columns of the task's boxes (``Task.boxes``), where the model has none.
+          boxes: rows and columns of the task's boxes (``Task.boxes``), for ``group_mixing``; None:
+            the model's own stay.
 
         Raises:
           ConfigError: a size is already set and differs from the data set's.
@@ -430,6 +431,6 @@ class ModelConfig:
             )
         if self.has_symbols and first_symbol is not None:
             sizes['first_symbol'] = first_symbol
-        if self.block == 'group_mixing' and boxes is not None and not self.box_height:
+        if self.block == 'group_mixing' and boxes is not None:
             sizes['box_height'], sizes['box_width'] = boxes
         return dataclasses.replace(self, **sizes)

@@ -353,6 +353,8 @@ class CheckpointConfig:
     every_steps: int = 0  # besides those at every evaluation and at the end; 0: only those
     keep_latest: int = 2
     keep_best: int = 1
+    # Newest ones whose training loss had not risen, to branch from when a run diverges.
+    keep_healthy: int = 2
     best_metric: str = 'eval/all/exact_accuracy'
     best_mode: Direction = 'max'
     directory: str = ''  # holds checkpoints/ in place of the workdir; gs:// and the like too
@@ -361,7 +363,9 @@ class CheckpointConfig:
         check_fields(self, 'checkpoint.')
         require_positive(**{'checkpoint.keep_latest': self.keep_latest})
         require_not_negative(**{
-            'checkpoint.every_steps': self.every_steps, 'checkpoint.keep_best': self.keep_best
+            'checkpoint.every_steps': self.every_steps,
+            'checkpoint.keep_best': self.keep_best,
+            'checkpoint.keep_healthy': self.keep_healthy,
         })  # fmt: skip
 
 

@@ -11,9 +11,9 @@ Rollouts (rollouts.py) run here too: a chain is a puzzle with a number of its ow
 
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
+import itertools
 from typing import Any
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -21,125 +21,17 @@ import numpy as np
 
 from hrm_jax import act, losses, partitioning
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import draws, hrm
-from hrm_jax.types import IGNORE_LABEL_ID, Batch, LatentState, Sums, Weights
-
-
-class Slots(struct.PyTreeNode):
-    """Puzzles in progress.
-
-    Attributes:
-      latent: state of every slot.
-      batch: the puzzle in every slot.
-      number: int32 [B], its number in the whole stream; -1: the slot is idle.
-      steps: int32 [B], ACT steps spent on it.
-      changes: the last changes of its logits, or None where nothing is selected by them.
-    """
-
-    latent: LatentState
-    batch: Batch
-    number: jax.Array
-    steps: jax.Array
-    changes: 'Changes | None' = None
-
-
-class Changes(struct.PyTreeNode):
-    """How much the logits of every slot changed at its last steps.
-
-    Attributes:
-      logits: float32 [B, S, V], of the step before.
-      window: float32 [B, W], the last W changes, in no order; 0 where there were fewer.
-    """
-
-    logits: jax.Array
-    window: jax.Array
-
-    def after(self, logits_BSV: jax.Array, steps_B: jax.Array) -> tuple['Changes', jax.Array]:
-        """Takes in a step (EqR, evaluators/eval_fn.py: the convergence score).
-
-        A change is the mean over cells of the norm over the vocabulary.
-
-        Args:
-          logits_BSV: of the step.
-          steps_B: int32, its number from 1; the first one has nothing to be compared with.
-
-        Returns:
-          The changes with this one, and the mean over the window, float32 [B]; infinity at step 1.
-        """
-        logits_BSV = logits_BSV.astype(jnp.float32)
-        change_B = jnp.linalg.norm(logits_BSV - self.logits, axis=-1).mean(-1)
-        first_B, size = steps_B <= 1, self.window.shape[1]
-        newest_BW = jnp.arange(size) == ((steps_B - 2) % size)[:, None]
-        window = jnp.where(newest_BW, change_B[:, None], self.window)
-        window = jnp.where(first_B[:, None], 0.0, window)
-        mean_B = window.sum(1) / jnp.clip(steps_B - 1, 1, size)
-        return Changes(logits_BSV, window), jnp.where(first_B, jnp.inf, mean_B)
-
-
-class Finished(struct.PyTreeNode):
-    """Answers in the order in which they were ready; the first ``count`` rows are real.
-
-    Attributes:
-      count: int32 [].
-      number: int32 [M], number of the puzzle in the stream.
-      predictions: int32 [M, S].
-      q_halt, q_continue: float32 [M], logits at the last step.
-      steps: int32 [M], ACT steps spent.
-      change: float32 [M], mean of the last changes of the logits, or None.
-    """
-
-    count: jax.Array
-    number: jax.Array
-    predictions: jax.Array
-    q_halt: jax.Array
-    q_continue: jax.Array
-    steps: jax.Array
-    change: jax.Array | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """Some answers on the host, as numpy; the arrays are those of ``Finished``, NaN for None."""
-
-    number: np.ndarray
-    predictions: np.ndarray
-    q_halt: np.ndarray
-    q_continue: np.ndarray
-    steps: np.ndarray
-    change: np.ndarray
-
-
-def _keeps_changes(config: ExperimentConfig) -> bool:
-    return config.eval.rollouts.on and config.eval.rollouts.select == 'residual'
-
-
-def read_depths(config: ExperimentConfig) -> tuple[int, ...]:
-    """ACT steps at which every chain of rollouts gives an answer, rising; the last one ends it."""
-    steps = config.eval_steps
-    multiples = config.eval.depth_multiples if config.eval.rollouts.on else ()
-    return (steps, *(steps * multiple for multiple in multiples))
-
-
-def empty_slots(config: ExperimentConfig, count: int) -> Slots:
-    """Returns idle slots."""
-    shape = (count, config.model.seq_len)
-    changes = None
-    if _keeps_changes(config):
-        changes = Changes(
-            logits=jnp.zeros((*shape, config.model.vocab_size), jnp.float32),
-            window=jnp.zeros((count, config.eval.rollouts.window), jnp.float32),
-        )
-    return Slots(
-        latent=hrm.empty_latent(config.inference_model, count),
-        batch=Batch(
-            inputs=jnp.zeros(shape, jnp.int32),
-            labels=jnp.full(shape, IGNORE_LABEL_ID, jnp.int32),
-            puzzle_identifiers=jnp.zeros(count, jnp.int32),
-        ),
-        number=jnp.full(count, -1, jnp.int32),
-        steps=jnp.zeros(count, jnp.int32),
-        changes=changes,
-    )
+from hrm_jax.inference.slots import (
+    Answers,
+    Finished,
+    Slots,
+    Work,
+    begun,
+    empty_slots,
+    read_depths,
+)
+from hrm_jax.model import draws, flops, hrm
+from hrm_jax.types import IGNORE_LABEL_ID, Batch, Sums, Weights
 
 
 def _rows(mask_B: jax.Array, new: Any, old: Any) -> Any:
@@ -158,6 +50,23 @@ def work(
     drain: jax.Array,
     key: jax.Array | None = None,
 ) -> tuple[Slots, Finished, Sums]:
+    """``proceed`` to the end of a queue: the slots, what has finished, and the sums over it."""
+    new = begun(config, slots, queue.inputs.shape[0])
+    new, _ = proceed(config, weights, new, queue, length, first, drain, key)
+    return new.slots, new.done, new.sums
+
+
+def proceed(
+    config: ExperimentConfig,
+    weights: Weights,
+    state: Work,
+    queue: Batch,
+    length: jax.Array,
+    first: jax.Array,
+    drain: jax.Array,
+    key: jax.Array | None = None,
+    limit: jax.Array | int | None = None,
+) -> tuple[Work, jax.Array]:
     """Runs ACT steps until the queue is empty and a slot idle, or until nothing is left to do.
 
     Args:
@@ -165,17 +74,18 @@ def work(
         ``eval.rollouts`` how many rows in a row are chains of one puzzle, and then ``eval.halting``
         whether the rule counts.
       weights: the model.
-      slots: puzzles in progress.
+      state: the queue in progress.
       queue: [N, ...] waiting puzzles; labels are for the sums only, the model never sees them.
       length: int32 [], how many rows of the queue are real.
       first: int32 [], number of the first one in the whole stream.
       drain: bool [], finish what is in the slots although the queue is empty.
       key: of what is drawn: each puzzle takes the fold of its number (``draws.per_chain``), each of
         its steps that of its own. None: nothing is drawn.
+      limit: ACT steps at most; None: no limit. Calls with a limit, one after the other, compute
+        what one call without it does.
 
     Returns:
-      The slots, what has finished (room for N + B at each of ``read_depths``), and the sums of the
-      metrics over it.
+      The new state, and bool []: whether something is left to do.
     """
     rollouts, depths = config.eval.rollouts, read_depths(config)
     whole = rollouts.on and config.eval.halting == 'max'
@@ -183,8 +93,7 @@ def work(
     rule = dataclasses.replace(config.act, halting=halting, halt_max_steps=depths[-1])
     # Losses are summed over finished rows; those without a scored cell are padding.
     loss = dataclasses.replace(config.loss, count_empty_rows=False)
-    count = slots.number.shape[0]
-    room = (queue.inputs.shape[0] + count) * len(depths)
+    count, room = state.slots.number.shape[0], state.done.number.shape[0]
     model = config.inference_model
 
     def is_busy(loop):
@@ -245,18 +154,16 @@ def work(
         head = head + taken_B.sum(dtype=jnp.int32)
         return head, slots, done, sums + new
 
-    done = Finished(
-        count=jnp.int32(0),
-        number=jnp.full(room, -1, jnp.int32),
-        predictions=jnp.zeros((room, config.model.seq_len), jnp.int32),
-        q_halt=jnp.zeros(room, jnp.float32),
-        q_continue=jnp.zeros(room, jnp.float32),
-        steps=jnp.zeros(room, jnp.int32),
-        change=None if slots.changes is None else jnp.zeros(room, jnp.float32),
-    )
-    loop = (jnp.int32(0), slots, done, Sums.zeros())
-    *_, slots, done, sums = jax.lax.while_loop(is_busy, step, loop)
-    return slots, done, sums
+    loop = (state.head, state.slots, state.done, state.sums)
+    if limit is None:
+        loop = jax.lax.while_loop(is_busy, step, loop)
+    else:
+        _, loop = jax.lax.while_loop(
+            lambda counted: (counted[0] < limit) & is_busy(counted[1]),
+            lambda counted: (counted[0] + 1, step(counted[1])),
+            (jnp.int32(0), loop),
+        )
+    return Work(*loop), is_busy(loop)
 
 
 class Worker:
@@ -281,6 +188,12 @@ class Worker:
                 key = jax.random.key(seed)
                 return work(config, weights, slots, queue, length, first, drain, key)
 
+        def some(weights, state, queue, length, first, drain, seed, limit):
+            with partitioning.activate(mesh):
+                key = jax.random.key(seed)
+                found = (queue, length, first, drain, key, limit)
+                return proceed(config, weights, state, *found)
+
         rows, whole = partitioning.batch_sharding(mesh), partitioning.replicated(mesh)
         self._run: Callable[..., Any] = jax.jit(
             run,
@@ -288,10 +201,29 @@ class Worker:
             out_shardings=(rows, whole, whole),
             donate_argnums=(1,),
         )
+        state = Work(whole, rows, whole, whole)  # pyright: ignore[reportArgumentType] # shardings
+        self._some: Callable[..., Any] = jax.jit(
+            some,
+            in_shardings=(None, state, whole, None, None, None, None, None),
+            out_shardings=(state, whole),
+            donate_argnums=(1,),
+        )
+        self._begun = jax.jit(
+            lambda slots: begun(config, slots, queue), in_shardings=(rows,), out_shardings=state
+        )
+        of_row = flops.act_step(config.inference_model)
+        self._limit = flops.steps_per_call(of_row, slots, mesh)  # ACT steps of a call
+        # The longest that a queue may take.
+        steps = read_depths(config)[-1] * (-(-queue // slots) + 1)
+        self._is_long = steps > self._limit
         self._empty = jax.jit(lambda: empty_slots(config, slots), out_shardings=rows)
 
     def answer(
-        self, weights: Weights, batches: Iterable[Batch], seed: int = 0
+        self,
+        weights: Weights,
+        batches: Iterable[Batch],
+        seed: int = 0,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[Answers, Sums]]:
         """Answers a stream of puzzles; what is ready comes out while the rest is in progress.
 
@@ -299,21 +231,35 @@ class Worker:
           weights: on the mesh.
           batches: numpy, of at most ``queue`` rows each; rows are numbered through all of them.
           seed: of what is drawn.
+          should_stop: asked about once a second where a queue takes longer; ends the answers.
 
         Yields:
           Some answers, in the order of their readiness, and the sums over them.
         """
         slots, first, seed32 = self._empty(), 0, draws.seed_of(seed)
-        for batch in batches:
-            length = len(batch.inputs)
-            slots, *rest = self._run(
-                weights, slots, self._padded(batch), length, first, False, seed32
-            )
+        for batch in itertools.chain(batches, (None,)):
+            length = 0 if batch is None else len(batch.inputs)
+            given = (self._padded(batch), length, first, batch is None, seed32)
+            found = self._in_calls(weights, slots, given, should_stop)
+            if found is None:
+                return
+            slots, *rest = found
             first += length
             yield self._on_host(*rest)
-        nothing = self._padded(None)
-        *_, done, sums = self._run(weights, slots, nothing, 0, first, True, seed32)
-        yield self._on_host(done, sums)
+
+    def _in_calls(
+        self, weights: Weights, slots: Slots, given: tuple, should_stop: Callable[[], bool]
+    ) -> tuple[Slots, Finished, Sums] | None:
+        """``work`` in one call, or in several with a limit; None where it was stopped."""
+        if not self._is_long:
+            return self._run(weights, slots, *given)
+        state, is_busy = self._begun(slots), True
+        while is_busy:
+            state, more = self._some(weights, state, *given, self._limit)
+            is_busy = bool(more)  # waits for the call
+            if should_stop():
+                return None
+        return state.slots, state.done, state.sums
 
     def _padded(self, batch: Batch | None) -> Batch:
         cells = self.config.model.seq_len

@@ -6,7 +6,7 @@ one is chosen: rollouts_choice.py. Sources: EqR (arXiv 2605.21488, evaluators/ev
 locuslab/EqR), PTRM (2605.19943), SIC (2601.19085), Augmented HRM (2601.10679).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import itertools
 
@@ -145,6 +145,7 @@ class Runner:
         task: Task,
         transform: str,
         seed: int = 0,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[list[list[Rollout]]]:
         """Runs the chains of a stream of puzzles; what is complete comes out.
 
@@ -155,6 +156,7 @@ class Runner:
           task: of the puzzles.
           transform: kind of its symmetries (augment.TRANSFORMS).
           seed: of what is drawn.
+          should_stop: see ``early_exit.Worker.answer``.
 
         Yields:
           For some puzzles, in the order of their readiness, one ``Rollout`` for each of
@@ -167,7 +169,7 @@ class Runner:
         fed = (self._chains_of(batch, views, gathered) for batch in batches)
         # Every checkpoint gets the same chains, whose draws are the same too.
         streams = [
-            self._worker.answer(one, part, seed)
+            self._worker.answer(one, part, seed, should_stop)
             for one, part in zip(weights, itertools.tee(fed, len(weights)), strict=True)
         ]
         for parts in zip(*streams, strict=True):

@@ -182,6 +182,8 @@ class Solver:
         solver = copy.copy(self)
         solver.task = self.task.with_side(side)
         sizes = {name: getattr(solver.task, name) for name in ('vocab_size', 'seq_len')}
+        if self.config.model.block == 'group_mixing':
+            sizes['box_height'], sizes['box_width'] = solver.task.boxes or (0, 0)
         model = dataclasses.replace(self.config.model, **sizes)
         solver.config = dataclasses.replace(self.config, model=model)
         return solver

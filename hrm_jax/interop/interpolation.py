@@ -4,7 +4,8 @@
 section above. A setting that is nothing but an interpolation takes the type of what it names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import itertools
 import re
 from typing import Any
 
@@ -12,6 +13,9 @@ from hrm_jax.errors import CheckpointError
 
 _WHOLE = re.compile(r'\$\{([^${}]*)\}')
 _LONGEST_CHAIN = 20  # interpolations that lead to each other
+_LONGEST_TEXT = 10_000  # characters; texts that repeat each other double at every line
+_DEEPEST = 100  # levels; an alias may contain itself
+_MOST_VALUES = 100_000  # of a file; its aliases (&a, *a) multiply as well
 
 
 def resolved(values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -24,14 +28,21 @@ def resolved(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     Raises:
       CheckpointError: one leads nowhere, to itself, or asks for something outside of the file.
     """
-    return _walk(values, (), values, source)
+    return _walk(values, (), values, source, itertools.count())
 
 
-def _walk(node: Any, path: tuple[str, ...], root: Mapping[str, Any], source: str) -> Any:
+def _walk(
+    node: Any, path: tuple[str, ...], root: Mapping[str, Any], source: str, number: Iterator[int]
+) -> Any:
+    if next(number) >= _MOST_VALUES:
+        raise CheckpointError(f'{source} must have at most {_MOST_VALUES:,} values.')
+    if len(path) > _DEEPEST:
+        raise CheckpointError(f'{source}: its values must be nested at most {_DEEPEST} deep.')
+    inner = (root, source, number)
     if isinstance(node, Mapping):
-        return {key: _walk(value, (*path, str(key)), root, source) for key, value in node.items()}
+        return {key: _walk(value, (*path, str(key)), *inner) for key, value in node.items()}
     if isinstance(node, list):
-        return [_walk(value, (*path, str(k)), root, source) for k, value in enumerate(node)]
+        return [_walk(value, (*path, str(k)), *inner) for k, value in enumerate(node)]
     if isinstance(node, str) and '${' in node:
         return _value(node, path, root, source, 0)
     return node
@@ -49,6 +60,8 @@ def _value(
     joined = _WHOLE.sub(
         lambda m: str(_look_up(m[1].strip(), path, root, source, where, depth)), text
     )
+    if len(joined) > _LONGEST_TEXT:
+        raise CheckpointError(f'{where} must be at most {_LONGEST_TEXT:,} characters.')
     if '${' in joined:
         raise CheckpointError(f'{where} is not an interpolation that can be read.')
     return joined

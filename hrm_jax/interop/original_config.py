@@ -47,6 +47,7 @@ _OTHER_KEYS = (
 )  # fmt: skip
 # Defaults of the model classes, for keys that a configuration may leave out.
 _DEFAULTS = {'rope_theta': 10000.0, 'rms_norm_eps': 1e-5}
+_MOST_BYTES = 1 << 20  # of a configuration
 _TRM_PUZZLE_EMB_LEN = 16
 # SE-RRM (config/arch/trm_equi.yaml): their names of settings -> ours.
 _SE_RRM_KEYS = {
@@ -81,6 +82,10 @@ def read_mapping(path: str | os.PathLike) -> dict[str, Any]:
     """
     import yaml  # comes with flax; only foreign configurations need it
 
+    size = os.path.getsize(path)
+    CheckpointError.require(
+        size <= _MOST_BYTES, f'{path} must have at most {_MOST_BYTES:,} bytes; it has {size:,}.'
+    )
     with open(path, encoding='utf-8-sig') as file:
         try:
             text = file.read()

@@ -50,11 +50,13 @@ def read_safetensors(
             raise CheckpointError(f'{path}: not a safetensors file, or truncated.')
         try:
             header = json.loads(file.read(length))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f'{path}: the header is not JSON ({error}).') from error
     if not isinstance(header, dict):
         raise CheckpointError(f'{path}: the header must be a JSON object.')
     metadata = header.pop('__metadata__', {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CheckpointError(f'{path}: __metadata__ must be an object of texts.')
     none = np.zeros(0, np.uint8)  # an empty file cannot be mapped
     mapped = np.memmap(path, dtype=np.uint8, mode='r', offset=8 + length) if header else none
     used, state = 0, {}

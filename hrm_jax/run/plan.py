@@ -14,6 +14,7 @@ from hrm_jax.checkpoint import data_facts, places
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import puzzles, records, sampling
 from hrm_jax.errors import ConfigError
+from hrm_jax.model import flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +59,22 @@ class Plan:
         every = self.config.checkpoint.every_steps
         return self.evaluates_after(step) or (every > 0 and step % every == 0)
 
+    @functools.cached_property
+    def _steps_at_most(self) -> int:
+        config, rows = self.config, self.config.train.global_batch_size
+        wanted = config.train.steps_per_dispatch
+        if wanted == 1:
+            return 1
+        of_row = flops.train_step(config.model, config.act)
+        return min(wanted, flops.steps_per_call(of_row, rows, self.mesh))
+
     def steps_at_once(self, step: int) -> int:
         """How many of the steps after this one go to the devices in one call.
 
-        ``train.steps_per_dispatch``, but single ones up to the next save where it is nearer, as
-        every number of steps is a program to compile.
+        ``train.steps_per_dispatch``, or as many as take about a second; but single ones up to the
+        next save where it is nearer, as every number of steps is a program to compile.
         """
-        count = self.config.train.steps_per_dispatch
+        count = self._steps_at_most
         alone = range(step + 1, step + count)
         return 1 if any(self.saves_after(between) for between in alone) else count
 

@@ -104,7 +104,8 @@ def dry_run(
             f'{human(own)} state and batch, {human(memory.temp_size_in_bytes)} temporary'
         )
     stored = array_bytes([abstract.weights, abstract.opt_state, abstract.ema, abstract.carry])
-    kept = config.checkpoint.keep_latest + config.checkpoint.keep_best
+    saves = config.checkpoint
+    kept = saves.keep_latest + saves.keep_best + saves.keep_healthy
     lines = [
         f'parameters:\n{parameters(abstract.weights)}',
         f'memory: {needs}',

@@ -5,10 +5,15 @@ import math
 import pathlib
 from typing import Any
 import zipfile
+import zlib
 
 import numpy as np
 
 from hrm_jax.errors import PredictionError
+
+_MOST_RATIO = 1100
+# What zipfile raises for one damage or another.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
 class ArrayRows:
@@ -31,11 +36,16 @@ class MemberRows:
     def __init__(self, path: pathlib.Path, member: str):
         self._path = path
         self._member = member
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            self._shape, self._dtype = self._header(file)
-            # Before anything is allocated for a shape that the file does not have.
-            needed = math.prod(self._shape) * self._dtype.itemsize
-            there = archive.getinfo(member).file_size
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+                self._shape, self._dtype = self._header(file)
+                # Before anything is allocated for a shape that the file does not have.
+                needed = math.prod(self._shape) * self._dtype.itemsize
+                facts = archive.getinfo(member)
+                # Deflate packs at most 1032 to 1: a directory that states more is wrong.
+                there = min(facts.file_size, _MOST_RATIO * facts.compress_size)
+        except _ZIP_ERRORS as error:
+            raise PredictionError(f'{path}: {member} is damaged ({error}).') from error
         PredictionError.require(
             needed <= there,
             f'{path}: {member} must have {needed:,} bytes, as its shape {self._shape} states; it '
@@ -53,9 +63,9 @@ class MemberRows:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
             shape, fortran, dtype = read(file)
-        except (ValueError, KeyError) as error:
+        except Exception as error:  # numpy raises many kinds for a damaged header
             raise PredictionError(f'{self._path}: {self._member} is damaged ({error}).') from error
-        if dtype.hasobject or not shape or (fortran and len(shape) > 1):
+        if dtype.hasobject or not shape or min(shape) < 0 or (fortran and len(shape) > 1):
             raise PredictionError(
                 f'{self._path}: {self._member} must hold plain rows in C order; got {dtype} of '
                 f'shape {shape}.'
@@ -68,7 +78,12 @@ class MemberRows:
             self._header(file)
             for start in range(0, len(self), rows):
                 count = min(rows, len(self) - start)
-                data = file.read(count * row_bytes)
+                try:
+                    data = file.read(count * row_bytes)
+                except _ZIP_ERRORS as error:
+                    raise PredictionError(
+                        f'{self._path}: {self._member} is damaged ({error}).'
+                    ) from error
                 if len(data) != count * row_bytes:
                     raise PredictionError(f'{self._path}: {self._member} is truncated.')
                 yield np.frombuffer(data, self._dtype).reshape(count, *self._shape[1:])

@@ -49,6 +49,7 @@ _ALIASES = {
 _ORIGINAL = re.compile(r'(?P<run>.*step_(?P<step>\d+)|.*?)_all_preds\.(?P<rank>\d+)\Z')
 _SHARD = re.compile(r'(?P<set>.+)-p(?P<process>\d+)-(?P<shard>\d+)\.npz\Z')
 _FORMAT = 1
+_MOST_PROCESSES = 100_000
 
 
 def smallest_dtype(high: int, low: int = 0) -> np.dtype:
@@ -276,9 +277,11 @@ def _check_complete(folder: pathlib.Path, shards: list[pathlib.Path]) -> None:
         for path in folder.glob(f'{glob.escape(set_name)}-p*.json'):
             records[path.stem] = record = files.read_json(path, PredictionError, dict)
             PredictionError.require(
-                type(record.get('process_count')) is int and isinstance(record.get('rows'), list),
-                f'{path} must have process_count, a whole number, and rows, a list. Evaluate '
-                f'again.',
+                type(record.get('process_count')) is int
+                and 0 < record['process_count'] <= _MOST_PROCESSES
+                and isinstance(record.get('rows'), list),
+                f'{path} must have process_count, a whole number in 1..{_MOST_PROCESSES:,}, and '
+                f'rows, a list. Evaluate again.',
             )
         count = max((r['process_count'] for r in records.values()), default=1)
         wanted = [f'{set_name}-p{index:03d}' for index in range(count)]

@@ -1,0 +1,112 @@
+"""Evaluations in several calls: the same numbers, and a stop signal is answered in between."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from hrm_jax import eval_step, evaluate, metrics, partitioning, train_state
+from hrm_jax.config import EvalConfig, RolloutConfig
+from hrm_jax.data import records
+from hrm_jax.inference import bounded, early_exit, rollouts
+from hrm_jax.model import flops
+from hrm_jax.run import plan
+from tests import tiny_run
+
+
+@pytest.fixture(scope='module')
+def setup(tmp_path_factory):
+    data = tiny_run.write_dataset(tmp_path_factory.mktemp('tiny') / 'data')
+    config = tiny_run.config(data, act={'halt_max_steps': 5})
+    dataset = records.load(data, 'test')
+    sizes = {n: getattr(dataset.metadata, n)
+             for n in ('vocab_size', 'seq_len', 'num_puzzle_identifiers')}  # fmt: skip
+    config = dataclasses.replace(config, model=config.model.for_dataset(**sizes))
+    mesh = partitioning.make_mesh(jax.devices()[:1])
+    return config, dataset, mesh, train_state.create(config, mesh).weights
+
+
+def with_eval(config, **options):
+    return dataclasses.replace(config, eval=EvalConfig(global_batch_size=8, **options))
+
+
+def few_flops(monkeypatch, config, mesh, steps, rows=8):
+    """Lets a call have this number of ACT steps."""
+    allowed = flops.act_step(config.inference_model) * rows * (steps + 0.5)
+    monkeypatch.setattr(flops, '_CALL_FLOPS', {'cpu': allowed})
+    assert bounded.steps_per_call(config, mesh) == steps
+
+
+@pytest.mark.parametrize('options', [
+    {},
+    {'depth_multiples': (2, 3)},
+    {'halting': 'adaptive'},
+    {'rollouts': RolloutConfig(breadth=3, select='vote'), 'random_start': True,
+     'depth_multiples': (2,)},
+])  # fmt: skip
+@pytest.mark.parametrize('steps', [1, 3])
+def test_several_calls_give_the_numbers_of_one(setup, monkeypatch, options, steps):
+    config, dataset, mesh, weights = setup
+    config = with_eval(config, **options)
+
+    def run(should_stop=lambda: False):
+        step = evaluate.make_step(config, mesh)
+        return step, evaluate.evaluate(config, step, weights, dataset, mesh, should_stop)
+
+    one, whole = run()
+    few_flops(monkeypatch, config, mesh, steps)
+    several, parts = run()
+    assert whole == parts
+    assert whole
+    if isinstance(several, early_exit.Worker):
+        assert several._is_long
+        assert not one._is_long
+    elif isinstance(several, rollouts.Runner):
+        assert several._worker._is_long
+    else:
+        assert isinstance(several, bounded.BoundedEvalStep)
+        assert not isinstance(one, bounded.BoundedEvalStep)
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'halting': 'adaptive'},
+    {'rollouts': RolloutConfig(breadth=2), 'random_start': True},
+])  # fmt: skip
+def test_a_stop_is_answered_between_the_calls_of_a_batch(setup, monkeypatch, options):
+    config, dataset, mesh, weights = setup
+    config = with_eval(config, **options)
+    few_flops(monkeypatch, config, mesh, 1)
+    asked = []
+
+    def should_stop():
+        asked.append(len(asked))
+        return len(asked) >= 2
+
+    step = evaluate.make_step(config, mesh)
+    assert evaluate.evaluate(config, step, weights, dataset, mesh, should_stop) is None
+    assert len(asked) <= 4  # of the 5 steps that the first batch alone takes
+
+
+def test_answers_in_calls_are_those_of_one_call(setup):
+    config, dataset, mesh, weights = setup
+    config = with_eval(config, depth_multiples=(2,))
+    batch = next(iter(evaluate.pipeline.eval_batches(dataset, 8, None, 0, None)))[1]
+    batch = partitioning.put_global(batch, mesh)
+    whole = eval_step.make_eval_step(config, mesh, with_logits=True)(weights, batch, 3, 16)
+    parts = bounded.BoundedEvalStep(config, mesh, 2, with_logits=True)(weights, batch, 3, 16)
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    assert metrics.eval_metrics(whole.sums).compute()
+
+
+def test_a_long_call_of_train_steps_is_shortened(setup, monkeypatch):
+    config = setup[0]
+    train = dataclasses.replace(config.train, steps_per_dispatch=10)
+    config = dataclasses.replace(
+        config, train=train, checkpoint=dataclasses.replace(config.checkpoint, every_steps=0)
+    )
+    made = plan.make_plan(config)
+    assert made.steps_at_once(0) == 10
+    of_row = flops.train_step(made.config.model, made.config.act)
+    monkeypatch.setattr(flops, '_CALL_FLOPS', {'cpu': of_row * 8 * 4.5})
+    assert plan.make_plan(config).steps_at_once(0) == 4
