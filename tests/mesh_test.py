@@ -73,7 +73,7 @@ MESHES = {
 def experiment(kind: str, micro_batches: int = 1) -> ExperimentConfig:
     model = ModelConfig(**{**SIZES, **KINDS[kind]})
     fixed = not (model.q_head or model.q_confidence)
-    others = {kind: 'halt_only' for kind in HALT_ONLY} | {'se_rrm': 'random'}
+    others = dict.fromkeys(HALT_ONLY, 'halt_only') | {'se_rrm': 'random'}
     halting = 'fixed' if fixed else others.get(kind, 'q_learning')
     return ExperimentConfig(
         model=model,

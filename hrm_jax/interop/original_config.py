@@ -141,8 +141,9 @@ def from_original(
             f'{source} only names other files (defaults). Give all_config.yaml, which the training '
             f'run leaves beside its checkpoints, or the file of the architecture.'
         )
-    more = _URM_KEYS if 'gated_unit' in findings else ()  # the only one that shows
-    more = _SE_RRM_KEYS if 'symbol_exchange' in findings else more
+    is_urm = 'gated_unit' in findings  # the only one that shows
+    more = _URM_KEYS if is_urm else ()
+    more = tuple(_SE_RRM_KEYS) if 'symbol_exchange' in findings else more
     _check_known(arch, source, 'arch' not in values, more)
     model = _DEFAULTS | _typed_settings(arch, _MODEL_KEYS, ModelConfig, source)
     if 'symbol_exchange' in findings:
