@@ -262,8 +262,8 @@ def make_splits(
         if name == 'test':
             tests = {groups[g][0].name: _raw(groups[g][0], pairs) for g, pairs in chosen}
         sets[name] = _lay_out(groups, chosen, first_of, name)
-    BuildError.require(
-        'test' in sets,
+    BuildError.require(  # without a held-out subset nobody asked for a test split
+        'test' in sets or not held_out,
         f'no test pair with an answer is in a subset named {" or ".join(sorted(held_out))}, so '
         f'there is no test split. Name the held-out subsets with --test-subsets, or put their '
         f'solutions beside the challenges.',
