@@ -135,7 +135,7 @@ def _with_sizes(
         saved.meta,
         dataset, path, blank=blank, split=config.eval.split, log=log,
     )  # fmt: skip
-    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'puzzle_tasks')
     model = config.model.for_dataset(**{name: getattr(saved.config.model, name) for name in sizes})
     identifiers = 'own' if own else 'blank'
     config = dataclasses.replace(

@@ -152,7 +152,7 @@ def experiment(
         seed=changes.get('seed', settings.seed),
         data=dataclasses.replace(base.data, path=data, source='', source_flags='', task='',
                                  format='auto'),
-        model=dataclasses.replace(base.model, num_puzzle_identifiers=0),
+        model=dataclasses.replace(base.model, num_puzzle_identifiers=0, puzzle_tasks=0),
         mesh=MeshConfig(),
         checkpoint=dataclasses.replace(
             base.checkpoint, every_steps=settings.every, keep_best=0, directory='',

@@ -72,7 +72,7 @@ def recorded_config(path: str) -> ExperimentConfig:
             config = ExperimentConfig.from_dict(values)
         except ConfigError as error:
             raise ConfigError(f'{file}: {error}') from None
-    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'puzzle_tasks')
     model = dataclasses.replace(config.model, **dict.fromkeys(sizes, 0))
     data = dataclasses.replace(config.data, path=near(config.data.path, file.parent))
     return dataclasses.replace(config, model=model, data=data)

@@ -18,11 +18,14 @@ Dtype = Literal['float32', 'bfloat16', 'float16']
 Initializer = Literal['truncated_normal', 'normal', 'uniform']
 InitialState = Literal['fixed', 'learned', 'random', 'random_low']
 FlowTimes = Literal['sorted', 'random_start']
+PuzzleEmbedding = Literal['table', 'composed']
 Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu']
 NOISES = ('update_noise', 'high_step_noise', 'low_step_noise')
 SRUPP_HEADS = 4  # fixed in the original
 LARGE_TABLE = 2**16  # rows from which on the puzzle table is sharded over the devices
 TABLE_MULTIPLE = 2**10  # its rows are then padded to a multiple of this
+FACTOR_ROWS = 1 + 8 + 10 * 10  # of a composed embedding, before its tasks: data/factors.py
+FACTORS_OF_A_PUZZLE = 1 + 1 + 10  # rows whose sum is a puzzle's vector
 SRUPP_SHRINK = 4  # hidden size over the width of SRU++'s attention
 
 
@@ -74,6 +77,11 @@ class ModelConfig:
     dropout: float = 0.0  # before each residual; SRU++: before its last map, and on cells
     attention_dropout: float = 0.0
     puzzle_emb_ndim: int = 512
+    # table: a row of the puzzle table for every identifier; composed: the sum of rows of its task
+    # and of the factors of its augmentation (data/factors.py; ARC). ``puzzle_tasks`` comes from the
+    # data set.
+    puzzle_embedding: PuzzleEmbedding = 'table'
+    puzzle_tasks: int = 0
     puzzle_emb_len: int = 0  # slots of the puzzle prefix; 0: ceil(ndim / hidden_size)
     register_tokens: int = (
         0  # learned vectors before the cells, in place of the puzzle prefix (SIC)
@@ -133,7 +141,7 @@ class ModelConfig:
             f'model.{name}': getattr(self, name)
             for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'H_layers',
                          'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size',
-                         'board_width', 'register_tokens')
+                         'board_width', 'register_tokens', 'puzzle_tasks')
         })  # fmt: skip
         if self.levels == 'separate':
             require_positive(**{'model.H_layers': self.H_layers})
@@ -164,6 +172,11 @@ class ModelConfig:
             f'model.puzzle_emb_len slots of hidden_size must hold puzzle_emb_ndim values and '
             f'need some; got {self.puzzle_emb_len} x {self.hidden_size} for '
             f'{self.puzzle_emb_ndim}. Set puzzle_emb_len=0 to fit the slots to the vector.',
+        )
+        ConfigError.require(
+            self.puzzle_embedding == 'table' or self.has_puzzle_table,
+            'model.puzzle_embedding=composed needs model.puzzle_emb_ndim above 0. Leave it out, or '
+            'give puzzles an embedding.',
         )
         ConfigError.require(
             self.register_tokens == 0 or self.puzzle_emb_ndim == 0,
@@ -383,7 +396,19 @@ class ModelConfig:
     @property
     def has_large_table(self) -> bool:
         """Whether the puzzle table is sharded by rows over the devices."""
-        return self.num_puzzle_identifiers >= LARGE_TABLE
+        return self.embedding_rows >= LARGE_TABLE
+
+    @property
+    def composes_embeddings(self) -> bool:
+        """Whether a puzzle's vector is a sum of rows of the table."""
+        return self.puzzle_embedding == 'composed'
+
+    @property
+    def embedding_rows(self) -> int:
+        """Rows of the puzzle table that stand for something."""
+        if self.composes_embeddings:
+            return FACTOR_ROWS + self.puzzle_tasks
+        return self.num_puzzle_identifiers
 
     @property
     def table_rows(self) -> int:
@@ -392,7 +417,7 @@ class ModelConfig:
         The padding depends on no mesh, so that training can resume under any other.
         """
         multiple = TABLE_MULTIPLE if self.has_large_table else 1
-        return -(-self.num_puzzle_identifiers // multiple) * multiple
+        return -(-self.embedding_rows // multiple) * multiple
 
     @property
     def total_len(self) -> int:
@@ -410,9 +435,11 @@ class ModelConfig:
         return -(-round(size) // multiple) * multiple if self.round_mlp else int(size)
 
     def for_dataset(
-        self, *, vocab_size: int, seq_len: int, num_puzzle_identifiers: int
+        self, *, vocab_size: int, seq_len: int, num_puzzle_identifiers: int, puzzle_tasks: int = 0
     ) -> 'ModelConfig':
         """Returns this architecture with the sizes of a data set filled in.
+
+        ``puzzle_tasks`` is needed by composed embeddings alone.
 
         Raises:
           ConfigError: a size is already set and differs from the data set's.
@@ -422,6 +449,8 @@ class ModelConfig:
             'seq_len': seq_len,
             'num_puzzle_identifiers': num_puzzle_identifiers,
         }
+        if self.composes_embeddings:
+            sizes['puzzle_tasks'] = puzzle_tasks
         for name, size in sizes.items():
             ConfigError.require(size > 0, f'the data set must state a {name} above 0; got {size}.')
             own = getattr(self, name)
