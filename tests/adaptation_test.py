@@ -132,7 +132,8 @@ def test_without_time_there_is_a_complete_submission(tmp_path):
     result, log = run(tmp_path, settings=settings, started=time.monotonic() - 60)
     arc_votes.check_submission(result.submission, {'aa': 1, 'bad': 2, 'bb': 2})
     assert 'without an answer: aa, bad, bb' in log
-    assert 'fold 1: 0 of 2' in log
+    assert 'fold 1: there was no time for it' in log
+    assert result.expected is None
     assert not (tmp_path / 'work' / 'final' / 'run').exists()
 
 

@@ -86,7 +86,7 @@ def answer(
 
 def main() -> None:
     """Runs the demonstration."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
     parser.add_argument('workdir', type=Path)
     parser.add_argument('--tasks', type=int, default=36, help='tasks to train on')
     parser.add_argument('--unseen', type=int, default=10, help='tasks to adapt to')

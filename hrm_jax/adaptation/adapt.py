@@ -31,7 +31,7 @@ from hrm_jax.adaptation.task_files import Tasks
 from hrm_jax.checkpoint import compatible, layout
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import augment, records
-from hrm_jax.errors import CheckpointError, WorkdirError
+from hrm_jax.errors import CheckpointError, PredictionError, WorkdirError
 from hrm_jax.inference.solver import Solver
 from hrm_jax.interop import formats
 from hrm_jax.run import build_data, plan
@@ -146,14 +146,14 @@ class _Part:
         if not set(steps) <= set(there):  # the time was over before
             steps = sorted(there, reverse=True)[: self.settings.checkpoints]
         for step in steps:
-            weights = None
-            path = layout.root(self.run) / layout.FOLDER / str(step)
-            if time.monotonic() < deadline:
-                saved, _ = formats.open_model(path)
-                weights = saved.inference_weights(self.config.eval.use_ema)
-                solver = self._solver_of(weights)
-                if not self.answers.answer(solver, step, weights, deadline):
-                    break
+            if self.answers.complete(step):
+                continue
+            if time.monotonic() >= deadline:
+                break
+            saved, _ = formats.open_model(layout.root(self.run) / layout.FOLDER / str(step))
+            weights = saved.inference_weights(self.config.eval.use_ema)
+            if not self.answers.answer(self._solver_of(weights), step, weights, deadline):
+                break
         return self.answers.ballots(steps)
 
     def _solver_of(self, weights: Weights) -> Solver:
@@ -192,7 +192,7 @@ def run(
       origin: a checkpoint, or the experiment to train from scratch.
       settings: of the adaptation.
       workdir: folder of the adaptation; the same call resumes.
-      submission: file to write; it is complete from the beginning, and gets better.
+      submission: file to write; it is complete from the beginning.
       started: ``time.monotonic()`` when the command began.
       log: prints a message.
 
@@ -201,7 +201,9 @@ def run(
     """
     workdir = workdir_lib.prepare(workdir)
     with workdir_lib.lock(workdir, log):
-        _check_request(workdir, asked, origin, settings)
+        is_new = _check_request(workdir, asked, origin, settings)
+        if is_new or not submission.exists():
+            _write_submission(submission, asked, {})
         budget = Budget(workdir, settings.minutes, started)
         with budget.recorded():
             return _run(asked, origin, settings, workdir, submission, budget, log)
@@ -211,7 +213,7 @@ def _run(asked, origin, settings, workdir, submission, budget, log) -> Result:
     for name, reason in asked.left_out.items():
         log(f'left out: {name}: {reason}')
     log(f'{len(asked.tasks)} tasks of {len(asked.tests)}, {sum(asked.tests.values())} tests')
-    found = _write_submission(submission, asked, {})
+    found = files.read_json(submission, PredictionError, dict)
     expected: list[bool] = []
     folds = [fold for fold in range(settings.folds) if _held_out(asked, fold)]
     for number, fold in enumerate(folds):
@@ -222,9 +224,12 @@ def _run(asked, origin, settings, workdir, submission, budget, log) -> Result:
         )
         if signal := part.train(budget, end):
             return Result(found, None, 0, signal)
-        right = _right(part, part.vote(end))
-        expected += right
-        log(f'fold {fold + 1}: {sum(right)} of {len(right)} held-out demonstrations are right')
+        if ballots := part.vote(end):
+            right = _right(part, ballots)
+            expected += right
+            log(f'fold {fold + 1}: {sum(right)} of {len(right)} held-out demonstrations are right')
+        else:
+            log(f'fold {fold + 1}: there was no time for it')
     log('adaptation to all demonstrations')
     contents = {'tasks': asked.tasks}
     part = _Part(workdir / 'final', contents, settings, origin, 'predict', log)
@@ -232,7 +237,8 @@ def _run(asked, origin, settings, workdir, submission, budget, log) -> Result:
     if signal := part.train(budget, end):
         return Result(found, None, 0, signal)
     ballots = part.vote(end)
-    found = _write_submission(submission, asked, ballots)
+    if ballots:
+        found = _write_submission(submission, asked, ballots)
     share = sum(expected) / len(expected) if expected else None
     arc_report.write(workdir / REPORT, asked.tasks, ballots, asked.left_out, share)
     unanswered = [name for name in asked.tests if name not in ballots and asked.tests[name]]
@@ -244,8 +250,8 @@ def _run(asked, origin, settings, workdir, submission, budget, log) -> Result:
     return Result(found, share, len(expected))
 
 
-def _check_request(workdir: Path, asked: Tasks, origin: Origin, settings: Settings) -> None:
-    """Records what was asked for, or compares it with what the workdir was begun with."""
+def _check_request(workdir: Path, asked: Tasks, origin: Origin, settings: Settings) -> bool:
+    """Compares a request with that of the workdir; returns whether it is the first one."""
     now = json.loads(json.dumps({
         'settings': dataclasses.asdict(settings) | {'minutes': None},
         'checkpoint': origin.checkpoint,
@@ -256,7 +262,7 @@ def _check_request(workdir: Path, asked: Tasks, origin: Origin, settings: Settin
     path = workdir / RECORD
     if not path.exists():
         files.write_text(path, json.dumps(now))
-        return
+        return True
     before = files.read_json(path, WorkdirError, dict)
     changed = compatible.differences(before, now, places=('before', 'now'))
     WorkdirError.require(
@@ -265,6 +271,7 @@ def _check_request(workdir: Path, asked: Tasks, origin: Origin, settings: Settin
         + '\n  '.join(changed[:10])
         + '\nUse the old ones to resume, or another --workdir.',
     )
+    return False
 
 
 def write_tasks(folder: Path, contents: Mapping[str, Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from pathlib import Path
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -59,7 +60,8 @@ class Answers:
         most = int(np.diff(self._set.group_indices).max())
         self.views = min(views or most, most)
         self._chunk = _CHUNK.get(jax.default_backend(), _CHUNK_ELSEWHERE)
-        self.seconds = math.inf  # of one chunk; see ``measure``
+        self.seconds = math.inf  # of one chunk, once one was answered without compiling
+        self._compiled = False
 
     @property
     def chunks(self) -> int:
@@ -71,9 +73,11 @@ class Answers:
         """Times one chunk; the first call compiles, the second one is timed."""
         examples = view_examples(self._set, 0)[: self._chunk]
         for _ in range(2):
-            began = time.monotonic()
-            self._solve(solver, examples)
-            self.seconds = time.monotonic() - began
+            self._timed(solver, examples)
+
+    def complete(self, step: int) -> bool:
+        """Whether a checkpoint has answered every view."""
+        return all(self._path(step, view).exists() for view in range(self.views))
 
     def answer(self, solver: Solver, step: int, weights: Weights, deadline: float) -> bool:
         """Answers every view with one checkpoint, as far as the time goes.
@@ -87,8 +91,6 @@ class Answers:
         Returns:
           Whether all views are answered.
         """
-        if all(self._path(step, view).exists() for view in range(self.views)):
-            return True
         solver.weights = jax.device_put(weights, jax.tree.leaves(solver.weights)[0].sharding)
         for view in range(self.views):
             if not self._path(step, view).exists() and not self._pass(solver, step, view, deadline):
@@ -98,19 +100,27 @@ class Answers:
     def _pass(self, solver: Solver, step: int, view: int, deadline: float) -> bool:
         examples, found = view_examples(self._set, view), []
         for start in range(0, len(examples), self._chunk):
-            began = time.monotonic()
             needed = 0.0 if math.isinf(self.seconds) else 1.5 * self.seconds
-            if began + needed > deadline:
+            if time.monotonic() + needed > deadline:
                 break
-            found.append(self._solve(solver, examples[start : start + self._chunk]))
-            self.seconds = time.monotonic() - began
+            found.append(self._timed(solver, examples[start : start + self._chunk]))
         done = sum(map(len, (part['example'] for part in found)))
         if found:
-            joined = {name: np.concatenate([part[name] for part in found]) for name in _FIELDS}
+            joined: dict[str, Any] = {
+                name: np.concatenate([part[name] for part in found]) for name in _FIELDS
+            }
             path = self._path(step, view, whole=done == len(examples))
             with files.replacing(path) as beside, open(beside, 'wb') as file:
                 np.savez(file, **joined)
         return done == len(examples)
+
+    def _timed(self, solver: Solver, examples: np.ndarray) -> dict[str, np.ndarray]:
+        began = time.monotonic()
+        found = self._solve(solver, examples)
+        if self._compiled:
+            self.seconds = time.monotonic() - began
+        self._compiled = True
+        return found
 
     def _solve(self, solver: Solver, examples: np.ndarray) -> dict[str, np.ndarray]:
         # One shape for all calls: the last chunk is filled up with its first question.
