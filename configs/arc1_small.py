@@ -5,8 +5,8 @@ r"""ARC-AGI-1 with ConceptARC on one card of 16 GB: a smaller HRM with composed 
     python -m hrm_jax.main --config=configs/arc1_small.py --workdir=runs/arc1_small
 
 In place of a table of 876,412 rows a puzzle's vector is a sum of rows for its task, its dihedral
-element and its colours: 273,664 values beside 6.8 million parameters. Batches of 256 are computed in
-8 parts whose blocks are computed again in the backward pass (``remat``).
+element and its colours: 273,664 values beside 6.8 million parameters. Batches of 256 are computed
+in 8 parts whose blocks are computed again in the backward pass (``remat``).
 
 Memory, counted on the traced step: weights and both moments 83 MB, what identifiers are made of 42
 MB, the carry of 256 rows 238 MB (and as much again for its successor); for the backward pass of a

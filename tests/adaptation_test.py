@@ -137,6 +137,26 @@ def test_without_time_there_is_a_complete_submission(tmp_path):
     assert not (tmp_path / 'work' / 'final' / 'run').exists()
 
 
+def test_what_the_clock_ended_is_not_begun_again_by_a_restart(tmp_path, monkeypatch):
+    trained = []
+
+    def stops(config, workdir, *_, **__):
+        trained.append(workdir.parent.name)
+        return train.Outcome(3, {}, 'time limit', None)
+
+    monkeypatch.setattr(train, 'train', stops)
+    monkeypatch.setattr(adapt, '_initial', lambda config: None)
+    monkeypatch.setattr(adapt._Part, '_solver_of', lambda *_: None)
+    monkeypatch.setattr(Answers, 'measure', lambda *_: None)
+    monkeypatch.setattr(Answers, 'seconds', 1.0, raising=False)
+    limited = dataclasses.replace(SETTINGS, minutes=60, folds=1)
+    for _ in range(2):
+        run(tmp_path, settings=limited)
+        assert trained == ['fold_1', 'final']
+    run(tmp_path, settings=dataclasses.replace(limited, minutes=90))
+    assert trained == ['fold_1', 'final'] * 2
+
+
 def test_a_table_alone_adapts_from_a_checkpoint(undisturbed, tmp_path):
     """The weights stay, new rows begin with the mean of the old ones, and move."""
     from hrm_jax.interop import formats

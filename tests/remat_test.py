@@ -1,4 +1,4 @@
-"""What the backward pass keeps, counted on the traced program: remat keeps the blocks' inputs only."""
+"""What the backward pass keeps, counted on the traced program: with remat the blocks' inputs."""
 
 import dataclasses
 

@@ -9,6 +9,7 @@ Layout of the working directory::
       tasks/           what the set is built from: no output of any test
       dataset/  run/   the set, and an ordinary run on it
       answers/         of its last checkpoints, one file per view
+      ended.json       stages that the clock ended, with the minutes that there were
     report.html        attempts, votes, confidence and steps of every task
 """
 
@@ -40,7 +41,7 @@ from hrm_jax.scoring import arc_votes
 from hrm_jax.types import Weights
 from hrm_jax.visualize import arc_report
 
-RECORD, REPORT = 'adaptation.json', 'report.html'
+RECORD, REPORT, ENDED = 'adaptation.json', 'report.html', 'ended.json'
 _ARC = {'vocab_size': augment.ARC_COLOURS + augment.FIRST_COLOUR, 'seq_len': augment.ARC_SIDE**2}
 _MOST_FOR_VOTE = 0.4  # of the time of a part, kept for its vote
 Log = Callable[[str], None]
@@ -125,7 +126,8 @@ class _Part:
     def train(self, budget: Budget, deadline: float) -> str:
         """Trains; returns the signal that ended it, '' where all steps or the time are done."""
         steps = layout.steps(self.run)
-        if time.monotonic() >= deadline or (steps and steps[-1] >= self.settings.steps):
+        done = bool(steps) and steps[-1] >= self.settings.steps
+        if done or time.monotonic() >= deadline or self._has_ended('training'):
             return ''
         if budget.capped and self.answers is not None:
             self.answers.measure(self._solver_of(_initial(self.config)))
@@ -135,7 +137,21 @@ class _Part:
         outcome = train.train(
             self.config, self.run, self._origin.checkpoint, log=self._log, deadline=deadline
         )
-        return '' if outcome.signal == workdir_lib.TIME_LIMIT else outcome.signal
+        if outcome.signal != workdir_lib.TIME_LIMIT:
+            return outcome.signal
+        self._end('training')
+        return ''
+
+    def _has_ended(self, stage: str) -> bool:
+        """Whether the clock ended a stage before a restart; with more minutes it continues."""
+        path = self.folder / ENDED
+        ended = files.read_json(path, WorkdirError, dict) if path.exists() else {}
+        return 0 < self.settings.minutes <= ended.get(stage, 0)
+
+    def _end(self, stage: str) -> None:
+        path = self.folder / ENDED
+        ended = files.read_json(path, WorkdirError, dict) if path.exists() else {}
+        files.write_text(path, json.dumps({**ended, stage: self.settings.minutes}))
 
     def vote(self, deadline: float) -> dict[str, dict[int, Ballot]]:
         """Answers all tests with the last checkpoints, as far as the time goes."""
@@ -148,11 +164,12 @@ class _Part:
         for step in steps:
             if self.answers.complete(step):
                 continue
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or self._has_ended('answers'):
                 break
             saved, _ = formats.open_model(layout.root(self.run) / layout.FOLDER / str(step))
             weights = saved.inference_weights(self.config.eval.use_ema)
             if not self.answers.answer(self._solver_of(weights), step, weights, deadline):
+                self._end('answers')
                 break
         return self.answers.ballots(steps)
 
