@@ -106,7 +106,7 @@ RECORDED = {
     },
     'arc': {
         'source': ['ROOT/raw'], 'subsets': [], 'num_aug': 2, 'test_subsets': ['evaluation', 'none'],
-        'draw_order': 'own', 'allow_leaks': False,
+        'synthetic': [], 'draw_order': 'own', 'allow_leaks': False,
     },
     'lisp': {'num_samples': 20, 'max_depth': 3, 'seq_len': 100},
     'pathfinding': {'board_size': 4, 'wall_prob': 0.3, 'train_count': 8, 'val_count': 2},

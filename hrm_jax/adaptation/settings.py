@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import typing
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hrm_jax.config import ExperimentConfig, MeshConfig
 from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
-from hrm_jax.data.metadata import DatasetMetadata
 from hrm_jax.errors import ConfigError
+
+if TYPE_CHECKING:  # numpy is imported when tasks are read, not for --help
+    from hrm_jax.data.metadata import DatasetMetadata
 
 Adapt = Literal['all', 'table']
 NewRows = Literal['mean', 'zeros']
@@ -114,7 +116,7 @@ def changed(config: ExperimentConfig, changes: Sequence[tuple[str, Any]]) -> Exp
 def experiment(
     base: ExperimentConfig,
     settings: Settings,
-    metadata: DatasetMetadata,
+    metadata: 'DatasetMetadata',
     data: str,
     split: str,
     warm: bool,
