@@ -83,6 +83,10 @@ def test_a_submission_is_complete_and_voted_on(undisturbed):
 def test_a_run_killed_twice_gives_the_bytes_of_an_undisturbed_one(
     undisturbed, tmp_path, monkeypatch
 ):
+    # Other outputs of tests, in the same run: they change nothing either.
+    poisoned = json.loads(json.dumps(CONTENT))
+    poisoned['bb']['test'][0]['output'], poisoned['aa']['test'][0]['output'] = [[9]], 'no grid'
+
     class Killed(BaseException):
         pass
 
@@ -100,7 +104,7 @@ def test_a_run_killed_twice_gives_the_bytes_of_an_undisturbed_one(
     with monkeypatch.context() as patched:  # in the fifth train step
         patched.setattr(train.Session, 'log_steps', after(4, train.Session.log_steps))
         with pytest.raises(Killed):
-            run(tmp_path)
+            run(tmp_path, poisoned)
     arc_votes.check_submission(
         json.loads((tmp_path / 'sub.json').read_text()), {'aa': 1, 'bad': 2, 'bb': 2}
     )
@@ -108,8 +112,8 @@ def test_a_run_killed_twice_gives_the_bytes_of_an_undisturbed_one(
     with monkeypatch.context() as patched:  # between two views
         patched.setattr(Answers, '_solve', after(1, Answers._solve))
         with pytest.raises(Killed):
-            run(tmp_path)
-    _, log = run(tmp_path)
+            run(tmp_path, poisoned)
+    _, log = run(tmp_path, poisoned)
     assert 'new run' not in log
     assert (tmp_path / 'sub.json').read_bytes() == (undisturbed[0] / 'sub.json').read_bytes()
     for path in (undisturbed[0] / 'work' / 'final' / 'answers').rglob('*.npz'):
