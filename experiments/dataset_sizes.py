@@ -18,6 +18,8 @@ KNOWN = {
     'data/pathfinding-10': (5, 100, 1),
     'data/pathfinding-20': (5, 400, 1),
 }
+# Tasks of the same sets, for composed embeddings.
+TASKS = {'data/arc-1-concept-aug-1000': 960, 'data/arc-2': 1120}
 _NAMES = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
 
 
@@ -37,6 +39,9 @@ def fill_in(
     sizes = {
         name: getattr(config.model, name) or size for name, size in zip(_NAMES, found, strict=True)
     }
+    if config.model.composes_embeddings:
+        tasks = next((v for k, v in TASKS.items() if config.data.path.startswith(k)), 0)
+        sizes['puzzle_tasks'] = config.model.puzzle_tasks or tasks
     missing = [name for name, size in sizes.items() if not size]
     if missing:
         flags = ' '.join(f'--config.model.{name}=...' for name in missing)

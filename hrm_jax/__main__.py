@@ -13,6 +13,7 @@ COMMANDS = {
     'eval': ('hrm_jax.main', 'evaluate a checkpoint'),
     'sweep': ('hrm_jax.cli.sweep', 'train with several settings and seeds'),
     'compare': ('hrm_jax.cli.compare', 'compare runs: settings, results, speed, cost, curves'),
+    'arc': ('hrm_jax.cli.arc', 'adapt a model to new ARC tasks and write a submission'),
     'solve': ('hrm_jax.cli.solve', 'answer puzzles with a trained model'),
     'score': ('hrm_jax.cli.score', 'score saved predictions: ARC, Lisp, rules, confidence'),
     'view': ('hrm_jax.cli.view', 'show a data set, predictions or reasoning as a page or picture'),

@@ -205,6 +205,7 @@ def _with_sizes(
     model = config.model.for_dataset(
         **{name: getattr(of, name) for name in sizes},
         first_symbol=saved.config.model.first_symbol,
+        puzzle_tasks=saved.config.model.puzzle_tasks,
         boxes=dataset.metadata.task_of().boxes,
     )
     chosen = config.eval.identifiers if own else 'blank'

@@ -7,6 +7,7 @@ number of CPU devices; GPU kernels may add in another order from run to run.
 
 import dataclasses
 import functools
+import math
 import os
 import time
 from typing import Any
@@ -29,7 +30,8 @@ class Outcome:
     Attributes:
       step: train steps done, all of them in the last checkpoint.
       metrics: of the evaluation after the last step, ``eval/<set>/<metric>``; else empty.
-      signal: 'SIGTERM', 'SIGINT', 'SIGHUP' or 'SIGPIPE' (a closed pipe) if one ended it, else ''.
+      signal: 'SIGTERM', 'SIGINT', 'SIGHUP' or 'SIGPIPE' (a closed pipe) if one ended it,
+        'time limit' if the deadline did, else ''.
       state: the state after the last step.
     """
 
@@ -46,6 +48,7 @@ def train(
     log: Log = functools.partial(print, flush=True),
     start_timeout: int = distributed.START_TIMEOUT,
     accept_data_change: bool = False,
+    deadline: float = math.inf,
 ) -> Outcome:
     """Trains a model, or resumes its training.
 
@@ -56,6 +59,7 @@ def train(
       log: prints a message; only that of the first process is called.
       start_timeout: seconds that processes wait for each other before the first step.
       accept_data_change: resumes also where the training set is another one of the same sizes.
+      deadline: of ``time.monotonic()``; the run then ends as after a stop signal.
 
     Raises:
       UserError: ConfigError, DatasetError, CheckpointError, WorkdirError, ClusterError; what is
@@ -63,6 +67,7 @@ def train(
       FloatingPointError: the loss or the weights are no longer finite.
     """
     with open_session(config, workdir, selector, log, start_timeout, accept_data_change) as run:
+        run.stop.deadline = deadline
         plan, state, step = run.plan, run.start.state, run.start.step
         config, mesh = plan.config, plan.mesh
         scores = dict(run.start.meta.get('metrics', {}))

@@ -11,6 +11,7 @@ import numpy as np
 
 from hrm_jax import act, optim, partitioning, types
 from hrm_jax.config import ExperimentConfig, ModelConfig
+from hrm_jax.config.model import FACTORS_OF_A_PUZZLE
 from hrm_jax.errors import ConfigError
 from hrm_jax.model import chains, hrm
 from hrm_jax.types import Batch, Carry, TrainState, Weights
@@ -51,6 +52,10 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
         constants = variables['constants']
         kernel = chains.up_kernel(nn.unbox(variables['params']))
         variables['constants'] = constants | {'L_init': chains.aligned(constants['L_init'], kernel)}
+    constants = variables.get('constants', {})
+    if model.composes_embeddings:  # filled in from the data set (``with_factors``)
+        shape = (model.num_puzzle_identifiers, FACTORS_OF_A_PUZZLE)
+        constants = constants | {hrm.FACTORS: jnp.zeros(shape, jnp.int32)}
     table = _empty_table(model)
     params = variables['params']
     opt_state = {
@@ -60,7 +65,7 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
     latent = hrm.empty_latent(model, config.train.global_batch_size)
     return TrainState(
         step=jnp.zeros([], jnp.int32),
-        weights=Weights(params, variables.get('constants', {}), table),
+        weights=Weights(params, constants, table),
         opt_state=opt_state,
         ema=jax.tree.map(jnp.copy, params) if config.optimizer.ema_decay > 0 else None,
         carry=act.initial_carry(latent, _empty_batch(config)),
@@ -69,7 +74,8 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
 
 
 def _check_sizes(config: ExperimentConfig) -> None:
-    for name in ('vocab_size', 'seq_len', 'num_puzzle_identifiers'):
+    names = ['vocab_size', 'seq_len', 'num_puzzle_identifiers']
+    for name in names + ['puzzle_tasks'] * config.model.composes_embeddings:
         if not getattr(config.model, name):
             raise ConfigError(
                 f'model.{name} must be known before the model is made; it is 0. Fill it in with '
@@ -103,6 +109,19 @@ def put_weights(config: ExperimentConfig, mesh: Mesh, weights: Weights) -> Weigh
         weights = weights.replace(puzzle_table=np.pad(table, ((0, room), (0, 0))))
     like = abstract(config, mesh).weights
     return jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), weights, like)
+
+
+def with_factors(state: TrainState, factors: np.ndarray) -> TrainState:
+    """Returns a state with composed embeddings that knows what its identifiers are made of.
+
+    Args:
+      state: of a model with ``puzzle_embedding=composed``.
+      factors: int32 [identifiers, 12] (data/factors.py).
+    """
+    constants = state.weights.constants
+    placed = jax.device_put(factors, constants[hrm.FACTORS].sharding)
+    weights = state.weights.replace(constants={**constants, hrm.FACTORS: placed})
+    return state.replace(weights=weights)
 
 
 def create_carry(config: ExperimentConfig, mesh: Mesh) -> Carry:

@@ -194,7 +194,9 @@ def train_step(
         assert found.rows is not None  # the gradient of the table's rows
         sign_sgd = optim.puzzle_optimizer(config.optimizer, total_steps)
         row_updates, table_state = sign_sgd.update(
-            optim.RowGradients(found.carry.batch.puzzle_identifiers, found.rows),
+            optim.RowGradients(
+                *hrm.row_gradients(weights, found.carry.batch.puzzle_identifiers, found.rows)
+            ),
             table_state,
             table,
         )

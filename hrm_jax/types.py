@@ -72,9 +72,11 @@ class Weights(struct.PyTreeNode):
 
     Attributes:
       params: what the optimizer moves (float32), or their moving average.
-      constants: fixed initial states of the levels, never trained.
-      puzzle_table: float32 [num_puzzle_identifiers, E], or None without a puzzle prefix. Not an
-        optax parameter: only the rows of a batch ever have a gradient.
+      constants: fixed initial states of the levels, never trained; with composed embeddings also
+        the rows of the table that each puzzle identifier is made of.
+      puzzle_table: float32 [num_puzzle_identifiers, E] (composed embeddings: tasks and factors), or
+        None without a puzzle prefix. Not an optax parameter: only the rows of a batch ever have a
+        gradient.
     """
 
     params: Any

@@ -109,7 +109,7 @@ RECORDED = {
     },
     'arc': {
         'source': ['ROOT/raw'], 'subsets': [], 'num_aug': 2, 'test_subsets': ['evaluation', 'none'],
-        'draw_order': 'own', 'allow_leaks': False,
+        'synthetic': [], 'draw_order': 'own', 'allow_leaks': False,
     },
     'colouring': {
         'vertices': 6, 'colours': 3, 'edge_prob': 0.5, 'min_open': 3, 'train_count': 12,

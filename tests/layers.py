@@ -43,6 +43,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     {'evaluate': 'evaluation of a split', 'eval_checkpoint': 'of a saved model'},
     {'train': 'the training loop', 'fitting': 'from arrays to a model'},
     {'visualize/*': 'pages and pictures of data and of the reasoning'},
+    {'adaptation/*': 'new ARC tasks in, a submission out'},
     {
         'cli/*': 'the commands',
         'main': 'the command that trains and evaluates',

@@ -152,13 +152,13 @@ def check_same_model(
 
 
 def resize_table(
-    table: Any, rows: int, choice: str = 'error', same_puzzles: bool = True
+    table: Any, rows: int, choice: str = 'error', same_puzzles: bool = True, kept: int = 0
 ) -> np.ndarray:
     """Returns a table with ``rows`` rows, float32 [rows, E].
 
     Args:
       table: float32 [old rows, E].
-      rows: rows wanted, the ``num_puzzle_identifiers`` of the new data.
+      rows: rows wanted, the ``embedding_rows`` of the model with the new data.
       same_puzzles: whether row k stands for the same puzzle in both, as far as both have it.
       choice: what to do when the sizes differ, or the puzzles.
         ``error``: refuse.
@@ -167,6 +167,8 @@ def resize_table(
         ``zeros``: forget every puzzle; each row is zero, as before training.
         ``overlap``: keep the rows that both tables have (ids must mean the same puzzles);
         further rows are zero.
+      kept: rows at the beginning that mean the same whatever the puzzles are (the factors of
+        composed embeddings); they stay with every choice.
 
     Raises:
       CheckpointError: the sizes differ and the choice is ``error``.
@@ -184,9 +186,12 @@ def resize_table(
         )
     if choice == 'mean':
         # In float64: the sum of a million float32 rows loses digits.
-        mean = np.mean(table, axis=0, dtype=np.float64).astype(np.float32)
-        return np.broadcast_to(mean, (rows, table.shape[1])).copy()
+        mean = np.mean(table[kept:], axis=0, dtype=np.float64).astype(np.float32)
+        new = np.broadcast_to(mean, (rows, table.shape[1])).copy()
+        new[:kept] = table[:kept]
+        return new
     new = np.zeros((rows, table.shape[1]), np.float32)
+    new[:kept] = table[:kept]
     if choice == 'overlap':
         new[: min(old, rows)] = table[: min(old, rows)]
     return new

@@ -157,7 +157,7 @@ class SavedModel:
 
     Attributes:
       step: train steps done.
-      weights: the model; its puzzle table has ``num_puzzle_identifiers`` rows.
+      weights: the model; its puzzle table has ``embedding_rows`` rows.
       ema: moving average of ``weights.params``, or None: the run kept none.
       config: the configuration of the run, sizes of the data set included.
       meta: everything else that the checkpoint records about itself.
@@ -270,7 +270,7 @@ def read_model(path: Path) -> SavedModel:
     table = trees.get('puzzle_table')
     if table is not None and len(table) == config.model.table_rows:
         # Without the rows that only pad it while training.
-        table = table[: config.model.num_puzzle_identifiers]
+        table = table[: config.model.embedding_rows]
     data = dataclasses.replace(config.data, path=near(config.data.path, path))
     config = dataclasses.replace(config, data=data)
     weights = Weights(trees['params'], trees.get('constants', {}), table)

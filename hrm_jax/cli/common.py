@@ -11,6 +11,7 @@ import functools
 import os
 from pathlib import Path
 import re
+import runpy
 from typing import Any
 
 from absl import flags
@@ -71,10 +72,26 @@ def recorded_config(path: str) -> ExperimentConfig:
             config = ExperimentConfig.from_dict(values)
         except ConfigError as error:
             raise ConfigError(f'{file}: {error}') from None
-    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+    sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers', 'puzzle_tasks')
     model = dataclasses.replace(config.model, **dict.fromkeys(sizes, 0))
     data = dataclasses.replace(config.data, path=near(config.data.path, file.parent))
     return dataclasses.replace(config, model=model, data=data)
+
+
+def experiment(name: str) -> ExperimentConfig:
+    """Returns the experiment of a file, a shipped name, a run or a checkpoint, without overrides.
+
+    Raises:
+      ConfigError: there is none, or it is wrong.
+    """
+    name = files.expanded(name)
+    if shipped.is_recorded(name):
+        return recorded_config(name)
+    file = shipped.find(name)
+    with shipped.importable(file):
+        values = runpy.run_path(str(file))
+    ConfigError.require('get_config' in values, f'{file} must have a function get_config.')
+    return ExperimentConfig.from_dict(values['get_config']())
 
 
 def read_config() -> ExperimentConfig:

@@ -29,11 +29,14 @@ Dtype = Literal['float32', 'bfloat16', 'float16']
 Initializer = Literal['truncated_normal', 'truncated_normal_plain', 'normal', 'uniform']
 InitialState = Literal['fixed', 'learned', 'random', 'random_low', 'random_in_training']
 FlowTimes = Literal['sorted', 'random_start']
+PuzzleEmbedding = Literal['table', 'composed']
 Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu']
 NOISES = ('update_noise', 'high_step_noise', 'low_step_noise')
 SRUPP_HEADS = 4  # fixed in the original
 LARGE_TABLE = 2**16  # rows from which on the puzzle table is sharded over the devices
 TABLE_MULTIPLE = 2**10  # its rows are then padded to a multiple of this
+FACTOR_ROWS = 1 + 8 + 10 * 10  # of a composed embedding, before its tasks: data/factors.py
+FACTORS_OF_A_PUZZLE = 1 + 1 + 10  # rows whose sum is a puzzle's vector
 SRUPP_SHRINK = 4  # hidden size over the width of SRU++'s attention
 
 
@@ -91,6 +94,11 @@ class ModelConfig:
     dropout_at_inference: bool = False  # SE-RRM's attention never switches it off
     # With a symbol axis: above 0 means yes, and a row has hidden_size + symbols values.
     puzzle_emb_ndim: int = 512
+    # table: a row of the puzzle table for every identifier; composed: the sum of rows of its task
+    # and of the factors of its augmentation (data/factors.py; ARC). ``puzzle_tasks`` comes from the
+    # data set.
+    puzzle_embedding: PuzzleEmbedding = 'table'
+    puzzle_tasks: int = 0
     puzzle_emb_len: int = 0  # slots of the puzzle prefix; 0: ceil(ndim / hidden_size)
     # Learned vectors before the cells, in place of the puzzle prefix (SIC).
     register_tokens: int = 0
@@ -164,7 +172,7 @@ class ModelConfig:
                          'puzzle_emb_ndim', 'puzzle_emb_len', 'intermediate_size', 'head_size',
                          'symbol_heads', 'symbol_head_size', 'added_tokens', 'first_symbol',
                          'board_width', 'box_height', 'box_width',
-                         'register_tokens')
+                         'register_tokens', 'puzzle_tasks')
         })  # fmt: skip
         if self.levels == 'separate':
             require_positive(**{'model.H_layers': self.H_layers})
@@ -198,6 +206,11 @@ class ModelConfig:
         )
         model_checks.check_symbols(self)
         model_checks.check_groups(self)
+        ConfigError.require(
+            self.puzzle_embedding == 'table' or (self.has_puzzle_table and not self.has_symbols),
+            'model.puzzle_embedding=composed needs model.puzzle_emb_ndim above 0 and no symbol axis. '
+            'Leave it out, or give puzzles an embedding.',
+        )
         ConfigError.require(
             self.register_tokens == 0 or self.puzzle_emb_ndim == 0,
             f'model.register_tokens={self.register_tokens} take the place of the puzzle prefix, so '
@@ -369,7 +382,19 @@ class ModelConfig:
     @property
     def has_large_table(self) -> bool:
         """Whether the puzzle table is sharded by rows over the devices."""
-        return self.num_puzzle_identifiers >= LARGE_TABLE
+        return self.embedding_rows >= LARGE_TABLE
+
+    @property
+    def composes_embeddings(self) -> bool:
+        """Whether a puzzle's vector is a sum of rows of the table."""
+        return self.puzzle_embedding == 'composed'
+
+    @property
+    def embedding_rows(self) -> int:
+        """Rows of the puzzle table that stand for something."""
+        if self.composes_embeddings:
+            return FACTOR_ROWS + self.puzzle_tasks
+        return self.num_puzzle_identifiers
 
     @property
     def table_rows(self) -> int:
@@ -378,7 +403,7 @@ class ModelConfig:
         The padding depends on no mesh, so that training can resume under any other.
         """
         multiple = TABLE_MULTIPLE if self.has_large_table else 1
-        return -(-self.num_puzzle_identifiers // multiple) * multiple
+        return -(-self.embedding_rows // multiple) * multiple
 
     @property
     def total_len(self) -> int:
@@ -401,6 +426,7 @@ class ModelConfig:
         vocab_size: int,
         seq_len: int,
         num_puzzle_identifiers: int,
+        puzzle_tasks: int = 0,
         first_symbol: int | None = None,
         boxes: tuple[int, int] | None = None,
     ) -> 'ModelConfig':
@@ -408,6 +434,7 @@ class ModelConfig:
 
         Args:
           vocab_size, seq_len, num_puzzle_identifiers: of the data set.
+          puzzle_tasks: tasks of the data set, for composed embeddings alone.
           first_symbol: first interchangeable token of the task (``Task.first_symbol``); None: the
             model's own setting stays.
           boxes: rows and columns of the task's boxes (``Task.boxes``), for ``group_mixing``; None:
@@ -421,6 +448,8 @@ class ModelConfig:
             'seq_len': seq_len,
             'num_puzzle_identifiers': num_puzzle_identifiers,
         }
+        if self.composes_embeddings:
+            sizes['puzzle_tasks'] = puzzle_tasks
         for name, size in sizes.items():
             ConfigError.require(size > 0, f'the data set must state a {name} above 0; got {size}.')
             own = getattr(self, name)

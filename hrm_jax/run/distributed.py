@@ -23,7 +23,7 @@ from orbax.checkpoint import multihost
 
 from hrm_jax.checkpoint.compatible import differences
 from hrm_jax.errors import RESTART, ClusterError, LostProcess
-from hrm_jax.run.workdir import StopRequest
+from hrm_jax.run.workdir import TIME_LIMIT, StopRequest
 
 START_TIMEOUT = 300  # seconds
 _NAME_SECONDS = 30.0  # seconds that a name may take to be known: pods get theirs late
@@ -321,6 +321,8 @@ class SharedStop(StopRequest):
         os.kill(os.getpid(), signal.SIGTERM)
 
     def agreed(self) -> bool:
+        if time.monotonic() >= self.deadline and not self._own:
+            self._pass_on(TIME_LIMIT)
         if not self.name and multihost_utils.reached_preemption_sync_point(self._calls):
             self.name = self._own or 'SIGTERM'
         self._calls += 1

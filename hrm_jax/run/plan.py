@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
+import numpy as np
 
 from hrm_jax import files, metrics, partitioning
 from hrm_jax.checkpoint import data_facts, places
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.data import puzzles, records, sampling
+from hrm_jax.data import factors, puzzles, records, sampling
 from hrm_jax.errors import ConfigError
 from hrm_jax.model import flops
 
@@ -27,6 +28,7 @@ class Plan:
     mesh: Mesh
     total_steps: int  # of the learning-rate schedule
     last_step: int  # where this run ends; earlier with train.max_steps
+    factors: np.ndarray | None = None  # of composed embeddings: data/factors.py
 
     @functools.cached_property
     def data_facts(self) -> dict[str, Any]:
@@ -113,10 +115,14 @@ def make_plan(config: ExperimentConfig) -> Plan:
             f'Train on another data set, or set eval.split to one with answers. (A split without '
             f'answers is predicted with --mode=eval.)',
         )
+    found = None
+    if config.model.composes_embeddings:
+        found = factors.of_data(_all_splits(config, (train_data, eval_data)))
     model = config.model.for_dataset(
         vocab_size=metadata.vocab_size,
         seq_len=metadata.seq_len,
         num_puzzle_identifiers=metadata.num_puzzle_identifiers,
+        puzzle_tasks=0 if found is None else found[1],
         first_symbol=metadata.task_of().first_symbol,
         boxes=metadata.task_of().boxes,
     )
@@ -135,7 +141,21 @@ def make_plan(config: ExperimentConfig) -> Plan:
     total *= config.act.steps_per_batch
     last = min(total, train.max_steps or total)
     _check_metric_names(config, eval_data.metadata.sets)
-    return Plan(config, train_data, eval_data, mesh, total, last)
+    return Plan(
+        config, train_data, eval_data, mesh, total, last, None if found is None else found[0]
+    )
+
+
+def _all_splits(
+    config: ExperimentConfig, loaded: Sequence[records.PuzzleDataset]
+) -> list[records.PuzzleDataset]:
+    """Every split of the data set: their identifiers are numbered together."""
+    others = {'train', 'test', 'predict'} - {'train', config.eval.split}
+    return [*loaded] + [
+        records.load(config.data.path, split, config.data.format, config.data.task)
+        for split in sorted(others)
+        if os.path.isfile(os.path.join(config.data.path, split, records.METADATA))
+    ]
 
 
 def _with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:

@@ -13,8 +13,10 @@ import numpy as np
 import hrm_jax
 from hrm_jax import train_state
 from hrm_jax.checkpoint import compatible, layout, store
+from hrm_jax.config.model import FACTOR_ROWS
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 from hrm_jax.interop import formats
+from hrm_jax.model import hrm
 from hrm_jax.run import branches, distributed
 from hrm_jax.run.plan import Plan
 from hrm_jax.types import TrainState
@@ -88,7 +90,12 @@ def begin(
 def fresh(plan: Plan, workdir: Path, log: Log) -> Start:
     """A new run, from ``config.seed``."""
     log(f'new run in {workdir}')
-    return Start(plan, train_state.create(plan.config, plan.mesh))
+    return Start(plan, _new_state(plan))
+
+
+def _new_state(plan: Plan) -> TrainState:
+    state = train_state.create(plan.config, plan.mesh)
+    return state if plan.factors is None else train_state.with_factors(state, plan.factors)
 
 
 def resumed(workdir: Path, known: list[int], restore: Callable[[Path], Start], log: Log) -> Start:
@@ -124,9 +131,9 @@ def rewound(path: Path, restore: Callable[[Path], Start]) -> Start:
 
 def warm(plan: Plan, saved: store.SavedModel, path: Path, log: Log) -> Start:
     """A new run with the weights (and moving average) of another checkpoint, of any format."""
-    config, state = plan.config, train_state.create(plan.config, plan.mesh)
+    config, state = plan.config, _new_state(plan)
     meta = saved.meta | {'config': saved.config.to_dict()}
-    compatible.check_same_model(meta, config, path, free=('num_puzzle_identifiers',))
+    compatible.check_same_model(meta, config, path, free=('num_puzzle_identifiers', 'puzzle_tasks'))
 
     def place(new, like):
         return jax.tree.map(lambda n, old: jax.device_put(n, old.sharding), new, like)
@@ -136,10 +143,13 @@ def warm(plan: Plan, saved: store.SavedModel, path: Path, log: Log) -> Start:
         old, choice = weights.puzzle_table, config.train.puzzle_table
         if old is None:
             raise layout.damaged(path, FileNotFoundError('puzzle_table is missing'))
-        rows, padded = config.model.num_puzzle_identifiers, config.model.table_rows
+        rows, padded = config.model.embedding_rows, config.model.table_rows
         same = compatible.check_table(saved.meta, plan.data_facts, choice, path)
-        table = compatible.resize_table(old, rows, choice, same)
+        kept = FACTOR_ROWS if plan.factors is not None else 0
+        table = compatible.resize_table(old, rows, choice, same, kept)
         weights = weights.replace(puzzle_table=np.pad(table, ((0, padded - rows), (0, 0))))
+        if plan.factors is not None:
+            weights = weights.replace(constants={**weights.constants, hrm.FACTORS: plan.factors})
         if len(old) != rows or not same:
             log(f'the puzzle table has {rows} rows for new puzzles, {len(old)} before: {choice}')
     ema = state.ema

@@ -13,17 +13,20 @@ Layout::
 from collections.abc import Callable
 import contextlib
 import errno
+import math
 import os
 from pathlib import Path
 import signal
 import sys
 import threading
+import time
 import typing
 
 from hrm_jax import files, locks
 from hrm_jax.errors import WorkdirError
 
 CONFIG = 'config.json'
+TIME_LIMIT = 'time limit'
 
 
 def prepare(workdir: str | os.PathLike) -> Path:
@@ -115,13 +118,16 @@ class StopRequest:
     want to wait.
 
     Attributes:
-      name: 'SIGTERM', 'SIGINT', 'SIGHUP' or 'SIGPIPE' once one came, otherwise ''.
+      name: 'SIGTERM', 'SIGINT', 'SIGHUP' or 'SIGPIPE' once one came, ``TIME_LIMIT`` once the
+        deadline has passed, otherwise ''.
+      deadline: of ``time.monotonic()``.
     """
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.name = ''
+        self.deadline = math.inf
         self._previous: dict[int, typing.Any] = {}
         self._streams: tuple[typing.Any, typing.Any] | None = None
 
@@ -130,6 +136,8 @@ class StopRequest:
 
     def agreed(self) -> bool:
         """Whether to stop now; where there are several processes, the same answer in all."""
+        if time.monotonic() >= self.deadline:
+            self.name = self.name or TIME_LIMIT
         return bool(self)
 
     def _note(self, number: int, _frame: object) -> None:

@@ -3,9 +3,8 @@
 Two rules are in use. HRM (arc_eval.ipynb of sapientinc/HRM): a puzzle counts when all of its
 tests are solved. TRM (evaluators/arc.py of TinyRecursiveModels): a puzzle counts by the
 share of its tests that are solved. Both look at the first K distinct candidates of a test,
-ordered by votes and then by the mean halting probability.
-
-A grid travels as bytes: height, width, then the cells row by row as tokens (2 + colour).
+ordered by votes and then by the mean halting probability (arc_votes.py, which also states how a
+grid travels as bytes).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,16 @@ import numpy as np
 from hrm_jax.data import augment
 from hrm_jax.errors import PredictionError
 from hrm_jax.scoring.arc_names import PuzzleMaps
+from hrm_jax.scoring.arc_votes import FIRST as _FIRST
+from hrm_jax.scoring.arc_votes import LAST as _LAST
+from hrm_jax.scoring.arc_votes import NOTHING as _NOTHING
+from hrm_jax.scoring.arc_votes import Votes, attempts, to_bytes, to_rows
+
+__all__ = ['ArcResult', 'ArcScorer', 'PuzzleScore', 'crop_extents', 'to_bytes', 'to_rows', 'undo']
 
 KS = (1, 2, 5, 10, 100, 1000)
 _REPORTED = (1, 2)  # of these the log has standard errors
 _SIDE = augment.ARC_SIDE
-_NOTHING = bytes(2)  # a grid of 0 x 0
-_FIRST, _LAST = augment.FIRST_COLOUR, augment.FIRST_COLOUR + augment.ARC_COLOURS - 1
 
 
 def crop_extents(tokens_BS: np.ndarray) -> np.ndarray:
@@ -57,14 +60,6 @@ def undo(tokens_BS: np.ndarray, inverse_BM: np.ndarray) -> list[bytes]:
     ]
 
 
-def to_bytes(grid: Sequence[Sequence[int]]) -> bytes:
-    """Turns rows of colours into the form in which grids are compared."""
-    cells = np.asarray(grid, np.uint8)
-    if cells.ndim != 2:
-        return _NOTHING
-    return bytes(cells.shape) + (cells + _FIRST).tobytes()
-
-
 def _tests_of(name: str, puzzle: Any) -> list[tuple[bytes, bytes | None]]:
     """Returns the tests of a puzzle of test_puzzles.json: input, and the answer if it is known."""
     if not isinstance(puzzle, Mapping) or not isinstance(puzzle.get('test'), list):
@@ -88,12 +83,6 @@ def _tests_of(name: str, puzzle: Any) -> list[tuple[bytes, bytes | None]]:
         )
         found.append((grids[0], grids[1] if len(grids) > 1 else None))
     return found
-
-
-def to_rows(grid: bytes) -> list[list[int]]:
-    """Turns bytes back into rows of colours."""
-    cells = np.frombuffer(grid, np.uint8, offset=2) - np.uint8(_FIRST)
-    return cells.reshape(grid[0], grid[1]).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +147,8 @@ class ArcResult:
         return float(solved.std() / np.sqrt(len(solved)))
 
 
-# (puzzle, input grid) -> answer -> [votes, sum of halting probabilities]; dicts keep the
-# order of arrival, which decides between candidates that are equal in both.
-_Votes = dict[tuple[int, bytes], dict[bytes, list[float]]]
+# (puzzle, input grid) -> the vote on its answer.
+_Questions = dict[tuple[int, bytes], Votes]
 
 
 # Name of a puzzle -> (question, answer) of each of its tests.
@@ -186,8 +174,8 @@ class ArcScorer:
         truth: Truth | None = None,
     ):
         self._maps = maps
-        self._votes: _Votes = {}
-        self._single: _Votes = {}
+        self._votes: _Questions = {}
+        self._single: _Questions = {}
         self._rows = 0
         if test_puzzles is not None:
             truth = {name: _tests_of(name, puzzle) for name, puzzle in test_puzzles.items()}
@@ -280,7 +268,7 @@ class ArcScorer:
             single_trm=_share(single, fractional=True),
             puzzles=voted,
             submission={
-                self._names[p]: [_attempts(self._votes.get((p, question))) for question, _ in tests]
+                self._names[p]: [attempts(self._votes.get((p, question))) for question, _ in tests]
                 for p, tests in self._truth.items()
             },
             missing=tuple(name for p in self._truth for name in self._missing(p)),
@@ -313,23 +301,14 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -logits))
 
 
-def _vote(votes: _Votes, key: tuple[int, bytes], answer: bytes, q: float) -> None:
-    entry = votes.setdefault(key, {}).setdefault(answer, [0, 0.0])
-    entry[0] += 1
-    entry[1] += q
+def _vote(votes: _Questions, key: tuple[int, bytes], answer: bytes, q: float) -> None:
+    votes.setdefault(key, Votes()).add(answer, q)
 
 
-def _ranked(candidates: Mapping[bytes, list[float]]) -> list[bytes]:
-    return sorted(
-        candidates, key=lambda c: (candidates[c][0], candidates[c][1] / candidates[c][0]),
-        reverse=True,
-    )  # fmt: skip
-
-
-def _score(puzzle: int, tests: list[tuple[bytes, bytes | None]], votes: _Votes) -> PuzzleScore:
+def _score(puzzle: int, tests: list[tuple[bytes, bytes | None]], votes: _Questions) -> PuzzleScore:
     places = []
     for question, answer in tests:
-        ranked = _ranked(votes.get((puzzle, question), {}))
+        ranked = [one.answer for one in votes.get((puzzle, question), Votes()).ranked()]
         places.append(ranked.index(answer) + 1 if answer in ranked else 0)
     return PuzzleScore(len(tests), tuple(places))
 
@@ -346,9 +325,3 @@ def _share(scores: dict[str, PuzzleScore], fractional: bool) -> dict[int, float]
         solved = [_credit(one, k, fractional) for one in scores.values()]
         shares[k] = float(sum(solved) / len(solved)) if solved else 0.0
     return shares
-
-
-def _attempts(candidates: Mapping[bytes, list[float]] | None) -> dict[str, list[list[int]]]:
-    """The two best candidates; a single one is given twice, none as the smallest grid."""
-    best = [to_rows(grid) for grid in _ranked(candidates or {})[:2]] or [[[0]]]
-    return {'attempt_1': best[0], 'attempt_2': best[-1]}

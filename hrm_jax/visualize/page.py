@@ -69,7 +69,8 @@ def write(
 
     Args:
       path: of the HTML file.
-      kind: 'dataset', 'predictions', 'trace' or 'arc_task': how static/page.js reads the arrays.
+      kind: 'dataset', 'predictions', 'trace', 'arc_task' or 'arc_tasks': how static/page.js reads
+        the arrays and facts.
       arrays: by name.
       facts: JSON-able: title, look of the task, ...
     """

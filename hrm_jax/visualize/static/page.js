@@ -205,8 +205,34 @@ class ArcTaskSource extends Source {
   }
   name(index) { return this.lines[index][0]; }
   card(index) {
-    const card = element('div', 'card'), grid = rows => ({h: rows.length, w: rows[0].length, cells: rows.flat().map(c => c + 2)});
-    card.append(element('h2', '', this.name(index)), boards(this.look, this.lines[index][1].map(([caption, rows]) => [grid(rows), {}, caption]), room()));
+    const card = element('div', 'card');
+    card.append(element('h2', '', this.name(index)), arcBoards(this.look, this.lines[index][1], room()));
+    return card;
+  }
+}
+
+// Rows of colours with their captions, in one line.
+function arcBoards(look, captioned, space) {
+  const grid = rows => ({h: rows.length, w: rows[0].length, cells: rows.flat().map(c => c + 2)});
+  return boards(look, captioned.map(([caption, rows]) => [grid(rows), {}, caption]), space);
+}
+
+// Many ARC tasks: each with its tests, what was voted for, and its demonstrations.
+class ArcTasksSource extends Source {
+  constructor(arrays, about) {
+    super(arrays, {...about, task: 'arc'}, 'arc_tasks');
+    this.shown = about.tasks_shown;
+    this.count = this.shown.length;
+    this.about = plural(this.count, 'task');
+    this.entries = ['task', 'tasks'];
+  }
+  name(index) { return this.shown[index].name; }
+  card(index) {
+    const card = element('div', 'card'), {tests, pairs} = this.shown[index];
+    tests.forEach(({boards: captioned, about}, k) => {
+      card.append(element('h2', '', `test ${k + 1} · ${about}`), arcBoards(this.look, captioned, {...room(), height: 300}));
+    });
+    pairs.forEach((captioned, k) => card.append(element('h2', '', `demonstration ${k + 1}`), arcBoards(this.look, captioned, {...room(), height: 180})));
     return card;
   }
 }
@@ -279,7 +305,7 @@ function show(source) {
   showList(); showCards();
 }
 
-const sources = {dataset: DatasetSource, predictions: PredictionSource, trace: TraceSource, arc_task: ArcTaskSource};
+const sources = {dataset: DatasetSource, predictions: PredictionSource, trace: TraceSource, arc_task: ArcTaskSource, arc_tasks: ArcTasksSource};
 const ALIASES = {q_halt_logits: 'q_halt', q_continue_logits: 'q_continue', preds: 'predictions', pred_ids: 'predictions'};
 
 // As in hrm_jax/tasks: from sizes and content. `highest`: largest token, or the vocabulary less one.

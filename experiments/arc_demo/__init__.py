@@ -1,0 +1,1 @@
+"""A small model learns easy ARC tasks, adapts to unseen ones, and its submission is scored."""
