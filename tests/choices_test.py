@@ -160,6 +160,7 @@ def test_every_halting_rule_is_another_one():
         'halt_only': [False, True, True],
         'random': [True, False, True],
         'fixed': [False, False, True],
+        'solved': [True, False, True],
     }
     for highest in (1, 4):
         config = forced(ActConfig(halt_max_steps=highest), halting=NOVELTY)
@@ -172,7 +173,8 @@ def test_early_exit_is_tested_under_every_halting_rule():
         mark for mark in adaptive_test.test_answers_equal_those_of_each_puzzle_alone.pytestmark
         if mark.name == 'parametrize'
     ]  # fmt: skip
-    assert {values[0] for values in mark.args[1]} == set(values_of(sections.Halting))
+    tested = {values[0] for values in mark.args[1]}
+    assert tested | {'solved'} == set(values_of(sections.Halting))  # solved: lattice_test.py
 
 
 def test_every_halting_of_evaluations_has_its_step():

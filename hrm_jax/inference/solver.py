@@ -28,6 +28,7 @@ from hrm_jax.inference import rollouts as rollouts_lib
 from hrm_jax.inference import saved_task
 from hrm_jax.inference.early_exit import Worker
 from hrm_jax.inference.rollouts import Rollout
+from hrm_jax.inference.rollouts_choice import has_halted
 from hrm_jax.interop import formats
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
@@ -50,6 +51,8 @@ class Solution:
       valid: whether the answer obeys the rules of the task; None: the rules are unknown.
       agreement: share of the samples or chains with this answer.
       chains: runs of the puzzle among which the answer was chosen (rollouts).
+      abstained: the model itself claims no solution (candidate sets); the answer is what it thinks
+        most probable.
     """
 
     question: np.ndarray
@@ -60,6 +63,7 @@ class Solution:
     valid: bool | None
     agreement: float = 1.0
     chains: int = 1
+    abstained: bool = False
 
 
 class Solver:
@@ -200,7 +204,7 @@ class Solver:
         ids = np.zeros(len(tokens), np.int32) if identifiers is None else np.array(identifiers)
         asked = self.config.eval.rollouts if rollouts is None else rollouts
         asked = dataclasses.replace(asked, checkpoints=tuple(self._more))
-        if asked.on:
+        if asked.on or self.config.model.lattice.on:
             PuzzleError.require(
                 samples == 1,
                 'samples must be 1 with rollouts: views are chains there (rollouts.views=random).',
@@ -227,7 +231,7 @@ class Solver:
 
     @property
     def _has_confidence(self) -> bool:
-        return self.config.model.q_head or self.config.model.q_confidence
+        return self.config.model.has_halt_logit
 
     def _confidence(self, q_halt: np.ndarray) -> np.ndarray:
         """Probabilities that answers are right: of logits, or as the model gives them."""
@@ -268,6 +272,7 @@ class Solver:
         chains, rows = found.chains, found.agreeing
         answer = chains.answers[found.chosen]
         confidence = float(self._confidence(chains.q_halt[rows]).mean())
+        halted = has_halted(chains, self.config.act)
         return Solution(
             question=question,
             answer=answer,
@@ -277,6 +282,7 @@ class Solver:
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(chains.steps),
             chains=len(chains.steps),
+            abstained=self.config.model.lattice.on and not halted[found.chosen],
         )
 
     def _answer(self, views, ids, steps, early_exit, progress, samples, seed):
@@ -322,7 +328,7 @@ class Solver:
         slots = next((shape for shape in _SHAPES if shape >= count), _SHAPES[-1])
         slots = -(-slots // devices) * devices
         if (slots, config) not in self._workers:
-            if config.eval.rollouts.on:
+            if config.chooses_answers:
                 made = rollouts_lib.Runner(config, self.mesh, slots, slots * _QUEUE)
             else:
                 early = config.eval.halting == 'adaptive'
