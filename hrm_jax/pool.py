@@ -4,7 +4,8 @@ The rows of the carry are the pool. A train step refills the rows that were repl
 hints (``refill``), learns from every row's state as it stands (``step_loss``), and then, with the
 updated weights, moves every row by one step of the search and decides which to replace (``move``).
 The solution never moves a state; it is the target, and it tells which detected conflicts are true
-ones.
+ones. Each puzzle has one solution here; where a batch of the original has no cell whose choice it
+could learn from, its AdamW leaves the choice head alone, and here the head decays.
 
 Source: lattice deduction transformers, arXiv 2605.08605; santolucito/lattice-deduction-transformers
 src/experiments/sudoku/train.py.
@@ -113,6 +114,14 @@ def loss_parts(
     return keep_L, choice_L, conflict.mean(1)
 
 
+def weighted(
+    parts: tuple[jax.Array, jax.Array, jax.Array], config: LossConfig
+) -> tuple[jax.Array, jax.Array]:
+    """The loss of candidates and choice and that of conflicts, float32 []: means over the loops."""
+    keep, choice, conflict = (part.mean() for part in parts)
+    return keep + config.choice_weight * choice, config.conflict_weight * conflict
+
+
 def step_loss(
     config: ExperimentConfig,
     weights: Weights,
@@ -142,12 +151,10 @@ def step_loss(
         model, weights, alive_BSC, step_key, training=True, all_loops=True
     )
     parts = loss_parts(readings, alive_BSC, open_BS, target_BSC, conflict_B, config.loss)
-    keep, choice, conflict = (part.mean() for part in parts)
-    answer = keep + config.loss.choice_weight * choice
+    answer, conflict = weighted(parts, config.loss)
     rows = len(inputs)
-    sums = Sums.zeros().replace(lm_loss=rows * answer, q_halt_loss=rows * conflict)
-    loss = answer + config.loss.conflict_weight * conflict
-    return loss, (carry, None, None, jax.lax.stop_gradient(sums))
+    sums = Sums.zeros().replace(lm_loss=rows * answer, q_halt_loss=rows * parts[2].mean())
+    return answer + conflict, (carry, None, None, jax.lax.stop_gradient(sums))
 
 
 def move(

