@@ -21,7 +21,7 @@ def flat_maze(text: str) -> str:
     return ''.join(rows_of(text))
 
 
-def flat_sudoku(text: str, cells: Collection[int] = (16, 36, 81)) -> str:
+def flat_sudoku(text: str, cells: Collection[int] = (16, 36, 81, 256)) -> str:
     """Returns the cells of a Sudoku in one line.
 
     Args:

@@ -3,7 +3,8 @@
 A CSV file names its columns in the first line: question (or quizzes, quiz, puzzle), answer (or
 solutions, solution) and, for --min-difficulty alone, rating (or difficulty). A board is one
 character per cell, in one line or with its rows separated by / or line breaks; empty cells are . 0
-_ * or a blank. One file is enough: --test-fraction of it is held out.
+_ * or a blank, digits above 9 are letters from A on. One file is enough: --test-fraction of it is
+held out.
 
 The original (dataset/build_sudoku_dataset.py of sapientinc/HRM) reads the Hugging Face hub only
 and has no seed. The augmentation draws the same maps: a permutation of the digits, a
@@ -25,6 +26,7 @@ from data_builders.sudoku_boards import CLUES, GENERATED, generate
 from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleSet
 from hrm_jax.errors import BuildError
+from hrm_jax.tasks import Sudoku
 
 HUB = 'sapientinc/sudoku-extreme'
 EXAMPLES = """examples:
@@ -33,6 +35,8 @@ EXAMPLES = """examples:
   python -m data_builders sudoku --output-dir data/my-sudoku --source puzzles.csv
   python -m data_builders sudoku --output-dir data/sudoku4 --source generated --size 4 \\
       --train-count 20000 --test-count 1000
+  python -m data_builders sudoku --output-dir data/sudoku-16x16 --source generated --size 16 \\
+      --train-count 1000 --test-count 200
 """
 
 
@@ -61,7 +65,7 @@ class Options(WriterOptions):
     check_unique: bool = option(
         False, help='solve every board and refuse those without exactly one solution'
     )
-    size: Literal[4, 6, 9] = option(9, help='digits of generated boards')
+    size: Literal[4, 6, 9, 16] = option(9, help='digits of generated boards')
     train_count: int = option(1000, help='generated training boards')
     test_count: int = option(200, help='generated test boards')
     allow_leaks: bool = option(False, help=leaks.ALLOW_HELP)
@@ -225,17 +229,18 @@ def encode(table: Table) -> Table:
     side = round(cells**0.5)
     BuildError.require(
         side * side == cells and side in CLUES,
-        f'{table.path}, record 1: a board must have 16, 36 or 81 cells; got {cells}.',
+        f'{table.path}, record 1: a board must have 16, 36, 81 or 256 cells; got {cells}.',
     )
     codes = np.full(256, 255, np.uint8)
     codes[[ord(char) for char in board_text.EMPTY]] = 0
-    codes[ord('1') : ord('1') + side] = np.arange(1, side + 1)
+    for digit, char in enumerate(Sudoku.symbols[2 : 2 + side], 1):
+        codes[[ord(char), ord(char.lower())]] = digit
     questions, answers = codes[table.questions], codes[table.answers]
     for what, digits in (('question', questions), ('answer', answers)):
         table.refuse(
             (digits == 255).any(axis=1),
-            f'a {what} must be made of the digits 1..{side} and one of {board_text.EMPTY!r} for an '
-            f'empty cell',
+            f'a {what} must be made of the digits 1..{Sudoku.symbols[side + 1]} and one of '
+            f'{board_text.EMPTY!r} for an empty cell',
         )
     return dataclasses.replace(table, questions=questions, answers=answers)
 
@@ -254,7 +259,7 @@ def check(boards: Table, unique: bool = False, show: bool = False) -> None:
     clash = (boards.questions > 0) & (boards.questions != boards.answers)
     boards.refuse(clash.any(axis=1), 'the answer contradicts the question')
     if unique:
-        solver = sudoku_rules.Solver(size)
+        solver = sudoku_rules.solver(size)
         for k, board in enumerate(writing.progress(boards.questions, 'solving', show=show)):
             found = solver.count(board)
             BuildError.require(

@@ -8,7 +8,7 @@ from hrm_jax.errors import BuildError
 
 GENERATED = 'generated'
 # Digits left on generated boards: (fewest, most).
-CLUES = {4: (5, 8), 6: (10, 16), 9: (28, 36)}
+CLUES = {4: (5, 8), 6: (10, 16), 9: (28, 36), 16: (104, 132)}
 
 
 def generate(
@@ -62,7 +62,7 @@ def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str,
 
 
 def _generate_by_solver(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
-    solver = sudoku_rules.Solver(size)
+    solver = sudoku_rules.solver(size)
     low, high = CLUES[size]
     boards, held_out = {}, set()
     for split, count in counts.items():

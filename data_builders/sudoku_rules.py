@@ -7,13 +7,17 @@ import functools
 
 import numpy as np
 
+from data_builders import sudoku_bits
 from hrm_jax.tasks import sudoku_search
+
+# Rows from which on boards are searched by ``sudoku_bits``.
+_LARGE = 10
 
 
 def valid_solutions(boards_BS: np.ndarray, size: int) -> np.ndarray:
     """Returns bool [B]: each board is full and keeps the rules."""
-    bits = np.left_shift(1, boards_BS, dtype=np.uint16)
-    every = np.uint16((1 << (size + 1)) - 2)
+    bits = np.left_shift(1, boards_BS, dtype=np.uint32)
+    every = np.uint32((1 << (size + 1)) - 2)
     full = np.ones(len(boards_BS), bool)
     for unit in sudoku_search.units(size):
         full &= np.bitwise_or.reduce(bits[:, unit], axis=1) == every
@@ -48,3 +52,8 @@ class Solver(sudoku_search.Search):
 def all_solutions_4() -> np.ndarray:
     """Returns the 288 full 4 x 4 boards, uint8 [288, 16]."""
     return np.array(list(Solver(4).solutions(np.zeros(16, np.uint8))), np.uint8)
+
+
+def solver(size: int) -> Solver | sudoku_bits.Bits:
+    """Returns what finds and counts the solutions of boards of a size."""
+    return sudoku_bits.Bits(size) if size >= _LARGE else Solver(size)

@@ -9,6 +9,8 @@ from hrm_jax.errors import ConfigError
 # Beginning of data.path -> vocabulary, cells, puzzle identifiers; the first that fits.
 KNOWN = {
     'data/sudoku-4x4': (6, 16, 1),
+    'data/sudoku-6x6': (8, 36, 1),
+    'data/sudoku-16x16': (18, 256, 1),
     'data/sudoku': (11, 81, 1),
     'data/maze-30x30': (6, 900, 1),
     'data/arc-1-concept-aug-1000': (12, 900, 876_412),

@@ -135,9 +135,11 @@ def _with_sizes(
         saved.meta,
         dataset, path, blank=blank, split=config.eval.split, log=log,
     )  # fmt: skip
+    other = compatible.is_other_size(saved.config.model, saved.meta, dataset)
     sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
+    of = dataset.metadata if other else saved.config.model
     model = config.model.for_dataset(
-        **{name: getattr(saved.config.model, name) for name in sizes},
+        **{name: getattr(of, name) for name in sizes},
         first_symbol=saved.config.model.first_symbol,
     )
     identifiers = 'own' if own else 'blank'

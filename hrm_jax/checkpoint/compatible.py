@@ -119,6 +119,7 @@ def check_same_content(
 
 # Does not change what the weights mean.
 _FREE_OF_THE_MODEL = ('attention', 'remat', 'unroll_cycles', 'forward_dtype', 'initializer')
+_SIZES = ('vocab_size', 'seq_len')  # likewise, for weights of boards of every size
 
 
 def check_same_model(
@@ -139,7 +140,8 @@ def check_same_model(
         saved = ExperimentConfig.from_dict(meta['config']).to_dict()['model']
     except ConfigError:
         saved = meta['config'].get('model', {})
-    found = differences(saved, config.to_dict()['model'], _FREE_OF_THE_MODEL + free)
+    free += _FREE_OF_THE_MODEL + (_SIZES if config.model.any_size else ())
+    found = differences(saved, config.to_dict()['model'], free)
     if found:
         raise CheckpointError(
             f'{path} is the checkpoint of another model:\n  '
@@ -189,6 +191,21 @@ def resize_table(
     return new
 
 
+def is_other_size(model: ModelConfig, meta: Mapping[str, Any], dataset: PuzzleDataset) -> bool:
+    """Whether a data set has boards of another size, which the weights answer all the same.
+
+    Args:
+      model: of the checkpoint.
+      meta: its metadata.
+      dataset: the split that is to be answered.
+    """
+    data = dataset.metadata
+    if not model.any_size or (model.vocab_size, model.seq_len) == (data.vocab_size, data.seq_len):
+        return False
+    was = (meta.get('dataset') or {}).get('task') or data.task
+    return was == data.task and data.task_of().first_symbol == model.first_symbol
+
+
 BLANK_ADVICE = (
     'Use the data set that it was trained on, or answer every puzzle with the blank identifier: '
     '--config.eval.identifiers=blank (hrm-jax eval), --identifiers=blank (hrm-jax solve, view)'
@@ -207,9 +224,10 @@ def check_data(
 ) -> bool:
     """Checks that weights may answer the puzzles of a data set.
 
-    Weights answer any puzzle of the same alphabet and length. Where the puzzle table has more than
-    the blank row, an identifier must also stand for the same puzzle and augmentation as in
-    training: with another numbering every puzzle would get the embedding of another one.
+    Weights answer any puzzle of the same alphabet and length, and those that serve every size
+    (``ModelConfig.any_size``) also boards of the same task in another size. Where the puzzle table
+    has more than the blank row, an identifier must also stand for the same puzzle and augmentation
+    as in training: with another numbering every puzzle would get the embedding of another one.
 
     Args:
       model: of the checkpoint.
@@ -227,6 +245,12 @@ def check_data(
       CheckpointError: vocabulary, length or identifiers are others; what to do instead.
     """
     data, where = dataset.metadata, dataset.path or 'the data set'
+    if is_other_size(model, meta, dataset):
+        log(
+            f'{where} has boards of {data.seq_len} cells and {data.vocab_size} tokens; the weights '
+            f'were trained on {model.seq_len} and {model.vocab_size}, and serve every size'
+        )
+        return True
     sizes = {n: (getattr(model, n), getattr(data, n)) for n in ('vocab_size', 'seq_len')}
     wrong = [f'{n} is {now}, not {was}' for n, (was, now) in sizes.items() if was not in (0, now)]
     facts = meta.get('data_facts') or {}

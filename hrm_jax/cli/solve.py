@@ -68,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     common.add_model_flags(parser)
     parser.add_argument(
+        '--side', type=int, default=0,
+        help='rows of the boards, where the weights serve every size; 0: as trained',
+    )  # fmt: skip
+    parser.add_argument(
         '--steps', '--depth', type=int, default=0, help='most ACT steps; 0: as trained'
     )
     parser.add_argument('--samples', type=int, default=1, help='symmetric views that vote')
@@ -157,6 +161,8 @@ def _check_sources(flags: argparse.Namespace, fail) -> None:
         fail(f'{names[0]} and {names[1]} cannot be given together')
     if flags.random is not None and flags.random < 1:
         fail(f'--random must be 1 or more; got {flags.random}')
+    if flags.random is not None and flags.side:
+        fail('--random takes the boards of --data, in their size: leave out --side')
     if len(flags.puzzles) == 1 and flags.puzzles[0] != '-':
         path = pathlib.Path(flags.puzzles[0])
         with contextlib.suppress(OSError, ValueError):  # a puzzle may be no possible name
@@ -168,8 +174,6 @@ def _check_sources(flags: argparse.Namespace, fail) -> None:
 
 def _entries(flags: argparse.Namespace, solver: 'Solver') -> tuple[list[Entry], bool]:
     """Returns what was given, and whether it came as lines."""
-    if flags.random is not None:
-        return _from_test_set(flags, solver), False
     if flags.board:
         texts = [files.read_text(flags.board, PuzzleError)]
     elif flags.file:
@@ -221,7 +225,8 @@ def _lines(solver: 'Solver', text: str) -> list[Entry]:
     return boards if any(board.tokens is not None for board in boards) else entries
 
 
-def _from_test_set(flags: argparse.Namespace, solver: 'Solver') -> list[Entry]:
+def _from_test_set(flags: argparse.Namespace, solver: 'Solver') -> tuple[list[Entry], 'Solver']:
+    """Puzzles of the test set, and the solver for boards of their size."""
     import numpy as np
 
     from hrm_jax.checkpoint import compatible
@@ -240,10 +245,11 @@ def _from_test_set(flags: argparse.Namespace, solver: 'Solver') -> list[Entry]:
     ignored = labels == dataset.metadata.ignore_label_id
     labels = np.where(ignored, IGNORE_LABEL_ID, labels.astype(np.int32))
     ids = one.puzzle_identifiers[one.owners(chosen)[0]] * own
+    solver = solver.for_data(dataset)
     return [
         Entry(solver.task.text(question), question.astype(np.int32), '', known, int(number))
         for question, known, number in zip(questions, labels, ids, strict=True)
-    ]
+    ], solver
 
 
 def _answer(flags: argparse.Namespace, solver: 'Solver', entries: list[Entry]) -> None:
@@ -332,11 +338,16 @@ def solve(flags: argparse.Namespace) -> int:
         config=flags.config or '',
         seq_len=flags.seq_len,
     )
+    if flags.side:
+        solver = solver.for_side(flags.side)
     solver = _with_rollouts(flags, solver)
     if flags.arc:
         _solve_arc(flags, solver, form)
         return 0
-    entries, as_lines = _entries(flags, solver)
+    if flags.random is not None:
+        (entries, solver), as_lines = _from_test_set(flags, solver), False
+    else:
+        entries, as_lines = _entries(flags, solver)
     given = [entry for entry in entries if entry.tokens is not None or entry.error]
     if not given:
         raise PuzzleError('there must be at least one puzzle; the input is empty.')

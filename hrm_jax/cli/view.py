@@ -122,6 +122,7 @@ def _show_run(flags: argparse.Namespace, path: pathlib.Path) -> None:
         solver.config.model, solver.meta, dataset, path, blank=flags.identifiers == 'blank',
         split=flags.split, log=functools.partial(print, file=sys.stderr),
     )  # fmt: skip
+    solver = solver.for_data(dataset)
     one = next(iter(dataset.sets.values()))
     chosen = np.arange(min(flags.count, one.num_examples))
     inputs, labels = puzzles.stored_examples(one, dataset.metadata, chosen)

@@ -13,6 +13,7 @@ Levels = Literal['separate', 'shared', 'single']
 # transformer: layer norms with scale and shift, biases, GELU (torch's; LDT).
 Block = Literal['attention', 'token_mixing', 'transformer', 'sru', 'srupp']
 RECURRENT_BLOCKS = ('sru', 'srupp')
+ANY_SIZE_BLOCKS = ('attention',)  # no weight of theirs knows the number of positions
 GradientWindow = Literal['one_step', 'last_cycle', 'full']
 GatedUnit = Literal['swiglu', 'sigmoid_rms', 'conv_swiglu']
 ConvDtype = Literal['forward', 'bfloat16']
@@ -300,6 +301,17 @@ class ModelConfig:
         if self.lattice.on:
             first = self.first_symbol
         return self.vocab_size - first
+
+    @property
+    def any_size(self) -> bool:
+        """Whether one set of weights serves boards of every size: no shape has cells or symbols."""
+        return (
+            self.has_symbols
+            and self.shared_symbols
+            and self.block in ANY_SIZE_BLOCKS
+            and not self.uses_learned_positions
+            and not self.has_puzzle_table
+        )
 
     @property
     def uses_rope(self) -> bool:

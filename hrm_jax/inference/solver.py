@@ -23,7 +23,8 @@ from hrm_jax import partitioning, tasks
 from hrm_jax.checkpoint import compatible
 from hrm_jax.config import ExperimentConfig, RolloutConfig
 from hrm_jax.data import augment
-from hrm_jax.errors import PuzzleError
+from hrm_jax.data.puzzles import PuzzleDataset
+from hrm_jax.errors import ConfigError, PuzzleError
 from hrm_jax.inference import rollouts as rollouts_lib
 from hrm_jax.inference import saved_task
 from hrm_jax.inference.early_exit import Worker
@@ -148,6 +149,38 @@ class Solver:
         section = dataclasses.replace(self.config.eval, **changes)
         solver.config = dataclasses.replace(self.config, eval=section)
         return solver
+
+    def for_side(self, side: int) -> 'Solver':
+        """Returns a solver of the same weights for boards of another size.
+
+        Args:
+          side: rows of the board.
+
+        Raises:
+          ConfigError: the weights are of one size of board (``ModelConfig.any_size``).
+          PuzzleError: there are no boards of that size.
+        """
+        if side == self.task.side:
+            return self
+        ConfigError.require(
+            self.config.model.any_size and isinstance(self.task, tasks.Board),
+            f'boards of {side} rows need weights that serve every size: a symbol axis whose '
+            f'symbols share their weights, a block without positions in its shapes (attention), no '
+            f'learned positions, no puzzle table. These are of boards of {self.task.seq_len} '
+            f'cells.',
+        )
+        solver = copy.copy(self)
+        solver.task = self.task.with_side(side)
+        sizes = {name: getattr(solver.task, name) for name in ('vocab_size', 'seq_len')}
+        model = dataclasses.replace(self.config.model, **sizes)
+        solver.config = dataclasses.replace(self.config, model=model)
+        return solver
+
+    def for_data(self, dataset: PuzzleDataset) -> 'Solver':
+        """Returns a solver for the boards of a data set, which ``check_data`` has accepted."""
+        if compatible.is_other_size(self.config.model, self.meta, dataset):
+            return self.for_side(dataset.metadata.side)
+        return self
 
     def add_checkpoint(self, path: str | os.PathLike, **options: Any) -> None:
         """Lets the chains of one more checkpoint of the same model take part in every rollout.

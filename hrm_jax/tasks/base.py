@@ -335,6 +335,15 @@ class Task:
 class Board(Task):
     """A square board with one character per cell."""
 
+    def with_side(self, side: int) -> 'Board':
+        """The same task on boards of ``side`` rows.
+
+        Raises:
+          PuzzleError: there are no such boards.
+        """
+        PuzzleError.require(side > 1, f'a board must have 2 rows or more; got {side}.')
+        return dataclasses.replace(self, seq_len=side * side)
+
     def extent(self, tokens: np.ndarray) -> tuple[int, int]:
         return self.shape  # every cell counts
 

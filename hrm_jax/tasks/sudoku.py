@@ -1,6 +1,7 @@
 """Sudoku of any size."""
 
 from collections.abc import Sequence
+import dataclasses
 import math
 from typing import Any, ClassVar
 
@@ -15,14 +16,15 @@ from hrm_jax.tasks.sudoku_search import box_shape
 class Sudoku(Board):
     """Sudoku of any size: token 0 is padding, 1 an empty cell, digit d is d + 1.
 
-    Digits above 9 are written as letters, or as numbers separated by blanks or commas. ``.``, 0,
+    Digits above 9 are written as letters, large or small, or as numbers separated by blanks or
+    commas. ``.``, 0,
     ``_`` and ``*`` are empty cells; so are blanks where they keep their places.
     """
 
     name = 'sudoku'
     summary = 'Sudoku boards and solutions'
     symbols = '?.123456789ABCDEFGHIJKLMNOP'
-    aliases = {'0': 1, '_': 1, '*': 1}
+    aliases = {'0': 1, '_': 1, '*': 1} | dict(zip('abcdefghijklmnop', range(11, 27), strict=True))
     blank: ClassVar[int] = 1
     symmetries = 'sudoku'
     judged = ('valid',)
@@ -32,6 +34,11 @@ class Sudoku(Board):
     @property
     def boxes(self) -> tuple[int, int] | None:
         return box_shape(self.side) if self.side else None
+
+    def with_side(self, side: int) -> 'Sudoku':
+        most = len(self.symbols) - self.first_symbol
+        PuzzleError.require(1 < side <= most, f'a Sudoku must have 2 to {most} rows; got {side}.')
+        return dataclasses.replace(self, seq_len=side * side, vocab_size=side + self.first_symbol)
 
     def _cells(self, text: str) -> Sequence[str]:
         words = ' '.join(puzzle_text.rows_of(text, self.written)).split()

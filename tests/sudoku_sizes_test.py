@@ -1,0 +1,155 @@
+"""Sudokus of 6x6 and 16x16: generation, letters, rules, symmetries, files, pages."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip('tensorflow_datasets')
+pytest.importorskip('array_record')
+
+from data_builders import sudoku, sudoku_bits, sudoku_boards, sudoku_rules
+from hrm_jax import tasks
+from hrm_jax.data import augment, records
+from hrm_jax.errors import BuildError, PuzzleError
+from hrm_jax.tasks import sudoku_search
+from hrm_jax.visualize import page
+from tests.builder_sources import cells, write_csv
+
+LARGE = tasks.Sudoku(256, 18)
+
+
+@pytest.fixture(scope='module')
+def large():
+    """Questions and answers of three 16x16 boards."""
+    boards = sudoku_boards.generate(16, 2, 1, np.random.default_rng(0))
+    assert len(boards['test'].questions) == 1
+    return boards['train']
+
+
+@pytest.mark.parametrize('side', [4, 6, 9])
+def test_both_searches_count_the_same(side):
+    rng = np.random.default_rng(0)
+    slow, fast = sudoku_rules.Solver(side), sudoku_bits.Bits(side)
+    counts = []
+    for number in range(40):
+        solution = slow.random_solution(rng)
+        board = solution * (rng.random(side**2) < (0.3, 0.4, 0.5)[number % 3])
+        if number % 4 == 0:
+            board[rng.integers(side**2)] = rng.integers(1, side + 1)
+        want = slow.count(board, max_nodes=20_000)
+        if want is not None:
+            assert fast.count(board) == want
+            counts.append(want)
+    assert set(counts) == {0, 1, 2}
+
+
+@pytest.mark.parametrize('side', [6, 9])
+def test_both_searches_blank_the_same_cells(side):
+    slow, fast = sudoku_rules.Solver(side), sudoku_bits.Bits(side)
+    solution = slow.random_solution(np.random.default_rng(0))
+    dug = [one.dig(solution, 0, np.random.default_rng(1)) for one in (slow, fast)]
+    np.testing.assert_array_equal(*dug)
+
+
+def test_generated_16x16_boards_have_one_solution(large):
+    sudoku.check(large, unique=True)  # by sudoku_bits; the other search agrees
+    assert sudoku_search.searching(16).count(large.questions[0]) == 1
+    clues = (large.questions > 0).sum(1)
+    low, high = sudoku.CLUES[16]
+    assert (low <= clues).all()
+    assert (clues <= high + 16).all()
+    assert len(np.unique(large.answers, axis=0)) == 2
+    again = sudoku_boards.generate(16, 2, 1, np.random.default_rng(0))['train']
+    np.testing.assert_array_equal(again.questions, large.questions)
+
+
+def test_a_cell_whose_search_is_too_long_is_kept(large, monkeypatch):
+    few = large.questions[0]
+    given = np.flatnonzero(few)
+    fast = sudoku_bits.Bits(16)
+    with pytest.raises(sudoku_search.TooManyNodes):
+        [fast.has_other(few, int(cell), 0) for cell in given]
+    monkeypatch.setattr(sudoku_bits, '_DIG_NODES', 0)
+    dug = fast.dig(large.answers[0], 0, np.random.default_rng(0))
+    assert 0 < (dug > 0).sum() < 256
+    assert fast.count(dug) == 1
+
+
+def test_boards_with_several_solutions_or_none_are_known():
+    fast = sudoku_bits.Bits(16)
+    empty = np.zeros(256, np.uint8)
+    assert fast.count(empty) == 2
+    twice = empty.copy()
+    twice[[0, 5]] = 1  # one row
+    assert fast.count(twice) == 0
+    with pytest.raises(BuildError, match='size'):
+        sudoku_boards.generate(8, 1, 1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize('side', [6, 16])
+def test_symmetries_keep_the_rules(side, large):
+    boards = large.answers
+    if side == 6:
+        boards = sudoku_boards.generate(6, 2, 1, np.random.default_rng(0))['train'].answers
+    uniforms = np.random.default_rng(0).random((40, augment.uniforms_needed('sudoku', side)))
+    maps = augment.random_maps('sudoku', uniforms, side)
+    tokens = np.repeat(boards + np.uint8(1), 20, axis=0)
+    moved = augment.apply_sudoku(tokens, maps, side)
+    assert sudoku_rules.valid_solutions(moved - 1, side).all()
+    assert len(np.unique(moved, axis=0)) > 30
+    undone = augment.apply_sudoku(moved, augment.inverse_maps('sudoku', maps, side), side)
+    np.testing.assert_array_equal(undone, tokens)
+
+
+def test_digits_above_nine_are_letters(large):
+    tokens = large.questions[0].astype(np.int32) + 1
+    text = LARGE.text(tokens)
+    assert set(text) <= set('.123456789ABCDEFG')
+    assert {'A', 'G'} <= set(text)
+    rows = [text[k : k + 16] for k in range(0, 256, 16)]
+    framed = '\n'.join('|'.join(row[k : k + 4] for k in range(0, 16, 4)) for row in rows)
+    numbers = '\n'.join(' '.join(str(t - 1) for t in tokens[k : k + 16]) for k in range(0, 256, 16))
+    for written in (text, text.lower(), '/'.join(rows), framed, numbers):
+        np.testing.assert_array_equal(LARGE.parse(written), tokens)
+    np.testing.assert_array_equal(tasks.Sudoku.encode(text), tokens)
+    np.testing.assert_array_equal(LARGE.decode(tokens).ravel(), large.questions[0])
+    with pytest.raises(PuzzleError, match=r'row 1, column 1 must be a digit 1\.\.G.*got .H.'):
+        LARGE.parse('H' + text[1:])
+    with pytest.raises(PuzzleError, match=r'must be a digit 1\.\.9'):
+        tasks.Sudoku(81, 11).parse('a' + '.' * 80)
+
+
+def test_rules_of_large_boards(large):
+    question, answer = (x[0].astype(np.int32) + 1 for x in (large.questions, large.answers))
+    assert LARGE.boxes == (4, 4)
+    assert LARGE.is_valid(question, answer)
+    assert LARGE.count_solutions(question, max_nodes=20_000) == 1
+    swapped = answer.reshape(16, 16)[[0, 1, 2, 4, 3, *range(5, 16)]].ravel()
+    assert not LARGE.is_valid(np.ones(256, np.int32), swapped)
+
+
+def test_files_with_letters(tmp_path, large):
+    digits = np.array(list('.123456789ABCDEFG'))
+    texts = [[''.join(digits[row]) for row in side] for side in (large.questions, large.answers)]
+    rows = list(zip(*texts, strict=True))
+    rows[1] = tuple(text.lower() for text in rows[1])
+    write_csv(tmp_path / 'train.csv', rows[:1], ('question', 'answer'))
+    write_csv(tmp_path / 'test.csv', rows[1:], ('question', 'answer'))
+    out = tmp_path / 'out'
+    sudoku.build(str(out), source=str(tmp_path), check_unique=True, num_aug=1, show=False)
+    train, test = (records.load(out, split) for split in ('train', 'test'))
+    assert (train.metadata.vocab_size, train.metadata.side) == (18, 16)
+    np.testing.assert_array_equal(cells(train)[0][0], large.questions[0] + 1)
+    np.testing.assert_array_equal(cells(test)[1][0], large.answers[1] + 1)
+    shown = page.write_dataset(tmp_path / 'page.html', test, 'boards').read_text()
+    assert '"G"' in shown or 'ABCDEFG' in shown
+    write_csv(tmp_path / 'test.csv', [('H' + rows[1][0][1:], rows[1][1])], ('question', 'answer'))
+    with pytest.raises(BuildError, match=r'record 1: a question must be made of the digits 1\.\.G'):
+        sudoku.build(str(tmp_path / 'bad'), source=str(tmp_path), show=False)
+
+
+def test_a_task_on_boards_of_another_size():
+    small = tasks.Sudoku(16, 6)
+    assert small.with_side(16) == LARGE
+    assert tasks.kind_of('nqueens')(36, 3).with_side(8) == tasks.kind_of('nqueens')(64, 3)
+    with pytest.raises(PuzzleError, match='2 to 25 rows; got 26'):
+        small.with_side(26)
