@@ -31,6 +31,7 @@ def get_config():
     config.model.first_symbol = 1
     config.model.hidden_size = 192
     config.model.pos_encodings = 'rope2d_pairs'
+    config.model.initializer = 'uniform'
     config.optimizer.lr_warmup_steps = 2000
     config.train.global_batch_size = 192
     config.train.epochs = 3840

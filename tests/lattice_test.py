@@ -238,8 +238,7 @@ LEARNER = {
 
 
 def learner() -> ExperimentConfig:
-    changes = {name: BASE.get(name, {}) | settings for name, settings in LEARNER.items()}
-    return experiment(**changes)
+    return experiment(**LEARNER)
 
 
 @pytest.fixture(scope='module')
@@ -289,6 +288,7 @@ def test_the_solver_answers_and_admits_defeat(trained):
     [early] = solver.solve(empty, steps=1)  # one round is too few to claim anything
     assert early.abstained
     assert early.steps == 1
+    np.testing.assert_array_equal(early.answer, empty[0])
 
 
 def test_labels_take_no_part_in_inference(trained):
@@ -367,7 +367,7 @@ def test_rows_are_replaced_when_solved_seen_in_conflict_or_old(trained):
 @pytest.mark.parametrize('positions', ['rows+columns', 'rope2d_pairs'])
 def test_the_count_by_hand_is_that_of_the_programs_dots(positions):
     config = experiment(
-        model=BASE['model'] | {
+        model={
             'hidden_size': 64, 'L_cycles': 2, 'unroll_cycles': True, 'pos_encodings': positions,
         },
         train={'global_batch_size': 1},
@@ -388,7 +388,7 @@ def test_loops_in_and_out_of_the_program_are_the_same():
     found = {}
     alive = jax.random.bernoulli(jax.random.key(1), 0.6, (2, 16, 4))
     for unroll in (False, True):
-        config = experiment(model=BASE['model'] | {'unroll_cycles': unroll})
+        config = experiment(model={'unroll_cycles': unroll})
         state = train_state.create(config, mesh())
         found[unroll] = jax.jit(
             lambda w, c=config: hrm.read_candidates(c.model, w, alive, all_loops=True)
@@ -399,8 +399,8 @@ def test_loops_in_and_out_of_the_program_are_the_same():
 
 def test_dropout_at_inference_is_a_puzzles_own():
     config = experiment(
-        model=BASE['model'] | {'dropout': 0.1, 'attention_dropout': 0.1},
-        eval=BASE['eval'] | {'dropout': 0.5, 'eliminate_below': 0.2, 'conflict_above': 0.7},
+        model={'dropout': 0.1, 'attention_dropout': 0.1},
+        eval={'dropout': 0.5, 'eliminate_below': 0.2, 'conflict_above': 0.7},
     )
     model = config.inference_model
     assert (model.dropout, model.attention_dropout, model.dropout_at_inference) == (0.5, 0.5, True)
@@ -441,9 +441,24 @@ REFUSED = {
 @pytest.mark.parametrize('name', REFUSED)
 def test_what_does_not_fit_is_refused_with_a_reason(name):
     changes, reason = REFUSED[name]
-    merged = {s: BASE.get(s, {}) | settings for s, settings in changes.items()}
     with pytest.raises(ConfigError, match=reason):
-        experiment(**merged)
+        experiment(**changes)
+
+
+def test_what_fits_takes_part_in_the_step():
+    config = experiment(
+        model={'remat': True, 'dropout': 0.1, 'attention_dropout': 0.1, 'pre_norm': False},
+        optimizer={'name': 'muon', 'ema_decay': 0.9},
+        data={'hints': 0.3, 'wrong_hints': 0.3},
+        eval={'rollouts': {'breadth': 3, 'views': 'random', 'select': 'vote'}},
+    )
+    state = train_state.abstract(config, mesh())
+    step = train_step.make_train_steps(config, 10, mesh())
+    after, sums = jax.eval_shape(step, state, (state.carry.batch,) * 2)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (state, after))
+    assert shapes[0] == shapes[1]
+    assert len(sums) == 2
+    assert after.carry.latent.high.dtype == jnp.bool_
 
 
 def test_what_belongs_to_candidate_sets_is_refused_elsewhere():

@@ -100,7 +100,7 @@ class Show:
         status = {True: 'valid', False: 'invalid', None: '?'}[solution.valid]
         if solution.abstained:
             status = 'unsolved'
-        if entry.labels is not None:
+        elif entry.labels is not None:
             status = 'wrong' if _wrong(entry) else 'right'
         if note := self._several(solution, _NODES_OF_MANY):
             status += f', {note}'
@@ -124,8 +124,8 @@ class Show:
         facts += [f'{solution.steps:g} step{"s" * (solution.steps != 1)}']
         facts += [{True: 'valid', False: 'not valid', None: 'validity unknown'}[solution.valid]]
         if solution.abstained:
-            facts += ['the model claims no solution']
-        if entry.labels is not None:
+            facts[-1] = 'unsolved: no chain claims a solution'
+        elif entry.labels is not None:
             wrong = _wrong(entry)
             facts[-1] = f'wrong in {wrong} cell{"s" * (wrong != 1)}' if wrong else 'right'
         text = f'{solution.text}\n{", ".join(facts)}'

@@ -52,8 +52,7 @@ class Solution:
       valid: whether the answer obeys the rules of the task; None: the rules are unknown.
       agreement: share of the samples or chains with this answer.
       chains: runs of the puzzle among which the answer was chosen (rollouts).
-      abstained: the model itself claims no solution (candidate sets); the answer is what it thinks
-        most probable.
+      abstained: no chain claims a solution (candidate sets); the answer is then the question.
     """
 
     question: np.ndarray
@@ -305,7 +304,9 @@ class Solver:
         chains, rows = found.chains, found.agreeing
         answer = chains.answers[found.chosen]
         confidence = float(self._confidence(chains.q_halt[rows]).mean())
-        halted = has_halted(chains, self.config.act)
+        abstained = False
+        if self.config.model.lattice.on and not has_halted(chains, self.config.act)[found.chosen]:
+            answer, abstained = question, True
         return Solution(
             question=question,
             answer=answer,
@@ -315,7 +316,7 @@ class Solver:
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(chains.steps),
             chains=len(chains.steps),
-            abstained=self.config.model.lattice.on and not halted[found.chosen],
+            abstained=abstained,
         )
 
     def _answer(self, views, ids, steps, early_exit, progress, samples, seed):

@@ -82,7 +82,7 @@ def bias_initializer(config: ModelConfig, fan_in: int) -> Initializer:
 
 
 def attention_initializers(config: ModelConfig, fan_in: int) -> tuple[Initializer, Initializer]:
-    """Initializers of an attention's joint projection to q, k and v, and of its bias."""
+    """Initializers of an attention's joint projection to q, k and v, and of its biases."""
     if config.initializer != 'torch':
         return kernel_initializer(config, fan_in), bias_initializer(config, fan_in)
     # torch.nn.MultiheadAttention: Xavier's bound for the joint matrix, no biases.
