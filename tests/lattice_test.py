@@ -11,9 +11,11 @@ import pytest
 
 from data_builders import sudoku_boards
 from hrm_jax import evaluate, metrics, partitioning, pool, train, train_state, train_step
+from hrm_jax.cli.solutions import Entry, Show
 from hrm_jax.config import DataConfig, ExperimentConfig, ModelConfig, RolloutConfig
 from hrm_jax.errors import ConfigError
 from hrm_jax.inference import early_exit, rollouts
+from hrm_jax.inference.rollouts_choice import Chains
 from hrm_jax.inference.solver import Solver
 from hrm_jax.model import draws, flops, hrm, lattice
 from hrm_jax.model.candidates import Readings
@@ -276,7 +278,7 @@ def test_learns_small_sudokus_and_solves_new_ones(trained):
     assert np.isfinite(scores['x/gflops'])
 
 
-def test_the_solver_answers_and_admits_defeat(trained):
+def test_the_solver_answers(trained):
     config, state, _, test_set = trained
     solver = Solver(config, state.weights, Sudoku(16, 6), 'sudoku')
     solutions = solver.solve(test_set.inputs[:8])
@@ -284,11 +286,26 @@ def test_the_solver_answers_and_admits_defeat(trained):
     for one in solutions:
         assert one.chains == 4
     assert not all(one.abstained for one in solutions)
-    empty = np.ones((1, 16), np.int32)
-    [early] = solver.solve(empty, steps=1)  # one round is too few to claim anything
-    assert early.abstained
-    assert early.steps == 1
-    np.testing.assert_array_equal(early.answer, empty[0])
+
+
+def test_the_solver_admits_defeat():
+    config = learner()
+    solver = Solver(config, train_state.create(config, mesh()).weights, Sudoku(16, 6), 'sudoku')
+    question, guess = np.ones(16, np.int32), np.full((4, 16), 2)
+    chains = Chains(
+        predictions=guess, answers=guess, q_halt=np.zeros(4), q_continue=np.full(4, 1e6),
+        steps=np.full(4, 60), change=np.full(4, np.nan),
+    )  # fmt: skip
+    found = solver._solution(question, rollouts.Rollout(0, chains, 0, np.arange(4)))
+    assert found.abstained
+    assert not found.valid
+    np.testing.assert_array_equal(found.answer, question)
+    claimed = dataclasses.replace(chains, q_continue=np.full(4, -1e6))
+    found = solver._solution(question, rollouts.Rollout(0, claimed, 0, np.arange(4)))
+    assert not found.abstained
+    np.testing.assert_array_equal(found.answer, guess[0])
+    entry = Entry('', question, solution=dataclasses.replace(found, abstained=True))
+    assert Show(solver, 'text', None, 0, header=False)._line(entry).endswith('unsolved')
 
 
 def test_labels_take_no_part_in_inference(trained):
@@ -345,30 +362,26 @@ def test_rows_are_replaced_when_solved_seen_in_conflict_or_old(trained):
         state.carry, latent=fresh, steps=jnp.zeros(64, jnp.int32), halted=jnp.zeros(64, bool),
         batch=batch,
     )  # fmt: skip
-    moved, _ = pool.move(config, state.weights, carry, jax.random.key(0))
+    run = jax.jit(lambda carry, key: pool.move(config, state.weights, carry, key))
+    moved, _ = run(carry, jax.random.key(0))
     assert (moved.steps == 1).all()
     assert not moved.halted.all()
     counts = moved.latent.high.sum((1, 2))
     assert (counts < carry.latent.high.sum((1, 2))).all()
-    old, _ = pool.move(
-        config, state.weights, dataclasses.replace(moved, steps=moved.steps + 1), jax.random.key(1)
-    )
+    old, _ = run(dataclasses.replace(moved, steps=moved.steps + 1), jax.random.key(1))
     assert old.halted.all()  # the third step
-    # A solved board, and one that has lost its solution and is seen to have.
-    done = lattice.one_hot(config.model, batch.labels)
-    solved, sums = pool.move(
-        config, state.weights,
-        dataclasses.replace(carry, latent=fresh.replace(high=done)), jax.random.key(2),
-    )  # fmt: skip
+    # Solved boards; and such that have lost their solution, which is seen or not.
+    done = fresh.replace(high=lattice.one_hot(config.model, batch.labels))
+    solved, sums = run(dataclasses.replace(carry, latent=done), jax.random.key(2))
     assert float(solved.halted.mean()) > 0.9
     assert float(sums.exact_accuracy) == float(solved.halted.sum())
 
 
-@pytest.mark.parametrize('positions', ['rows+columns', 'rope2d_pairs'])
-def test_the_count_by_hand_is_that_of_the_programs_dots(positions):
+def test_the_count_by_hand_is_that_of_the_programs_dots():
     config = experiment(
         model={
-            'hidden_size': 64, 'L_cycles': 2, 'unroll_cycles': True, 'pos_encodings': positions,
+            'hidden_size': 64, 'L_cycles': 2, 'unroll_cycles': True,
+            'pos_encodings': 'rope2d_pairs',
         },
         train={'global_batch_size': 1},
     )  # fmt: skip

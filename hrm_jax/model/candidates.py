@@ -54,11 +54,11 @@ class _Loop(nn.Module):
             )
             x_BSD += (rows[:, None] + columns[None]).reshape(cells, dim)
         slot_init = nn.initializers.normal(0.02)
-        slot = sum(
+        slot, position = (
             layers.param(self, name, slot_init, (dim,), (types.EMBED,))
             for name in ('slot', 'slot_position')
-        ).astype(dtype)
-        slot_B1D = jnp.broadcast_to(slot, (len(x_BSD), 1, dim))
+        )
+        slot_B1D = jnp.broadcast_to((slot + position).astype(dtype), (len(x_BSD), 1, dim))
         x_BTD = jnp.concatenate([x_BSD, slot_B1D], axis=1)
         block = blocks.BLOCKS[config.block]
         if config.remat:
