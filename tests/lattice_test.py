@@ -71,8 +71,9 @@ def mesh(devices: int = 1):
 MODEL = experiment().model
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _compiled():
+@pytest.fixture
+def _quickly():
+    """For tests that compile more than they run; those of the trained model run more."""
     with commands.quick_compiles():
         yield
 
@@ -288,6 +289,7 @@ def test_the_solver_answers(trained):
     assert not all(one.abstained for one in solutions)
 
 
+@pytest.mark.usefixtures('_quickly')
 def test_the_solver_admits_defeat():
     config = learner()
     solver = Solver(config, train_state.create(config, mesh()).weights, Sudoku(16, 6), 'sudoku')
@@ -322,6 +324,7 @@ def test_labels_take_no_part_in_inference(trained):
     np.testing.assert_array_equal(answers(few), answers(nonsense))
 
 
+@pytest.mark.usefixtures('_quickly')
 def test_answers_are_those_of_each_puzzle_alone(trained):
     config, state, _, test_set = trained
     one_chain = dataclasses.replace(config.eval, rollouts=RolloutConfig(), halt_max_steps=12)
@@ -352,6 +355,7 @@ def test_answers_are_those_of_each_puzzle_alone(trained):
     assert len(set(got['steps'])) > 1
 
 
+@pytest.mark.usefixtures('_quickly')
 def test_rows_are_replaced_when_solved_seen_in_conflict_or_old(trained):
     config, state, _, _ = trained
     config = dataclasses.replace(config, act=dataclasses.replace(config.act, halt_max_steps=3))
@@ -377,6 +381,7 @@ def test_rows_are_replaced_when_solved_seen_in_conflict_or_old(trained):
     assert float(sums.exact_accuracy) == float(solved.halted.sum())
 
 
+@pytest.mark.usefixtures('_quickly')
 def test_the_count_by_hand_is_that_of_the_programs_dots():
     config = experiment(
         model={
@@ -397,6 +402,7 @@ def test_the_count_by_hand_is_that_of_the_programs_dots():
     assert counted / flops.train_step(config.model, config.act) == pytest.approx(1, abs=0.005)
 
 
+@pytest.mark.usefixtures('_quickly')
 def test_loops_in_and_out_of_the_program_are_the_same():
     found = {}
     alive = jax.random.bernoulli(jax.random.key(1), 0.6, (2, 16, 4))
@@ -410,6 +416,7 @@ def test_loops_in_and_out_of_the_program_are_the_same():
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.usefixtures('_quickly')
 def test_dropout_at_inference_is_a_puzzles_own():
     config = experiment(
         model={'dropout': 0.1, 'attention_dropout': 0.1},
@@ -496,6 +503,7 @@ def test_shipped_recipes_have_the_published_size(name, vocab, cells, parameters)
     assert sum(leaf.size for leaf in jax.tree.leaves(state.weights.params)) == parameters
 
 
+@pytest.mark.usefixtures('_quickly')
 def test_a_run_with_its_pool_resumes_exactly(tmp_path):
     some = boards(40)[0]
     facts = {
