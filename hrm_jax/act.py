@@ -83,7 +83,8 @@ def halt(
       steps_B: ACT steps spent, this one included.
       min_steps_B: halting earlier than this is ignored; never holds back the last step.
       config: ``q_learning`` stops when q_halt > q_continue, ``halt_only`` when q_halt > 0,
-        ``random`` when the minimum has been reached (SE-RRM), ``fixed`` at the last step only.
+        ``random`` when the minimum has been reached (SE-RRM), ``solved`` when every cell has one
+        candidate and no conflict is seen (LDT), ``fixed`` at the last step only.
     """
     is_last = steps_B >= config.halt_max_steps
     wants = wants_to_halt(outputs.q_halt, outputs.q_continue, config)
@@ -100,7 +101,7 @@ def wants_to_halt(q_halt_B: Any, q_continue_B: Any, config: ActConfig) -> Any:
       config: see ``halt``; ``fixed`` never wants to.
     """
     match config.halting:
-        case 'q_learning':
+        case 'q_learning' | 'solved':
             return q_halt_B > q_continue_B
         case 'halt_only':
             return q_halt_B > 0.0

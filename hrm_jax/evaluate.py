@@ -17,6 +17,7 @@ from hrm_jax import eval_step, metrics, partitioning
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import pipeline, records
 from hrm_jax.inference import bounded, early_exit, rollouts
+from hrm_jax.inference.rollouts_choice import has_halted
 from hrm_jax.run import distributed
 from hrm_jax.run.progress import Progress
 from hrm_jax.scoring import identifiers
@@ -35,7 +36,7 @@ _QUEUE = 8  # puzzles given to the device at a time, per slot
 def make_step(config: ExperimentConfig, mesh: Mesh, with_logits: bool = False) -> EvalStep:
     """Compiles what ``evaluate`` runs, by ``eval.rollouts`` and ``eval.halting``."""
     size = config.eval_batch_size
-    if config.eval.rollouts.on:
+    if config.chooses_answers:
         return rollouts.Runner(config, mesh, size, size * _QUEUE)
     match config.eval.halting:
         case 'max':
@@ -195,7 +196,8 @@ def _evaluate_rollouts(
     with Progress('evaluate', count, unit='batch') as bar:
         for set_name, one_set in _sets_of(dataset):
             seen: list[Batch] = []
-            totals = [metrics.rollout_metrics(_score_rollouts(config, [], None)) for _ in names]
+            nothing = metrics.rollout_metrics(config, _score_rollouts(config, [], None))
+            totals = [nothing for _ in names]
             given = pipeline.eval_batches(one_set, runner.queue, None, limit, drawn)
             batches = _real_rows(given, seen, bar)
             asked = (_asked(config, batch) for batch in batches)
@@ -209,7 +211,7 @@ def _evaluate_rollouts(
                 rows = _rows_by_number(seen, numbers, runner.queue)
                 for depth in range(len(names)):
                     sums = _score_rollouts(config, [one[depth] for one in found], rows.labels)
-                    totals[depth] = totals[depth].merge(metrics.rollout_metrics(sums))
+                    totals[depth] = totals[depth].merge(metrics.rollout_metrics(config, sums))
                 if collector is not None and distributed.is_first():
                     collector.add(set_name, places[set_name][numbers], rows, _chosen(found))
             if should_stop():
@@ -224,7 +226,7 @@ def _score_rollouts(
     config: ExperimentConfig, found: Sequence[rollouts.Rollout], labels_NS: np.ndarray | None
 ) -> dict[str, float]:
     """Sums of the metrics over rollouts; those of puzzles without a scored cell are left out."""
-    sums = dict.fromkeys(metrics.RolloutMetrics.__annotations__, 0.0) | {'count': 0.0}
+    sums = dict.fromkeys(metrics.SearchMetrics.__annotations__, 0.0) | {'count': 0.0}
     for row, one in enumerate(found):
         assert labels_NS is not None
         scored = labels_NS[row] != IGNORE_LABEL_ID
@@ -233,6 +235,12 @@ def _score_rollouts(
         right_C = (one.chains.predictions == labels_NS[row])[:, scored].mean(1)
         solved_C = right_C == 1
         solved = bool(solved_C[one.chosen])
+        if config.model.lattice.on:
+            claimed = bool(has_halted(one.chains, config.act)[one.chosen])
+            sums['abstained'] += not claimed
+            sums['wrong'] += claimed and not solved
+            sums['rounds'] += one.chains.steps[one.chosen]
+            solved = solved and claimed
         sums['count'] += 1
         sums['accuracy'] += right_C[one.chosen]
         sums['exact_accuracy'] += solved

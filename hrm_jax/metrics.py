@@ -126,6 +126,20 @@ class RolloutMetrics(clu_metrics.Collection):
     """Metrics of chosen answers (inference/rollouts.py), all divided by the number of puzzles."""
 
 
+@struct.dataclass
+@_with_fields(
+    **RolloutMetrics.__annotations__,
+    abstained=_over('count', 'abstained'),
+    wrong=_over('count', 'wrong'),
+    rounds=_over('count', 'rounds'),
+)
+class SearchMetrics(clu_metrics.Collection):
+    """``RolloutMetrics`` of models that know when they have no answer (model/lattice.py).
+
+    ``exact_accuracy``, ``abstained`` and ``wrong`` add up to 1.
+    """
+
+
 # What the metrics mean, where they are printed.
 MEANINGS = {
     'accuracy': 'share of cells that are right',
@@ -143,6 +157,9 @@ MEANINGS = {
     'chain_accuracy': 'share of the chains of a puzzle whose every cell is right',
     'any_accuracy': 'share of puzzles that at least one chain gets right, whatever is chosen',
     'agreement': 'share of the chains of a puzzle that give the chosen answer',
+    'abstained': 'share of puzzles for which no chain claims a solution',
+    'wrong': 'share of puzzles whose claimed solution is wrong',
+    'rounds': 'steps of the chain that gives the answer',
     'lm_loss': 'loss of the answer, lower is better',
     'q_halt_loss': 'loss of the halting decision, lower is better',
     'q_continue_loss': 'loss of the value of another step, lower is better',
@@ -184,7 +201,7 @@ def is_of_model(config: ExperimentConfig, name: str) -> bool:
     if last.startswith('q_continue'):
         learned = config.act.halting == 'q_learning' and config.act.train_q_continue
         return config.model.q_head and learned
-    return config.model.q_head or not last.startswith('q_')
+    return config.model.q_head or config.model.lattice.on or not last.startswith('q_')
 
 
 def of_model(config: ExperimentConfig, values: Mapping[str, float]) -> dict[str, float]:
@@ -208,9 +225,14 @@ def eval_metrics(sums: Sums) -> EvalMetrics:
     return EvalMetrics.single_from_model_output(**_fields(sums))
 
 
-def rollout_metrics(sums: Mapping[str, float]) -> RolloutMetrics:
+def of_chosen(config: ExperimentConfig) -> type[clu_metrics.Collection]:
+    """The collection of metrics of chosen answers."""
+    return SearchMetrics if config.model.lattice.on else RolloutMetrics
+
+
+def rollout_metrics(config: ExperimentConfig, sums: Mapping[str, float]) -> clu_metrics.Collection:
     """Metrics of some chosen answers, from sums over them; ``count`` is their number."""
-    return RolloutMetrics.single_from_model_output(
+    return of_chosen(config).single_from_model_output(
         **{name: jnp.float32(value) for name, value in sums.items()}
     )
 

@@ -103,7 +103,7 @@ def check_model(model: ModelConfig, mesh: Mesh) -> None:
     """Raises ConfigError where the axis ``model`` cannot shard the model's heads or units."""
     ways = mesh.shape[MODEL_AXIS]
     sizes = {'the inner size of the gated unit': model.mlp_dim}
-    if model.block == 'attention':
+    if model.block in ('attention', 'transformer'):
         sizes['model.num_heads'] = model.num_heads
     if model.symbol_exchange.startswith('attention'):
         sizes['model.symbol_heads'] = model.symbol_heads

@@ -1,4 +1,7 @@
-"""One train step: ACT step, loss, gradients, both optimizers. Pure, jitted, compiled once.
+"""One train step: refill, think, loss, update. Pure, jitted, compiled once.
+
+How a model is refilled and thinks, and what happens after the update, its ``Recipe`` states:
+adaptive computation time (here and in act.py), or the pool of candidate sets (pool.py).
 
 ``make_train_steps`` runs several of them in one call, for models so small that dispatching from the
 host takes the time.
@@ -14,7 +17,17 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import optax
 
-from hrm_jax import act, anchors, curriculum, losses, optim, partitioning, train_state, types
+from hrm_jax import (
+    act,
+    anchors,
+    curriculum,
+    losses,
+    optim,
+    partitioning,
+    pool,
+    train_state,
+    types,
+)
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.model import chains, draws, flows, hrm
 from hrm_jax.types import Batch, Carry, Outputs, Sums, TrainState, Weights
@@ -76,6 +89,40 @@ def step_loss(
     return loss / config.train.global_batch_size, (carry, outputs, target, sums)
 
 
+def refill(
+    config: ExperimentConfig,
+    weights: Weights,
+    carry: Carry,
+    batch: Batch,
+    key: jax.Array | None,
+) -> Carry:
+    """Gives halted rows a new puzzle and a fresh state; others keep theirs."""
+    rows = carry.halted.shape[0]
+    return act.refill(carry, batch, hrm.initial_latent(config.model, weights, rows, key))
+
+
+class Recipe(NamedTuple):
+    """What a train step does besides its update; each part is pure.
+
+    Attributes:
+      refill: (config, weights, carry, batch, key) -> carry in which no row waits for a puzzle.
+      step_loss: thinks, and gives the loss; see the function of that name.
+      move: (config, updated weights, carry, key) -> (carry, sums that are added): what the rows do
+        after the update. None: nothing.
+    """
+
+    refill: Callable[..., Carry]
+    step_loss: Callable[..., Any]
+    move: Callable[..., tuple[Carry, Sums]] | None = None
+
+
+def recipe_of(config: ExperimentConfig) -> Recipe:
+    """The recipe of an experiment."""
+    if config.model.lattice.on:
+        return Recipe(pool.refill, pool.step_loss, pool.move)
+    return Recipe(refill, step_loss)
+
+
 class Gradients(NamedTuple):
     """Gradients, new carry and metric sums of one (micro-)batch.
 
@@ -100,20 +147,18 @@ def gradients(
     min_steps_B: jax.Array,
     key: jax.Array | None,
 ) -> Gradients:
-    """Refills halted rows of ``carry`` from ``batch``, runs one ACT step and differentiates it."""
-
-    def refill(weights):
-        rows = carry.halted.shape[0]
-        return act.refill(carry, batch, hrm.initial_latent(config.model, weights, rows, key))
-
-    full = refill(state.weights)
+    """Refills halted rows of ``carry`` from ``batch``, thinks one step and differentiates it."""
+    recipe = recipe_of(config)
+    full = recipe.refill(config, state.weights, carry, batch, key)
     rows = hrm.puzzle_rows(state.weights, full.batch.puzzle_identifiers)
 
     def loss(params, rows):
         weights = state.weights.replace(params=params)
         # Trained initial states get their gradient from the rows that begin at this step.
-        begun = refill(weights) if config.model.initial_state == 'learned' else full
-        return step_loss(config, weights, rows, begun, min_steps_B, key, state.step)
+        begun = full
+        if config.model.initial_state == 'learned':
+            begun = recipe.refill(config, weights, carry, batch, key)
+        return recipe.step_loss(config, weights, rows, begun, min_steps_B, key, state.step)
 
     (_, (new, _, _, sums)), (of_params, of_rows) = jax.value_and_grad(
         loss, argnums=(0, 1), has_aux=True
@@ -162,7 +207,7 @@ def accumulate(
 def train_step(
     config: ExperimentConfig, total_steps: int, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Sums]:
-    """Refills halted rows from ``batch``, runs one ACT step and one update of every weight.
+    """Refills halted rows from ``batch``, thinks one step and updates every weight once.
 
     Args:
       config: the experiment.
@@ -213,15 +258,20 @@ def train_step(
             state.step + 1,
             config.optimizer.ema_start_step,
         )
+    updated = weights.replace(params=params, puzzle_table=table)
+    carry, sums, move = found.carry, found.sums, recipe_of(config).move
+    if move is not None:
+        carry, moved = move(config, updated, carry, model_key)
+        sums += moved
     new_state = TrainState(
         step=state.step + 1,
-        weights=weights.replace(params=params, puzzle_table=table),
+        weights=updated,
         opt_state={'weights': weights_state, 'puzzle_table': table_state},
         ema=ema,
-        carry=found.carry,
+        carry=carry,
         rng=state.rng,
     )
-    return new_state, found.sums
+    return new_state, sums
 
 
 def jit_on(mesh: Mesh, config: ExperimentConfig, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ B      batch rows
 S      cells of a puzzle (``seq_len``)
 P      slots of the puzzle prefix
 T      sequence seen by the blocks: prefix, cells, added slots
+C      candidates of a cell, in models with candidate sets (model/lattice.py)
 D      hidden size
 N      attention heads
 K      size of one head
@@ -129,7 +130,8 @@ class LatentState(struct.PyTreeNode):
         other array of the state then has the axis K after B.
       weights: of states that are running means; None in other models.
 
-    With a symbol axis the states are [B, G, T, D].
+    With a symbol axis the states are [B, G, T, D]. With candidate sets ``high`` is bool [B, S, C]:
+    the candidates that are left.
     """
 
     high: jax.Array
@@ -146,11 +148,13 @@ class Outputs(struct.PyTreeNode):
       logits: [B, S, V] in the compute dtype.
       q_halt: float32 [B], logit of "stop now".
       q_continue: float32 [B], logit of "continue".
+      conflict: bool [B], states that contradict themselves; None without candidate sets.
     """
 
     logits: jax.Array
     q_halt: jax.Array
     q_continue: jax.Array
+    conflict: jax.Array | None = None
 
 
 class Carry(struct.PyTreeNode):

@@ -160,6 +160,7 @@ def test_every_halting_rule_is_another_one():
         'halt_only': [False, True, True],
         'random': [True, False, True],
         'fixed': [False, False, True],
+        'solved': [True, False, True],
     }
     for highest in (1, 4):
         config = forced(ActConfig(halt_max_steps=highest), halting=NOVELTY)
@@ -172,7 +173,8 @@ def test_early_exit_is_tested_under_every_halting_rule():
         mark for mark in adaptive_test.test_answers_equal_those_of_each_puzzle_alone.pytestmark
         if mark.name == 'parametrize'
     ]  # fmt: skip
-    assert {values[0] for values in mark.args[1]} == set(values_of(sections.Halting))
+    tested = {values[0] for values in mark.args[1]}
+    assert tested | {'solved'} == set(values_of(sections.Halting))  # solved: lattice_test.py
 
 
 def test_every_halting_of_evaluations_has_its_step():
@@ -218,12 +220,13 @@ def test_every_gradient_window_lets_gradients_through_elsewhere():
 
 def test_every_initializer_draws_other_numbers():
     def drawn(model):
-        return layers.kernel_initializer(model, 32)(jax.random.key(0), (2048,), jnp.float32)
+        made = (layers.kernel_initializer(model, 32), layers.embedding_initializer(model, 32))
+        return [init(jax.random.key(0), (2048,), jnp.float32) for init in made]
 
     spreads = {}
     for name in values_of(model_config.Initializer):
-        numbers = np.asarray(drawn(model_with('attention', initializer=name))) * 32**0.5
-        spreads[name] = (round(float(abs(numbers).max()), 1), round(float(numbers.std()), 1))
+        pair = np.asarray(drawn(model_with('attention', initializer=name))) * 32**0.5
+        spreads[name] = tuple(round(float(x), 1) for n in pair for x in (abs(n).max(), n.std()))
     assert len(set(spreads.values())) == len(spreads)
     with pytest.raises(ValueError, match=NOVELTY):
         drawn(forced(model_with('attention'), initializer=NOVELTY))

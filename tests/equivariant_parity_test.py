@@ -1,4 +1,4 @@
-"""SE-RRM and digit fields against small copies of the originals' numbers."""
+"""SE-RRM, digit fields and LDT against small copies of the originals' numbers."""
 
 import pathlib
 
@@ -21,5 +21,5 @@ def test_equals_the_original(name):
 def test_every_kind_is_there():
     assert set(FIXTURES) >= {
         'serrm_sudoku_rope2d', 'serrm_arc_puzzle', 'serrm_maze_noneq', 'serrm_dropout',
-        'dft_attn_attn', 'dft_single_state',
+        'dft_attn_attn', 'dft_single_state', 'ldt_forward', 'ldt_pool', 'ldt_solve',
     }  # fmt: skip

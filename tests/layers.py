@@ -31,6 +31,7 @@ LAYERS: tuple[dict[str, str], ...] = (
     {
         'train_state': 'the state of a run, placed on the mesh',
         'anchors': 'training steps that start from a corrupted answer',
+        'pool': 'training of candidate sets: puzzles in all stages of a search',
         'curriculum': 'cycles that training begins with',
         'train_step': 'one train step, or several in one call',
         'eval_step': 'evaluation of one batch',
@@ -102,8 +103,8 @@ CORE = tuple(
     f'hrm_jax/{name}'
     for name in (
         'errors', 'locks', 'files', 'types', 'config/*', 'data/*', 'tasks/*', 'partitioning', 'act',
-        'losses', 'muon', 'optim', 'model/*', 'train_state', 'anchors', 'curriculum', 'train_step',
-        'eval_step', 'checkpoint/*', 'inference/*', 'scoring/*', 'interop/*', *FREE,
+        'losses', 'muon', 'optim', 'model/*', 'train_state', 'anchors', 'pool', 'curriculum',
+        'train_step', 'eval_step', 'checkpoint/*', 'inference/*', 'scoring/*', 'interop/*', *FREE,
     )
 )  # fmt: skip
 # Builders, configurations, the loader's inner part and --help work without an accelerator's

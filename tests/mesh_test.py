@@ -21,7 +21,9 @@ import pytest
 from hrm_jax import evaluate, partitioning, train_state, train_step
 from hrm_jax.config import (
     ActConfig,
+    EvalConfig,
     ExperimentConfig,
+    LatticeConfig,
     LossConfig,
     MeshConfig,
     ModelConfig,
@@ -57,6 +59,10 @@ KINDS = {
     'se_rrm': {'levels': 'single', 'gradient_window': 'last_cycle', 'q_head': False,
                'q_confidence': True, 'symbol_exchange': 'attention', 'symbol_heads': 2,
                'symbol_head_size': 8, 'added_tokens': 1, 'pos_encodings': 'rope'},
+    'candidates': {'levels': 'single', 'gradient_window': 'full', 'block': 'transformer',
+                   'H_cycles': 1, 'L_cycles': 2, 'q_head': False, 'added_tokens': 1,
+                   'pos_encodings': 'rows+columns', 'puzzle_emb_ndim': 0, 'qkv_bias': True,
+                   'lattice': LatticeConfig(on=True)},
     'fields': {'levels': 'shared', 'gradient_window': 'last_cycle', 'block': 'token_mixing',
                'symbol_exchange': 'attention_to_others', 'symbol_input': 'roles',
                'symbol_heads': 4, 'symbol_head_size': 4, 'puzzle_emb_ndim': 0},
@@ -72,17 +78,22 @@ MESHES = {
 
 def experiment(kind: str, micro_batches: int = 1) -> ExperimentConfig:
     model = ModelConfig(**{**SIZES, **KINDS[kind]})
-    fixed = not (model.q_head or model.q_confidence)
+    searches, fixed = model.lattice.on, not (model.q_head or model.q_confidence)
     others = dict.fromkeys(HALT_ONLY, 'halt_only') | {'se_rrm': 'random'}
     halting = 'fixed' if fixed else others.get(kind, 'q_learning')
+    if searches:
+        halting = 'solved'
     return ExperimentConfig(
         model=model,
-        act=ActConfig(halting=halting, halt_max_steps=3, halt_exploration_prob=0.5),
+        act=ActConfig(
+            halting=halting, halt_max_steps=3, halt_exploration_prob=0.0 if searches else 0.5
+        ),
         loss=LossConfig(q_weight=0.0 if fixed else 0.5),
         optimizer=OptimizerConfig(
             name='adamw' if fixed else 'adam_atan2', lr=1e-4, lr_warmup_steps=5, ema_decay=0.9
         ),
         train=TrainConfig(global_batch_size=ROWS, micro_batches=micro_batches),
+        eval=EvalConfig(halting='adaptive' if searches else 'max'),
     )
 
 
@@ -156,7 +167,7 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     for name, value in one.items():
         exact = name.endswith(('accuracy', 'steps'))
         assert eight[name] == (value if exact else pytest.approx(value, rel=1e-6)), name
-    assert len(found) == 9
+    assert len(found) == 10
     for name, seen in found.items():
         assert seen['losses'] < 1e-5, name
         assert seen['arrays'] < 1e-5, name

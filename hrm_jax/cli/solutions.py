@@ -98,7 +98,9 @@ class Show:
             return f'\t\t\terror: {entry.error}' if entry.error else entry.text
         confidence = '' if solution.confidence is None else f'{solution.confidence:.4f}'
         status = {True: 'valid', False: 'invalid', None: '?'}[solution.valid]
-        if entry.labels is not None:
+        if solution.abstained:
+            status = 'unsolved'
+        elif entry.labels is not None:
             status = 'wrong' if _wrong(entry) else 'right'
         if note := self._several(solution, _NODES_OF_MANY):
             status += f', {note}'
@@ -121,7 +123,9 @@ class Show:
         facts = [] if solution.confidence is None else [f'confidence {solution.confidence:.1%}']
         facts += [f'{solution.steps:g} step{"s" * (solution.steps != 1)}']
         facts += [{True: 'valid', False: 'unsolved', None: 'validity unknown'}[solution.valid]]
-        if entry.labels is not None:
+        if solution.abstained:
+            facts[-1] = 'unsolved: no chain claims a solution'
+        elif entry.labels is not None:
             wrong = _wrong(entry)
             facts[-1] = f'wrong in {wrong} cell{"s" * (wrong != 1)}' if wrong else 'right'
         if solution.chains > 1:
@@ -164,7 +168,9 @@ class Show:
         from hrm_jax.types import IGNORE_LABEL_ID
         from hrm_jax.visualize import trace
 
-        parts = []
+        steps, parts = self._steps, []
+        if not steps and self._solver.config.model.lattice.on:  # it may search for long
+            steps = round(max(e.solution.steps for e in entries if e.solution is not None))
         for start in range(0, len(entries), _TRACED_AT_ONCE):
             some = entries[start : start + _TRACED_AT_ONCE]
             unknown = np.full(self._solver.task.seq_len, IGNORE_LABEL_ID)
@@ -175,7 +181,7 @@ class Show:
                     np.stack([e.solution.question for e in some if e.solution is not None]),
                     np.stack([unknown if e.labels is None else e.labels for e in some]),
                     np.array([entry.identifier for entry in some]),
-                    self._steps,
+                    steps,
                 )
             )
         return trace.joined(parts)

@@ -12,8 +12,9 @@ Files hold one puzzle a line, or boards separated by empty lines; frames, commas
 How each task is written: hrm_jax/tasks.
 
 A file or standard input gives one line for each of its lines: answer, confidence, ACT steps and
-status (valid, invalid, ?), separated by tabs. A line that cannot be read has its error as status,
-and the exit code is then 1. OUTPUT may end in .html, .png, .gif, .json, .jsonl, .tsv or .txt.
+status (valid, invalid, unsolved, ?), separated by tabs. A line that cannot be read has its error as
+status, and the exit code is then 1. OUTPUT may end in .html, .png, .gif, .json, .jsonl, .tsv or
+.txt.
 """
 
 import argparse

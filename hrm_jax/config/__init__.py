@@ -1,5 +1,6 @@
 """Settings: frozen dataclasses with their checks, and how files and flags become them."""
 
+from hrm_jax.config.lattice import LatticeConfig
 from hrm_jax.config.mesh import MeshConfig
 from hrm_jax.config.model import ModelConfig
 from hrm_jax.config.rollouts import RolloutConfig
@@ -19,6 +20,6 @@ from hrm_jax.config.sections import (
 
 __all__ = [
     'ActConfig', 'CheckpointConfig', 'DataConfig', 'EarlyStoppingConfig', 'EvalConfig',
-    'ExperimentConfig', 'LoggingConfig', 'LossConfig', 'MeshConfig', 'ModelConfig',
-    'OptimizerConfig', 'RolloutConfig', 'TrainConfig', 'default_config_dict',
+    'ExperimentConfig', 'LatticeConfig', 'LoggingConfig', 'LossConfig', 'MeshConfig',
+    'ModelConfig', 'OptimizerConfig', 'RolloutConfig', 'TrainConfig', 'default_config_dict',
 ]  # fmt: skip

@@ -4,21 +4,27 @@ import dataclasses
 import math
 from typing import Literal
 
-from hrm_jax.config import model_checks
+from hrm_jax.config import lattice, model_checks
 from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
+from hrm_jax.config.lattice import LatticeConfig
 from hrm_jax.errors import ConfigError
 
 Levels = Literal['separate', 'shared', 'single']
-# group_mixing: every cell hears its row, its column and its box (recurrent relational networks).
-Block = Literal['attention', 'token_mixing', 'group_mixing', 'sru', 'srupp']
+# group_mixing: every cell hears its row, its column and its box (recurrent relational networks);
+# transformer: layer norms with scale and shift, biases, GELU (torch's; LDT).
+Block = Literal['attention', 'token_mixing', 'group_mixing', 'transformer', 'sru', 'srupp']
 RECURRENT_BLOCKS = ('sru', 'srupp')
 ANY_SIZE_BLOCKS = ('attention', 'group_mixing')  # no weight of theirs knows the number of positions
 GradientWindow = Literal['one_step', 'last_cycle', 'full']
 GatedUnit = Literal['swiglu', 'sigmoid_rms', 'conv_swiglu']
 ConvDtype = Literal['forward', 'bfloat16']
 # rope2d turns half of each head by the row, half by the column (EqR); rope2d_whole turns pairs that
-# span the whole head, half of them by the row (SE-RRM's rope2d).
-Positions = Literal['rope', 'rope2d', 'rope2d_whole', 'learned', 'rope+learned', 'none']
+# span the whole head, half of them by the row (SE-RRM's rope2d); rope2d_pairs is rope2d with
+# neighbouring channels as pairs (LDT). rows+columns: a learned vector for each row and column.
+Positions = Literal[
+    'rope', 'rope2d', 'rope2d_whole', 'rope2d_pairs', 'learned', 'rope+learned', 'rows+columns',
+    'none',
+]  # fmt: skip
 # How the symbols of a cell exchange (model/symbols.py): the mean of the other symbols, attention
 # over all symbols (SE-RRM), attention over the others (digit fields). none: no symbol axis.
 SymbolExchange = Literal['none', 'mean', 'attention', 'attention_to_others']
@@ -26,7 +32,8 @@ SymbolInput = Literal['presence', 'roles']
 StartDistribution = Literal['truncated_normal', 'normal']
 Dtype = Literal['float32', 'bfloat16', 'float16']
 # truncated_normal_plain: truncated, and so with 0.88 of the deviation that is asked for.
-Initializer = Literal['truncated_normal', 'truncated_normal_plain', 'normal', 'uniform']
+# uniform: torch's defaults for linear layers; torch: also those of its attention and embeddings.
+Initializer = Literal['truncated_normal', 'truncated_normal_plain', 'normal', 'uniform', 'torch']
 InitialState = Literal['fixed', 'learned', 'random', 'random_low', 'random_in_training']
 FlowTimes = Literal['sorted', 'random_start']
 PuzzleEmbedding = Literal['table', 'composed']
@@ -77,6 +84,7 @@ class ModelConfig:
     # SiLU, after swiglu (URM).
     gated_unit: GatedUnit = 'swiglu'
     conv_dtype: ConvDtype = 'forward'  # URM's convolution and what follows is bfloat16 always
+    pre_norm: bool = True  # transformer: norms before attention and feed-forward layer, or after
     qkv_bias: bool = False
     o_bias: bool = False
     head_bias: bool = False
@@ -153,7 +161,8 @@ class ModelConfig:
     sru_frozen_weight_c: bool = True  # cell-to-gate weights stay as drawn, as in the original
     sru_bidirectional: bool = False  # the second half of the channels runs backwards
     forward_dtype: Dtype = 'bfloat16'
-    initializer: Initializer = 'truncated_normal'  # uniform: torch's defaults for linear layers
+    initializer: Initializer = 'truncated_normal'
+    lattice: LatticeConfig = LatticeConfig()  # candidate sets in place of states (LDT)
     attention: Attention = 'auto'  # who computes it: model/attention.py
     remat: bool = False  # recompute the blocks in the backward pass to save memory
     unroll_cycles: bool = False  # no loops in the program: exact FLOP counts, slower compile
@@ -208,8 +217,8 @@ class ModelConfig:
         model_checks.check_groups(self)
         ConfigError.require(
             self.puzzle_embedding == 'table' or (self.has_puzzle_table and not self.has_symbols),
-            'model.puzzle_embedding=composed needs model.puzzle_emb_ndim above 0 and no symbol axis. '
-            'Leave it out, or give puzzles an embedding.',
+            'model.puzzle_embedding=composed needs model.puzzle_emb_ndim above 0 and no symbol '
+            'axis. Leave it out, or give puzzles an embedding.',
         )
         ConfigError.require(
             self.register_tokens == 0 or self.puzzle_emb_ndim == 0,
@@ -217,7 +226,7 @@ class ModelConfig:
             f'model.puzzle_emb_ndim must be 0; got {self.puzzle_emb_ndim}. Leave one of them out.',
         )
         ConfigError.require(
-            self.gated_unit == 'swiglu' or not self.is_recurrent,
+            self.gated_unit == 'swiglu' or not (self.is_recurrent or self.block == 'transformer'),
             f'model.gated_unit={self.gated_unit} needs a block with gated units; model.block='
             f'{self.block} has none. Leave it out, or use block=attention.',
         )
@@ -231,6 +240,7 @@ class ModelConfig:
         model_checks.check_running_mean(self)
         model_checks.check_flow(self)
         model_checks.check_attention(self)
+        lattice.check(self)
         self._check_schedule()
 
     def _check_draws(self) -> None:
@@ -305,8 +315,10 @@ class ModelConfig:
 
     @property
     def num_symbols(self) -> int:
-        """Length of the symbol axis."""
+        """Length of the symbol axis, or number of candidates of a cell."""
         first = self.first_symbol if self.symbol_input == 'roles' else 0
+        if self.lattice.on:
+            first = self.first_symbol
         return self.vocab_size - first
 
     @property
@@ -322,7 +334,7 @@ class ModelConfig:
 
     @property
     def uses_rope(self) -> bool:
-        return 'rope' in self.pos_encodings and self.block == 'attention'
+        return 'rope' in self.pos_encodings and self.block in ('attention', 'transformer')
 
     @property
     def board_shape(self) -> tuple[int, int]:
@@ -355,6 +367,11 @@ class ModelConfig:
     def has_dropout(self) -> bool:
         """Whether training draws dropout masks."""
         return max(self.dropout, self.attention_dropout) > 0
+
+    @property
+    def has_halt_logit(self) -> bool:
+        """Whether q_halt states how sure the model is of its answer."""
+        return self.q_head or self.q_confidence or self.lattice.on
 
     @property
     def prefix_len(self) -> int:
@@ -411,7 +428,9 @@ class ModelConfig:
 
     @property
     def mlp_dim(self) -> int:
-        """Inner size of the gated unit over the channels."""
+        """Inner size of the gated unit over the channels, or of the feed-forward layer."""
+        if self.block == 'transformer' and not self.intermediate_size:
+            return int(self.expansion * self.hidden_size)
         return self.intermediate_size or self.inner_size(self.hidden_size)
 
     def inner_size(self, width: int) -> int:
@@ -458,7 +477,7 @@ class ModelConfig:
                 f'model.{name} is {own} but the data set has {size}. Leave it at 0 to take '
                 f"the data set's, or use the data set that the model was made for.",
             )
-        if self.has_symbols and first_symbol is not None:
+        if (self.has_symbols or self.lattice.on) and first_symbol is not None:
             sizes['first_symbol'] = first_symbol
         if self.block == 'group_mixing' and boxes is not None:
             sizes['box_height'], sizes['box_width'] = boxes

@@ -19,7 +19,7 @@ def check_symbols(model: Any) -> None:
     )
     if not model.has_symbols:
         ConfigError.require(
-            model.added_tokens == 0 and model.shared_symbols,
+            (model.added_tokens == 0 or model.lattice.on) and model.shared_symbols,
             'model.added_tokens and model.shared_symbols are for models with a symbol axis: '
             'set model.symbol_exchange, or leave them out.',
         )
@@ -27,6 +27,11 @@ def check_symbols(model: Any) -> None:
     ConfigError.require(
         not model.is_recurrent,
         f'{name} needs a block with a state per position; got {model.block}.',
+    )
+    ConfigError.require(
+        model.block != 'transformer',
+        f'{name} stands between the two halves of a block, and model.block=transformer has no '
+        f'place for it: use attention or token_mixing.',
     )
     ConfigError.require(
         model.shared_symbols or model.symbol_input == 'presence',

@@ -7,9 +7,11 @@ from hrm_jax.config.checks import check_fields, require_positive
 from hrm_jax.config.model import ModelConfig
 from hrm_jax.errors import ConfigError
 
-Selection = Literal['q', 'vote', 'halted_vote', 'residual', 'rules', 'first_halt']
+Selection = Literal[
+    'q', 'vote', 'halted_vote', 'residual', 'rules', 'first_halt', 'first_chain',
+]  # fmt: skip
 Views = Literal['none', 'random', 'relabel']
-_NEED_Q = ('q', 'halted_vote', 'first_halt')
+_NEED_Q = ('q', 'halted_vote', 'first_halt', 'first_chain')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,12 @@ def is_random(model: ModelConfig) -> bool:
     """Whether two chains of a model differ although they see the same puzzle."""
     starts = max(model.high_start_std, model.low_start_std)
     masks = model.has_dropout and model.dropout_at_inference
-    return masks or model.has_noise or (model.initial_state == 'random' and starts > 0)
+    return (
+        model.lattice.on
+        or masks
+        or model.has_noise
+        or (model.initial_state == 'random' and starts > 0)
+    )
 
 
 def check(experiment: Any) -> None:
@@ -67,24 +74,25 @@ def check(experiment: Any) -> None:
         f'nothing at inference. Set eval.random_start=True, eval.high_step_noise (or another noise '
         f'of eval), or eval.rollouts.views.',
     )
-    has_q = experiment.model.q_head or experiment.model.q_confidence
+    has_q = experiment.model.has_halt_logit
     ConfigError.require(
         has_q or rollouts.select not in _NEED_Q,
         f'eval.rollouts.select={rollouts.select} chooses by the halting logits, and '
         f'model.q_head=False has none. Use vote, residual or rules.',
     )
-    by_halting = rollouts.select in ('halted_vote', 'first_halt') or rollouts.halt_together
+    first = rollouts.select in ('first_halt', 'first_chain')
+    by_halting = first or rollouts.select == 'halted_vote' or rollouts.halt_together
     ConfigError.require(
         not by_halting or experiment.act.halting not in ('fixed', 'random'),
-        f'eval.rollouts.select=halted_vote or first_halt and eval.rollouts.halt_together need a '
-        f'halting rule, and at inference act.halting={experiment.act.halting} only halts at the '
-        f'last step. Use another selection.',
+        f'eval.rollouts.select=halted_vote, first_halt or first_chain and '
+        f'eval.rollouts.halt_together need a halting rule, and at inference '
+        f'act.halting={experiment.act.halting} only halts at the last step. Use another selection.',
     )
-    early = rollouts.select == 'first_halt' or rollouts.halt_together
+    early = first or rollouts.halt_together
     ConfigError.require(
         not early or section.halting == 'adaptive',
-        'eval.rollouts.select=first_halt and eval.rollouts.halt_together need chains that stop '
-        'when they halt: set eval.halting=adaptive.',
+        'eval.rollouts.select=first_halt or first_chain and eval.rollouts.halt_together need '
+        'chains that stop when they halt: set eval.halting=adaptive.',
     )
     ConfigError.require(
         rollouts.select != 'residual' or experiment.eval_steps > 1,

@@ -14,7 +14,7 @@ import re
 import typing
 from typing import Any, Literal
 
-from hrm_jax.config import parsing, rollouts
+from hrm_jax.config import lattice, parsing, rollouts
 from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
 from hrm_jax.config.mesh import MeshConfig
 from hrm_jax.config.model import NOISES, ModelConfig
@@ -25,7 +25,7 @@ OptimizerName = Literal['adam_atan2', 'adam_atan2_pytorch', 'adamw', 'muon']
 MuonDtype = Literal['bfloat16', 'float32']
 MuonScale = Literal['original', 'match_rms_adamw']
 Curriculum = Literal['none', 'cgar']
-Halting = Literal['q_learning', 'halt_only', 'random', 'fixed']
+Halting = Literal['q_learning', 'halt_only', 'random', 'fixed', 'solved']
 EvalHalting = Literal['max', 'adaptive']
 Identifiers = Literal['own', 'blank', 'random']
 Output = Literal['predictions', 'q', 'inputs', 'labels', 'logits']
@@ -80,11 +80,19 @@ class LossConfig:
     anchor_share: float = 0.25
     anchor_steps: int = 1
     anchor_corruption: float = 0.2
+    # Candidate sets (pool.py): weights of candidates that stay and that do not, of the choice of a
+    # symbol, and of conflicts.
+    candidate_weight: float = 4.0
+    removed_weight: float = 0.5
+    choice_weight: float = 0.2
+    conflict_weight: float = 0.1
 
     def __post_init__(self):
         check_fields(self, 'loss.')
         require_not_negative(**{
-            'loss.q_weight': self.q_weight, 'loss.anchor_weight': self.anchor_weight
+            f'loss.{name}': getattr(self, name)
+            for name in ('q_weight', 'anchor_weight', 'candidate_weight', 'removed_weight',
+                         'choice_weight', 'conflict_weight')
         })  # fmt: skip
         require_positive(**{'loss.anchor_steps': self.anchor_steps})
         for name in ('anchor_share', 'anchor_corruption'):
@@ -127,9 +135,19 @@ class DataConfig:
     # Share of the training boards with some of their empty cells filled in, other ones at every
     # visit (Sudoku; data/hints.py).
     hint_prob: float = 0.0
+    # Candidate sets: share of the training rows that begin with some open cells filled in, and of
+    # those that begin with some filled in wrongly, which have no solution (pool.py).
+    hints: float = 0.0
+    wrong_hints: float = 0.0
 
     def __post_init__(self):
         check_fields(self, 'data.')
+        shares = (self.hints, self.wrong_hints)
+        ConfigError.require(
+            min(shares) >= 0 and sum(shares) <= 1,
+            f'data.hints and data.wrong_hints are shares of the rows, together at most 1; got '
+            f'{self.hints} and {self.wrong_hints}.',
+        )
         ConfigError.require(
             0 <= self.hint_prob <= 1, f'data.hint_prob must be in [0, 1]; got {self.hint_prob}.'
         )
@@ -298,6 +316,10 @@ class EvalConfig:
     update_noise: float = -1.0
     high_step_noise: float = -1.0
     low_step_noise: float = -1.0
+    dropout: float = -1.0  # -1: none, unless model.dropout_at_inference; all rates at once
+    # Of candidate sets; -1: as in training (config/lattice.py).
+    eliminate_below: float = -1.0
+    conflict_above: float = -1.0
     chains: int = 1  # of a model with several: 1: the first alone; more: the first to halt answers
     flow_noise: float = 0.0  # how far the sampler of a looped flow steps back (its paper's g)
     # blank: every puzzle is answered with the blank identifier, for data sets whose identifiers
@@ -410,6 +432,7 @@ class ExperimentConfig:
         ConfigError.require(
             self.model.q_head
             or self.model.q_confidence
+            or self.model.lattice.on
             or (self.act.halting in ('fixed', 'random') and self.loss.q_weight == 0),
             f'model.q_head=False needs act.halting=fixed and loss.q_weight=0, as nothing predicts '
             f'when to halt; got {self.act.halting} and {self.loss.q_weight}.',
@@ -456,6 +479,7 @@ class ExperimentConfig:
         )
         if self.model.flow:
             self._check_flow()
+        lattice.check_experiment(self)
         _ = self.inference_model  # refuses here what it would refuse at the first evaluation
         rollouts.check(self)
 
@@ -482,6 +506,11 @@ class ExperimentConfig:
         )
 
     @property
+    def chooses_answers(self) -> bool:
+        """Whether evaluation and solver run chains of a puzzle and choose among them."""
+        return self.eval.rollouts.on or self.model.lattice.on
+
+    @property
     def eval_batch_size(self) -> int:
         """Rows of an evaluation batch."""
         return self.eval.global_batch_size or self.train.global_batch_size
@@ -506,6 +535,13 @@ class ExperimentConfig:
             changes |= {'chains': self.eval.chains, 'chain_similarity': 1.0, 'align_chains': False}
         if self.model.flow:
             changes |= {'flow_steps': self.eval_steps, 'flow_noise': self.eval.flow_noise}
+        if self.eval.dropout >= 0:
+            rate = self.eval.dropout
+            changes |= {'dropout': rate, 'attention_dropout': rate, 'dropout_at_inference': True}
+        if self.model.lattice.on:
+            names = ('eliminate_below', 'conflict_above')
+            given = {n: getattr(self.eval, n) for n in names if getattr(self.eval, n) >= 0}
+            changes['lattice'] = dataclasses.replace(self.model.lattice, restarts=True, **given)
         return dataclasses.replace(self.model, **changes) if changes else self.model
 
     def with_eval_steps(self, steps: int) -> 'ExperimentConfig':

@@ -13,6 +13,7 @@ rules         ``vote`` over the chains whose answers obey the rules of the task;
               does
 first_halt    that halted at the earliest step, of several the one with the greatest halting logit;
               the first chain where none has halted (SIC, arXiv 2601.19085)
+first_chain   that halted at the earliest step, of several the first (LDT, arXiv 2605.08605)
 ============= =====================================================================================
 """
 
@@ -67,10 +68,11 @@ def vote(answers: np.ndarray, chains: np.ndarray) -> int:
     return max(ballot(answers, chains), key=len)[0]
 
 
-def _first_halt(chains: Chains, halted: np.ndarray) -> int:
+def _first_halt(chains: Chains, halted: np.ndarray, surest: bool = True) -> int:
     if not halted.any():
         return 0
-    return min(np.flatnonzero(halted).tolist(), key=lambda c: (chains.steps[c], -chains.q_halt[c]))
+    q_halt = chains.q_halt if surest else np.zeros_like(chains.q_halt)
+    return min(np.flatnonzero(halted).tolist(), key=lambda c: (chains.steps[c], -q_halt[c]))
 
 
 def choose(
@@ -104,4 +106,6 @@ def choose(
             return max(allowed or groups, key=len)[0]
         case 'first_halt':
             return _first_halt(chains, has_halted(chains, rule))
+        case 'first_chain':
+            return _first_halt(chains, has_halted(chains, rule), surest=False)
     typing.assert_never(selection)

@@ -29,6 +29,7 @@ from hrm_jax.inference import rollouts as rollouts_lib
 from hrm_jax.inference import saved_task
 from hrm_jax.inference.early_exit import Worker
 from hrm_jax.inference.rollouts import Rollout
+from hrm_jax.inference.rollouts_choice import has_halted
 from hrm_jax.interop import formats, pretrained
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
@@ -52,6 +53,7 @@ class Solution:
       valid: whether the answer obeys the rules of the task; None: the rules are unknown.
       agreement: share of the samples or chains with this answer.
       chains: runs of the puzzle among which the answer was chosen (rollouts).
+      abstained: no chain claims a solution (candidate sets); the answer is then the question.
     """
 
     question: np.ndarray
@@ -62,6 +64,7 @@ class Solution:
     valid: bool | None
     agreement: float = 1.0
     chains: int = 1
+    abstained: bool = False
 
 
 class Solver:
@@ -263,7 +266,7 @@ class Solver:
                 identifiers=ids, seed=seed, progress=progress,
             )  # fmt: skip
             return self._retried(first, ids, steps, retries, seed)
-        if asked.on:
+        if asked.on or self.config.model.lattice.on:
             PuzzleError.require(
                 samples == 1,
                 'samples must be 1 with rollouts: views are chains there (rollouts.views=random).',
@@ -316,7 +319,7 @@ class Solver:
 
     @property
     def _has_confidence(self) -> bool:
-        return self.config.model.q_head or self.config.model.q_confidence
+        return self.config.model.has_halt_logit
 
     def _confidence(self, q_halt: np.ndarray) -> np.ndarray:
         """Probabilities that answers are right: of logits, or as the model gives them."""
@@ -357,6 +360,9 @@ class Solver:
         chains, rows = found.chains, found.agreeing
         answer = chains.answers[found.chosen]
         confidence = float(self._confidence(chains.q_halt[rows]).mean())
+        abstained = False
+        if self.config.model.lattice.on and not has_halted(chains, self.config.act)[found.chosen]:
+            answer, abstained = question, True
         return Solution(
             question=question,
             answer=answer,
@@ -366,6 +372,7 @@ class Solver:
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(chains.steps),
             chains=len(chains.steps),
+            abstained=abstained,
         )
 
     def _answer(self, views, ids, steps, early_exit, progress, samples, seed):
@@ -411,7 +418,7 @@ class Solver:
         slots = next((shape for shape in _SHAPES if shape >= count), _SHAPES[-1])
         slots = -(-slots // devices) * devices
         if (slots, config) not in self._workers:
-            if config.eval.rollouts.on:
+            if config.chooses_answers:
                 made = rollouts_lib.Runner(config, self.mesh, slots, slots * _QUEUE)
             else:
                 early = config.eval.halting == 'adaptive'

@@ -25,13 +25,14 @@ class SelfAttention(nn.Module):
     def __call__(self, x_BTD: jax.Array, first_only: bool = False) -> jax.Array:
         config = self.config
         dim = x_BTD.shape[-1]
+        kernel_init, bias_init = layers.attention_initializers(config, dim)
         project = layers.Projection(
             (3, config.num_heads, config.head_dim),
             (types.EMBED,),
             (types.QKV, types.HEADS, types.HEAD_DIM),
-            layers.kernel_initializer(config, dim),
+            kernel_init,
             use_bias=config.qkv_bias,
-            bias_init=layers.bias_initializer(config, dim),
+            bias_init=bias_init,
             name='qkv_proj',
         )
 
@@ -56,22 +57,24 @@ class SelfAttention(nn.Module):
             (types.EMBED,),
             layers.kernel_initializer(config, config.attention_width),
             use_bias=config.o_bias,
-            bias_init=layers.bias_initializer(config, dim),
+            bias_init=bias_init,
             name='o_proj',
         )(mixed_BTNK)
 
     def _rotate(self, q_BTNK: jax.Array, k_BTNK: jax.Array) -> tuple[jax.Array, jax.Array]:
         config = self.config
         length, queries = k_BTNK.shape[1] - config.added_tokens, q_BTNK.shape[1]
-        if config.pos_encodings == 'rope2d':
+        if config.pos_encodings in ('rope2d', 'rope2d_pairs'):
+            turn = layers.rotate if config.pos_encodings == 'rope2d' else layers.rotate_pairs
             tables = layers.board_rotary_tables(
                 config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
             )
             tables = tuple(layers.padded_tables(pair, config.added_tokens) for pair in tables)
             first = jax.tree.map(lambda table: table[:queries], tables)
             return (
-                layers.rotate_on_board(q_BTNK, *first), layers.rotate_on_board(k_BTNK, *tables),
-            )  # fmt: skip
+                layers.rotate_on_board(q_BTNK, *first, turn),
+                layers.rotate_on_board(k_BTNK, *tables, turn),
+            )
         if config.pos_encodings == 'rope2d_whole':
             tables = layers.whole_head_tables(
                 config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
@@ -182,10 +185,38 @@ class GroupMixingBlock(nn.Module):
         return _add(self, y, layers.GatedUnit(config, config.mlp_dim, name='mlp')(y), 'mlp_norm')
 
 
+class TransformerBlock(nn.Module):
+    """Attention and a feed-forward layer with layer norms, before each or after each residual.
+
+    Source: torch.nn.TransformerEncoderLayer, as LDT has it (model.pre_norm both ways).
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array, first_only: bool = False) -> jax.Array:
+        config = self.config
+        attend = SelfAttention(config, name='self_attn')
+        feed = layers.FeedForward(config, config.mlp_dim, name='mlp')
+        attn_norm, mlp_norm = (layers.LayerNorm(config, name=f'{n}_norm') for n in ('attn', 'mlp'))
+
+        def drop(change):
+            return layers.dropout(self, change, config.dropout)
+
+        if config.pre_norm:
+            mixed = attend(attn_norm(x_BTD), first_only)
+            y = x_BTD[:, : mixed.shape[1]] + drop(mixed)
+            return y + drop(feed(mlp_norm(y)))
+        mixed = attend(x_BTD, first_only)
+        y = attn_norm(x_BTD[:, : mixed.shape[1]] + drop(mixed))
+        return mlp_norm(y + drop(feed(y)))
+
+
 BLOCKS: dict[str, type[nn.Module]] = {
     'attention': AttentionBlock,
     'token_mixing': TokenMixingBlock,
     'group_mixing': GroupMixingBlock,
+    'transformer': TransformerBlock,
 }
 
 

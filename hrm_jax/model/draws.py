@@ -24,6 +24,12 @@ _NUMBERS = {
     'update_noise': 3,  # a fold for the cycle, then one for the update in it
     'step_noise': 4,  # fold 0 for the high state, 1 for the low one
     'anchor': 5,  # answers that the train step corrupts (anchors.py)
+    # Candidate sets (lattice.py, pool.py): the symmetry of a call: fold 0 of it for the symbols, 1
+    # for the board; the pinned cell and its symbol: fold 0 and 1; hints: see pool.py.
+    'candidate_view': 30,
+    'pin': 31,
+    'hint': 32,
+    'pool_step': 33,  # the step of the pool that follows an update
     'flow_start': 20,  # noise that a looped flow starts from
     'flow_times': 21,
     'flow_noise': 22,  # of the sampler

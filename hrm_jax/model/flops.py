@@ -38,6 +38,10 @@ def _one_symbol(config: ModelConfig) -> int:
             return 2 * 3 * length * dim * (config.inner_size(length) + inner)
         case 'group_mixing':
             return 2 * (_groups(config) * dim * dim + 3 * length * dim * inner)
+        case 'transformer':
+            width = config.attention_width
+            projections = 4 * dim * width + 2 * dim * inner
+            return 2 * length * (projections + 2 * length * width)
         case 'attention':
             width = config.attention_width
             projections = 4 * dim * width + 3 * dim * inner + _convolution(config)
@@ -89,6 +93,11 @@ def _first_position(config: ModelConfig) -> int:
             keys_and_values, query_and_output = 2 * length * dim * width, 2 * dim * width
             scores_and_mixing = 2 * length * width
             return 2 * (keys_and_values + query_and_output + scores_and_mixing + gated_unit)
+        case 'transformer':
+            width = config.attention_width
+            keys_and_values, query_and_output = 2 * length * dim * width, 2 * dim * width
+            feed_forward = 2 * dim * config.mlp_dim
+            return 2 * (keys_and_values + query_and_output + 2 * length * width + feed_forward)
     raise _unknown(config)
 
 
@@ -125,8 +134,17 @@ def _noisy_answer(config: ModelConfig) -> tuple[int, int]:
     return first + second, first + 2 * second
 
 
+def _candidates(config: ModelConfig) -> tuple[int, int, int]:
+    # Candidate sets: the first map, all loops, and the heads at one loop.
+    pairs = config.seq_len * config.num_symbols * config.hidden_size
+    loops = config.L_cycles * config.L_layers * block_forward(config)
+    return 2 * pairs, loops, 2 * (2 * pairs + config.hidden_size)
+
+
 def act_step(config: ModelConfig) -> int:
     """FLOPs of one ACT step at inference on one row, all of its chains together."""
+    if config.lattice.on:
+        return sum(_candidates(config))
     step = _updates(config)[0] * block_forward(config) + _head(config) + _noisy_answer(config)[0]
     return config.chains * step
 
@@ -149,8 +167,13 @@ def train_step(
     """FLOPs of one train step on one row.
 
     Forward, the second forward for the Q target where the halting rule has one, and twice the
-    forward of what carries gradient. Answer anchors add their share of the rows.
+    forward of what carries gradient. Answer anchors add their share of the rows. Candidate sets:
+    heads at every loop, and the step that moves the row after the update.
     """
+    if config.lattice.on:
+        first, loops, heads = _candidates(config)
+        learned = 2 * first + 3 * (loops + config.L_cycles * heads)  # candidates have no gradient
+        return learned + act_step(config)
     _, graded = _updates(config)
     target = q_values(config) if act.has_continue_target(act_config) else 0
     backward = 2 * (graded * block_forward(config) + _head(config)) + _noisy_answer(config)[1]

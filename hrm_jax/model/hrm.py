@@ -19,10 +19,12 @@ from hrm_jax import types
 from hrm_jax.config.model import ModelConfig
 from hrm_jax.model import (
     blocks,
+    candidates,
     chains,
     draws,
     embeddings,
     flows,
+    lattice,
     layers,
     recursion,
     running_mean,
@@ -48,6 +50,9 @@ class HRM(nn.Module):
 
     def setup(self):
         config = self.config
+        if config.lattice.on:
+            self.candidates = candidates.CandidateModel(config)
+            return
         dim = config.hidden_size
         table_init = layers.embedding_initializer(config, dim)
         if config.has_symbols:
@@ -126,7 +131,7 @@ class HRM(nn.Module):
         puzzle_rows_BE: jax.Array | None,
         noise_key: jax.Array | None = None,
         point: flows.Point | None = None,
-    ) -> tuple[LatentState, Outputs]:
+    ) -> tuple[LatentState, Any]:
         """Runs one ACT step. Dropout is on where a ``dropout`` key is given.
 
         Args:
@@ -138,10 +143,18 @@ class HRM(nn.Module):
 
         Returns:
           The new state, through which gradients flow as far as ``gradient_window`` reaches,
-          and the predictions.
+          and the predictions. With candidate sets the state stays, and ``read_candidates`` tells
+          more; this makes its parameters.
         """
+        if self.config.lattice.on:
+            return latent, self.read_candidates(latent.high)
         with _full_precision(self.config):
             return self._act_step(latent, inputs_BS, puzzle_rows_BE, noise_key, point)
+
+    def read_candidates(self, alive_BSC: jax.Array, all_loops: bool = False) -> candidates.Readings:
+        """Reads candidate sets, bool [B, S, C], after the last loop or after each."""
+        with _full_precision(self.config):
+            return self.candidates(alive_BSC, all_loops)
 
     def _act_step(
         self, latent: LatentState, inputs_BS: jax.Array, puzzle_rows_BE, noise_key, point=None
@@ -327,7 +340,7 @@ def _full_precision(config: ModelConfig) -> contextlib.AbstractContextManager:
 def initial_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the initial states; they broadcast against those of ``empty_latent``."""
     dim = config.hidden_size
-    if config.initial_state == 'random':
+    if config.initial_state == 'random' or config.lattice.on:
         return {}
     if config.is_recurrent:
         return {'H_init': (config.H_layers, dim), 'L_init': (config.L_layers, dim)}
@@ -348,8 +361,12 @@ def empty_latent(config: ModelConfig, rows: int) -> LatentState:
 
     [rows, T, D] in the compute dtype; several low states: low is [rows, states, T, D]; one-state
     models: low is None; recurrent blocks: float32 cells, [rows, layers, D]. Several chains: an axis
-    of chains after that of rows. With a symbol axis G stands before T.
+    of chains after that of rows. With a symbol axis G stands before T. Candidate sets: none, bool
+    [rows, S, C].
     """
+    if config.lattice.on:
+        sets = (rows, config.seq_len, config.num_symbols)
+        return LatentState(high=jnp.zeros(sets, jnp.bool_), low=None)
     if config.chains > 1:
         one = empty_latent(one_chain(config), rows * config.chains)
         alive = jnp.zeros((rows, config.chains), jnp.bool_)
@@ -390,6 +407,8 @@ def initial_latent(
       key: of random states, one or one for each row.
     """
     like = empty_latent(config, rows)
+    if config.lattice.on:  # all candidates; the question is met with them at every step
+        return like.replace(high=jnp.ones_like(like.high))
     start_key = draws.key_of('start', key)
     fixed = weights.constants if 'H_init' in weights.constants else weights.params
 
@@ -534,6 +553,8 @@ def act_step(
       The new state, through which gradients flow as far as ``gradient_window`` reaches, and the
       predictions; in training of several chains those of each, [B, K, ...].
     """
+    if config.lattice.on:
+        return _lattice_step(config, weights, latent, inputs_BS, key, training)
     several, alive = config.chains > 1, latent.alive
     if several:
         latent = chains.as_rows(latent.replace(alive=None))
@@ -559,6 +580,51 @@ def act_step(
         if not training:
             outputs = chains.first_to_halt(outputs)
     return latent, outputs
+
+
+def _lattice_step(config, weights, latent, inputs_BS, key, training) -> tuple[LatentState, Outputs]:
+    def read(alive_BSC):
+        return read_candidates(config, weights, alive_BSC, key, training=training)
+
+    left_BSC, outputs = lattice.step(config, read, latent.high, inputs_BS, key)
+    return latent.replace(high=left_BSC), outputs
+
+
+def read_candidates(
+    config: ModelConfig,
+    weights: Weights,
+    alive_BSC: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    training: bool = False,
+    all_loops: bool = False,
+) -> candidates.Readings:
+    """Reads candidate sets once; nothing is eliminated (model/lattice.py).
+
+    Args:
+      config: architecture with ``lattice.on``.
+      weights: of which params are read.
+      alive_BSC: bool, the candidates as the model sees them.
+      key: of dropout, where there is any; see ``act_step``.
+      training: dropout is on, where the model has any.
+      all_loops: reads the state after every loop, not after the last one only.
+    """
+    has_dropout = config.has_dropout and (training or config.dropout_at_inference)
+    if has_dropout and key is None:
+        raise ValueError('this model drops at random: pass a key.')
+
+    def read(alive_BSC, dropout):
+        return _apply(
+            config, weights, alive_BSC, all_loops, method='read_candidates', dropout=dropout
+        )
+
+    if not has_dropout or key is None or not key.ndim:
+        return read(alive_BSC, key if has_dropout else None)
+
+    def one(row, key):  # at inference every puzzle has masks of its own
+        return jax.tree.map(lambda x: jnp.squeeze(x, int(all_loops)), read(row[None], key))
+
+    return jax.vmap(one, out_axes=int(all_loops))(alive_BSC, key)
 
 
 def next_q(

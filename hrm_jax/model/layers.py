@@ -67,7 +67,7 @@ def kernel_initializer(config: ModelConfig, fan_in: int) -> Initializer:
             return plain_truncated_normal(std)
         case 'normal':
             return nn.initializers.normal(std)
-        case 'uniform':  # torch.nn.Linear's default
+        case 'uniform' | 'torch':  # torch.nn.Linear's default
             return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
                 key, shape, dtype, -std, std
             )
@@ -76,15 +76,30 @@ def kernel_initializer(config: ModelConfig, fan_in: int) -> Initializer:
 
 def bias_initializer(config: ModelConfig, fan_in: int) -> Initializer:
     """Initializer of the bias of a projection with ``fan_in`` inputs."""
-    if config.initializer == 'uniform':
+    if config.initializer in ('uniform', 'torch'):
         return kernel_initializer(config, fan_in)
     return nn.initializers.zeros_init()
+
+
+def attention_initializers(config: ModelConfig, fan_in: int) -> tuple[Initializer, Initializer]:
+    """Initializers of an attention's joint projection to q, k and v, and of its biases."""
+    if config.initializer != 'torch':
+        return kernel_initializer(config, fan_in), bias_initializer(config, fan_in)
+    # torch.nn.MultiheadAttention: Xavier's bound for the joint matrix, no biases.
+    bound = math.sqrt(6 / (fan_in + 3 * config.attention_width))
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init, nn.initializers.zeros_init()
 
 
 def embedding_initializer(config: ModelConfig, dim: int) -> Initializer:
     """Initializer of a table whose rows have ``dim`` entries."""
     if config.initializer == 'truncated_normal_plain':
         return plain_truncated_normal(dim**-0.5)
+    if config.initializer == 'torch':
+        return nn.initializers.normal(1.0)
     cut = config.initializer == 'truncated_normal'
     return truncated_normal(dim**-0.5) if cut else nn.initializers.normal(dim**-0.5)
 
@@ -214,6 +229,54 @@ class Embedding(nn.Module):
         return jnp.take(self.table(dtype), ids, axis=0)
 
 
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis, in float32, with a learnable scale and shift."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = (x.shape[-1],)
+        scale = param(self, 'scale', nn.initializers.ones_init(), size, ('norm',))
+        shift = param(self, 'bias', nn.initializers.zeros_init(), size, ('norm',))
+        x32 = x.astype(jnp.float32)
+        centred = x32 - x32.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt(variance + self.config.rms_norm_eps)
+        return (y * scale + shift).astype(x.dtype)
+
+
+class FeedForward(nn.Module):
+    """``down(gelu(up(x)))`` with biases and the exact GELU.
+
+    Attributes:
+      config: architecture.
+      inner: size of the hidden layer.
+    """
+
+    config: ModelConfig
+    inner: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def project(size: int, fan_in: int, axes: tuple[str, str], name: str) -> Projection:
+            return Projection(
+                (size,),
+                axes[:1],
+                axes[1:],
+                kernel_initializer(self.config, fan_in),
+                use_bias=True,
+                bias_init=bias_initializer(self.config, fan_in),
+                name=name,
+            )
+
+        dim = x.shape[-1]
+        hidden = project(self.inner, dim, (types.EMBED, types.MLP), 'up_proj')(x)
+        hidden = nn.gelu(hidden, approximate=False)
+        hidden = partitioning.constrain(hidden, (types.BATCH, None, types.MLP))
+        return project(dim, self.inner, (types.MLP, types.EMBED), 'down_proj')(hidden)
+
+
 class DepthwiseConvolution(nn.Module):
     """Each channel's sum over a position and the one before it, with a bias: [B, T, F].
 
@@ -304,6 +367,14 @@ def rotate(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array
     return rotated.astype(x_BTNK.dtype)
 
 
+def rotate_pairs(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
+    """Rotates as ``rotate`` does, but channel 2i pairs with channel 2i + 1."""
+    first, second = (x_BTNK[..., i::2].astype(jnp.float32) for i in (0, 1))
+    cos, sin = cos_TK[None, :, None, :], sin_TK[None, :, None, :]
+    rotated = jnp.stack([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.reshape(x_BTNK.shape).astype(x_BTNK.dtype)
+
+
 def padded_tables(tables: tuple[jax.Array, jax.Array], after: int) -> tuple[jax.Array, jax.Array]:
     """Cosines and sines with positions after them that are not rotated."""
     if not after:
@@ -345,7 +416,9 @@ def whole_head_tables(
     return cosines, sines
 
 
-def rotate_on_board(x_BTNK: jax.Array, rows: tuple, columns: tuple) -> jax.Array:
+def rotate_on_board(
+    x_BTNK: jax.Array, rows: tuple, columns: tuple, turn: Callable[..., jax.Array] = rotate
+) -> jax.Array:
     """Rotates the first half of the channels by the row, the second by the column."""
     first, second = jnp.split(x_BTNK, 2, axis=-1)
-    return jnp.concatenate([rotate(first, *rows), rotate(second, *columns)], axis=-1)
+    return jnp.concatenate([turn(first, *rows), turn(second, *columns)], axis=-1)

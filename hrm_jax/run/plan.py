@@ -133,6 +133,13 @@ def make_plan(config: ExperimentConfig) -> Plan:
         f'task {metadata.task or "of unknown name"} are not known to be interchangeable. Set '
         f'model.shared_symbols=False, or model.symbol_exchange=none.',
     )
+    ConfigError.require(
+        metadata.task_of().first_symbol is not None
+        or not (model.lattice.on and 'digits' in model.lattice.views),
+        f'model.lattice.views={model.lattice.views} exchanges symbols, and those of the task '
+        f'{metadata.task or "of unknown name"} are not known to be interchangeable. Use '
+        f'views=board or none.',
+    )
     config = dataclasses.replace(config, model=model)
     if model.has_puzzle_table:
         puzzles.check_identifiers(eval_data, model.num_puzzle_identifiers)
@@ -190,8 +197,8 @@ def facts(plan: Plan) -> dict[str, Any]:
 def _check_metric_names(config: ExperimentConfig, sets: tuple[str, ...]) -> None:
     """Raises ConfigError now, not after hours, where a watched metric will never come."""
     train_names, eval_names = metric_names(sets)
-    if config.eval.rollouts.on:
-        eval_names = _names(metrics.RolloutMetrics, [f'eval/{one}' for one in sets])
+    if config.chooses_answers:
+        eval_names = _names(metrics.of_chosen(config), [f'eval/{one}' for one in sets])
     eval_names += [f'eval/{one}/{name}' for one in sets for name in config.eval.depth_metrics]
     watched = [('train.early_stopping.metric', config.train.early_stopping.metric,
                 train_names + eval_names)]  # fmt: skip
