@@ -243,9 +243,9 @@ class Worker:
             found = self._in_calls(weights, slots, given, should_stop)
             if found is None:
                 return
-            slots, *rest = found
+            slots, done, sums = found
             first += length
-            yield self._on_host(*rest)
+            yield self._on_host(done, sums)
 
     def _in_calls(
         self, weights: Weights, slots: Slots, given: tuple, should_stop: Callable[[], bool]

@@ -183,6 +183,7 @@ class Solver:
             f'cells.',
         )
         solver = copy.copy(self)
+        assert isinstance(self.task, tasks.Board)
         solver.task = self.task.with_side(side)
         sizes = {name: getattr(solver.task, name) for name in ('vocab_size', 'seq_len')}
         if self.config.model.block == 'group_mixing':

@@ -85,8 +85,9 @@ def _shapes(config: ExperimentConfig) -> dict[str, tuple[int, ...]]:
     variables = jax.eval_shape(
         lambda key: nn.unbox(train_state.init_variables(config, key)), jax.random.key(0)
     )
-    tree = {name: variables.get(name, {}) for name in ('params', 'constants')}
-    shapes = {name: x.shape for name, x in traverse_util.flatten_dict(tree, sep='/').items()}
+    tree: Any = {name: variables.get(name, {}) for name in ('params', 'constants')}
+    flat: Any = traverse_util.flatten_dict(tree, sep='/')
+    shapes = {name: x.shape for name, x in flat.items()}
     model = config.model
     if model.has_puzzle_table:
         shapes['puzzle_table'] = (model.num_puzzle_identifiers, model.puzzle_row_size)

@@ -69,11 +69,11 @@ class SelfAttention(nn.Module):
             tables = layers.board_rotary_tables(
                 config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
             )
-            tables = tuple(layers.padded_tables(pair, config.added_tokens) for pair in tables)
-            first = jax.tree.map(lambda table: table[:queries], tables)
+            rows, columns = (layers.padded_tables(pair, config.added_tokens) for pair in tables)
+            first = jax.tree.map(lambda table: table[:queries], (rows, columns))
             return (
-                layers.rotate_on_board(q_BTNK, *first, turn),
-                layers.rotate_on_board(k_BTNK, *tables, turn),
+                layers.rotate_on_board(q_BTNK, first[0], first[1], turn),
+                layers.rotate_on_board(k_BTNK, rows, columns, turn),
             )
         if config.pos_encodings == 'rope2d_whole':
             tables = layers.whole_head_tables(

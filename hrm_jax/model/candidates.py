@@ -8,6 +8,8 @@ Source: lattice deduction transformers, arXiv 2605.08605; santolucito/lattice-de
 src/lattice_diffusion/models.
 """
 
+from typing import Any
+
 from flax import linen as nn
 from flax import struct
 import jax
@@ -110,10 +112,11 @@ class CandidateModel(nn.Module):
                 _Loop,
                 variable_broadcast='params',
                 split_rngs={'params': False, 'dropout': True},
-                in_axes=nn.broadcast,
+                in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
                 length=loops,
             )
-            state, states = repeated(config, all_loops, name='loop')(state, first_BSD)
+            found: Any = repeated(config, all_loops, name='loop')(state, first_BSD)
+            state, states = found
         h, board = states if all_loops else state
         keep, choice = (
             project(size, dim, (types.EMBED, types.VOCAB), name)(h).astype(jnp.float32)
