@@ -6,20 +6,26 @@
 Once all chains run to depth D, and once each stops when its halting rule halts it, at step D at the
 latest. Every selection chooses among the same chains, and smaller breadths have the first ones of
 the greatest: a chain does not depend on how many there are. Breadth comes from noise on the high
-state before every ACT step. Writes rollouts_quickstart.md and .png into --out.
+state before every ACT step. Writes rollouts_quickstart.md and .png into --out, and every row that
+is measured into rollouts_quickstart.json there: the same command continues from it where it was
+interrupted.
 """
 
 import argparse
 from collections.abc import Sequence
 import dataclasses
 import datetime
+import hashlib
 import itertools
+import json
+import os
 import pathlib
 import subprocess
 import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from hrm_jax import files
@@ -30,7 +36,7 @@ from hrm_jax.errors import UserError
 from hrm_jax.inference import rollouts, rollouts_choice
 from hrm_jax.inference.rollouts_choice import Chains
 from hrm_jax.inference.solver import Solver
-from hrm_jax.types import Batch
+from hrm_jax.types import Batch, Weights
 from hrm_jax.visualize import figures
 
 SELECTIONS = ('q', 'vote', 'halted_vote', 'residual', 'rules', 'first_halt')
@@ -62,6 +68,35 @@ class Row:
     gflops: float
     speed: float
     together: float
+
+
+class Kept:
+    """The rows measured so far, in a file.
+
+    Attributes:
+      rows: by halting, breadth and depth.
+    """
+
+    def __init__(self, path: pathlib.Path, settings: dict[str, Any]):
+        """Reads the rows of a file; those of other settings are not taken."""
+        self._path, self._settings = path, settings
+        self.rows: dict[tuple[str, int, int], Row] = {}
+        if path.exists():
+            content = files.read_json(path, UserError, dict)
+            if content.get('settings') == settings:
+                for row in content['rows']:
+                    self._put(Row(**row))
+
+    def _put(self, row: Row) -> None:
+        self.rows[row.halting, row.breadth, row.depth] = row
+
+    def add(self, row: Row) -> None:
+        """Keeps a row."""
+        self._put(row)
+        print(row, file=sys.stderr, flush=True)
+        rows = [dataclasses.asdict(one) for one in self.rows.values()]
+        text = json.dumps({'settings': self._settings, 'rows': rows}, indent=1)
+        files.write_text(self._path, text + '\n')
 
 
 def experiment(solver: Solver, noise: float, depth: int, halting: str, **options: Any):
@@ -134,15 +169,21 @@ def accuracies(
 
 
 def measure(
-    solver: Solver, questions: np.ndarray, labels: np.ndarray, flags: argparse.Namespace
+    solver: Solver,
+    questions: np.ndarray,
+    labels: np.ndarray,
+    flags: argparse.Namespace,
+    kept: Kept,
 ) -> list[Row]:
-    """Runs everything."""
-    rows = []
+    """Runs what is not kept yet; returns the rows that the flags ask for."""
     for halting, depth in itertools.product(HALTINGS, flags.depths):
+        missing = [b for b in flags.breadths if (halting, b, depth) not in kept.rows]
+        if not missing:
+            continue
         options = {'breadth': max(flags.breadths), 'select': 'residual'}
         config = experiment(solver, flags.noise, depth, halting, **options)
         found = run(solver, config, questions, min(len(questions), 128))
-        for breadth in flags.breadths:
+        for breadth in missing:
             several = [first_chains(one[0].chains, breadth) for one in found]
             solved = np.stack([
                 (chains.predictions == label).all(1)
@@ -157,7 +198,7 @@ def measure(
                 timed = {'breadth': breadth, 'select': 'first_halt', 'halt_together': True}
                 first = experiment(solver, flags.noise, depth, halting, **timed)
                 together = speed_of(solver, first, few)
-            rows.append(
+            kept.add(
                 Row(
                     halting, breadth, depth,
                     accuracies(solver, several, questions, solved, halting),
@@ -165,22 +206,22 @@ def measure(
                     steps, rollouts.flops_of(config, steps) / 1e9, speed, together,
                 )
             )  # fmt: skip
-            print(rows[-1], file=sys.stderr, flush=True)
-    return sorted(rows, key=lambda row: (row.halting != 'max', row.breadth, row.depth))
+    wanted = itertools.product(HALTINGS, sorted(flags.breadths), sorted(flags.depths))
+    return [kept.rows[key] for key in wanted]
 
 
-def table(rows: Sequence[Row], slowest: float) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Markdown, one line for each breadth and depth."""
     names = [name for name in SELECTIONS if name in rows[0].accuracy]
-    heads = ['B', 'D', *names, 'any chain', 'ACT steps', 'GFLOPs', 'speed']
-    heads += ['speed, all halt together'] if any(row.together for row in rows) else []
+    heads = ['B', 'D', *names, 'any chain', 'ACT steps', 'GFLOPs', 'puzzles/s']
+    heads += ['puzzles/s, all halt together'] if any(row.together for row in rows) else []
     lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
     for row in rows:
         cells = [str(row.breadth), str(row.depth)]
         cells += [f'{row.accuracy[name]:.1%}' for name in names]
         cells += [f'{row.any_chain:.1%}', f'{row.steps:.4g}', f'{row.gflops:.3g}']
         speeds = [row.speed, row.together][: len(heads) - len(cells)]
-        cells += [f'{speed / slowest:.3g}' if speed else '' for speed in speeds]
+        cells += [f'{speed:.3g}' if speed else '' for speed in speeds]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 
@@ -219,25 +260,32 @@ def current_commit() -> str:
     return done.stdout.strip() or 'unknown'
 
 
+def digest(weights: Weights) -> str:
+    """Short digest of a model."""
+    found = hashlib.blake2b(digest_size=8)
+    for leaf in jax.tree.leaves(jax.device_get(weights)):
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()
+
+
 def report(rows: Sequence[Row], flags: argparse.Namespace, count: int, commit: str) -> str:
     """The whole page."""
     parts = [
         f'## {text[0].upper()}{text[1:]}\n\n'
-        + table([row for row in rows if row.halting == halting], rows[0].speed)
+        + table([row for row in rows if row.halting == halting])
         for halting, text in HALTINGS.items()
     ]
     return f"""# Rollouts on the quickstart's model
 
     python -m experiments.rollouts_table{''.join(f' {one}' for one in sys.argv[1:])}
 
-{datetime.date.today()}, commit {commit}, 2 shared CPU cores. The model of
+{datetime.date.today()}, commit {commit}, {os.cpu_count()} CPU cores. The model of
 `make quickstart` (4x4 Sudoku; trained from a fixed start with 4 ACT steps and no noise) on {count}
 unseen puzzles; breadth by noise of {flags.noise:g} on the high state before every ACT step. All
 selections choose among the same chains; `any chain` is what a perfect choice would reach. ACT steps
-and GFLOPs are those of a puzzle, all its chains together. Speeds are puzzles a second relative to
-the first row (B = {rows[0].breadth}, D = {rows[0].depth}), in one run, over {flags.timed} puzzles
-in {_SLOTS} slots, the faster of {_REPEATS} runs: the machine is shared.
-Where equal ACT steps have other speeds, that is the load of the machine.
+and GFLOPs are those of a puzzle, all its chains together. Puzzles a second: over {flags.timed}
+puzzles in {_SLOTS} slots, the faster of {_REPEATS} runs, without compiling. Where equal ACT steps
+have other speeds, that is the load of the machine.
 
 {parts[0]}
 {parts[1]}
@@ -269,7 +317,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = np.arange(min(flags.puzzles, one.num_examples))
         examples = puzzles.stored_examples(one, dataset.metadata, chosen)
         questions, labels = (part.astype(np.int32) for part in examples)
-        rows = measure(solver, questions, labels, flags)
+        settings = {'commit': commit, 'weights': digest(solver.weights)}
+        settings |= {name: getattr(flags, name) for name in ('noise', 'puzzles', 'timed')}
+        kept = Kept(flags.out / 'rollouts_quickstart.json', settings)
+        rows = measure(solver, questions, labels, flags, kept)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

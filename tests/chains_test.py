@@ -156,6 +156,17 @@ def test_aligned_starts_reach_equally_far_into_the_strongest_inputs():
     np.testing.assert_allclose(found[:, 0], starts[:, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize('count', [1, 2, CHAINS])
+def test_fewer_chains_than_were_trained_are_the_first_ones(weights, count):
+    model = experiment(chains_at_inference=count).inference_model
+    start = hrm.fresh_latent(model, weights, 4)
+    assert start.low.shape == hrm.empty_latent(model, 4).low.shape
+    found = start.low.reshape(4, count, *start.low.shape[-2:])
+    for chain in range(count):
+        one = np.broadcast_to(weights.constants['L_init'][chain], found[:, chain].shape)
+        np.testing.assert_array_equal(found[:, chain], one)
+
+
 def test_at_inference_the_first_chain_answers_or_the_first_to_halt(weights):
     batch = combinations_test.batch()
     mesh = partitioning.make_mesh(jax.devices()[:1])

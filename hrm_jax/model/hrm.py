@@ -428,8 +428,9 @@ def initial_latent(
             low = chains.aligned(low, chains.up_kernel(weights.params))
     elif like.low is not None:
         low = fixed['L_init']
-        if config.chains == config.low_states == 1 and low.ndim == 3:
-            low = low[0]  # several chains were trained, the first one answers
+        if config.low_states == 1 and low.ndim == 3:
+            # As many chains were trained, or more: the first ones answer.
+            low = low[0] if config.chains == 1 else low[: config.chains]
     return like.replace(
         high=high,
         low=low,
