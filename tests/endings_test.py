@@ -128,13 +128,17 @@ def _ignore_hangup():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def _hear_hangup():  # the tests themselves may run under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(('ignored', 'code'), [(False, 129), (True, 143)])
 def test_a_closed_terminal_saves_unless_nohup_says_otherwise(data, tmp_path, ignored, code):
     file = tiny_run.write_config_file(
         tmp_path / 'c.py', data, train={'epochs': 40000, 'eval_interval': 0}
     )
     flags = (f'--config={file}', f'--workdir={tmp_path / "run"}')
-    prelude = _ignore_hangup if ignored else None
+    prelude = _ignore_hangup if ignored else _hear_hangup
     command = commands.Command(tmp_path / 'out.txt', *flags, prelude=prelude)
     _wait_for(tmp_path / 'run' / 'checkpoints' / '3', command.process)
     os.kill(command.process.pid, signal.SIGHUP)
