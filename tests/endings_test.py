@@ -182,10 +182,12 @@ def test_a_run_whose_output_is_no_longer_read_saves_and_ends(data, tmp_path, mon
 
 def test_streams_are_put_back(monkeypatch):
     before = sys.stdout, sys.stderr
+    found = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
     with workdir.StopRequest() as stop:
         assert sys.stdout is not before[0]
         os.kill(os.getpid(), signal.SIGHUP)
         assert (bool(stop), stop.name) == (True, 'SIGHUP')
+    signal.signal(signal.SIGHUP, found)
     assert (sys.stdout, sys.stderr) == before
 
 

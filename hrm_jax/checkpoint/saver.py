@@ -24,13 +24,14 @@ PATIENCE = 600.0  # seconds of a storage that does not answer, before the run en
 _PAUSES = (5.0, 10.0, 20.0, 40.0, 60.0)  # seconds before a save is tried again
 _FULL = re.compile(r'No space left|ENOSPC|File too large|Disk quota|EDQUOT')
 _MEMORY = re.compile(r'[Oo]ut of memory|OOM|MemoryError|failed to allocate|[Cc]annot allocate')
-# What passes by itself: the network, a file server that restarts, a stale handle.
+# What passes by itself: the network, a file server that restarts, a stale handle, and a folder that
+# orbax clears away while the save that failed in it still writes.
 _PASSING = re.compile(
     r'UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|[Tt]imed? ?out|[Cc]onnection|Input/output error'
     r'|Stale file handle|Transport endpoint|Temporary failure|[Ss]ervice [Uu]navailable'
     r'|Too Many Requests|Host is down|No route to host|Network is (unreachable|down)'
     r'|Remote I/O error|Resource temporarily unavailable|Interrupted system call'
-    r'|\b(429|500|502|503|504)\b'
+    r'|Directory not empty|\b(429|500|502|503|504)\b'
 )
 
 
