@@ -75,8 +75,9 @@ def counts(config: ExperimentConfig) -> dict[str, tuple[int, int]]:
     state = train_state.abstract(config, mesh)
     rows, model = config.train.global_batch_size, config.inference_model
     inputs = jax.ShapeDtypeStruct((rows, model.seq_len), jnp.int32)
+    key = jax.random.key(0) if model.lattice.on else None  # its steps draw
     forward = traced_flops(
-        lambda weights, latent, inputs: hrm.act_step(model, weights, latent, inputs, None),
+        lambda weights, latent, inputs: hrm.act_step(model, weights, latent, inputs, None, key),
         state.weights, state.carry.latent, inputs,
     )  # fmt: skip
     step = traced_flops(train_step.make_train_step(config, 100, mesh), state, state.carry.batch)
