@@ -1,8 +1,12 @@
-r"""The data of the shipped 9x9 Sudoku solver: generated boards, and hard ones from a file.
+r"""The installed 9x9 Sudoku solver: its data, and its weights out of a run.
 
-    python -m experiments.sudoku9 --output-dir data/sudoku9 \
-        --hard train.csv.gz --hard-test test.csv.gz
+    python -m experiments.sudoku9 data --output-dir data/sudoku9 --hard-test test.csv.gz
     python -m hrm_jax.main --config=configs/sudoku9_cpu.py --workdir=runs/sudoku9_cpu
+    python -m experiments.sudoku9 data --output-dir data/sudoku9-hard \
+        --hard train.csv.gz --hard-test test.csv.gz
+    python -m hrm_jax.main --config=configs/sudoku9_cpu_hard.py --workdir=runs/sudoku9_cpu_hard \
+        --checkpoint=runs/sudoku9_cpu
+    python -m experiments.sudoku9 ship runs/sudoku9_cpu_hard
 
 ``--hard`` and ``--hard-test`` are files with the columns question and answer. Training has both
 kinds of boards, each board in several equal forms and each form once more with some of its empty
@@ -13,6 +17,7 @@ might be are left out, by a comparison that no such exchange changes.
 
 import argparse
 import csv
+import dataclasses
 import gzip
 import io
 from pathlib import Path
@@ -98,20 +103,46 @@ def build(args: argparse.Namespace) -> None:
         )
 
 
+def ship(args: argparse.Namespace) -> None:
+    """Writes the weights of a run into the package, where ``Solver.pretrained`` finds them."""
+    from hrm_jax.interop import formats, pretrained
+
+    saved, _ = formats.open_model(args.run)
+    config = saved.config
+    data = dataclasses.replace(config.data, path='data/sudoku9')
+    section = dataclasses.replace(
+        config.eval, halt_max_steps=args.steps, max_examples=0, halting='adaptive'
+    )
+    config = dataclasses.replace(config, name='sudoku9', data=data, eval=section)
+    saved = dataclasses.replace(saved, config=config)
+    path = pretrained.FOLDER / 'sudoku9.safetensors'
+    formats.save(saved, path, 'safetensors', overwrite=True)
+    print(f'wrote {path}, {path.stat().st_size / 1e3:.0f} kB; now write its card, {path.stem}.md')
+
+
 def main(argv=None) -> None:
+    """Reads the command line and runs one of the two parts."""
     parser = argparse.ArgumentParser(
         prog='python -m experiments.sudoku9', description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument('--output-dir', required=True, help='folder to make')
-    parser.add_argument('--hard', type=Path, help='CSV file of hard boards to train on')
-    parser.add_argument('--hard-test', type=Path, help='CSV file of boards never to train on')
-    parser.add_argument('--hard-count', type=int, default=18_000, help='of them (default: 18000)')
-    parser.add_argument('--train-count', type=int, default=6_000, help='generated (default: 6000)')
-    parser.add_argument('--test-count', type=int, default=1_000, help='generated (default: 1000)')
-    parser.add_argument('--num-aug', type=int, default=20, help='equal forms (default: 20)')
-    parser.add_argument('--seed', type=int, default=0, help='default: 0')
-    build(parser.parse_args(argv))
+    parts = parser.add_subparsers(required=True)
+    data = parts.add_parser('data', help='make a data set')
+    data.add_argument('--output-dir', required=True, help='folder to make')
+    data.add_argument('--hard', type=Path, help='CSV file of hard boards to train on')
+    data.add_argument('--hard-test', type=Path, help='CSV file of boards never to train on')
+    data.add_argument('--hard-count', type=int, default=18_000, help='of them (default: 18000)')
+    data.add_argument('--train-count', type=int, default=6_000, help='generated (default: 6000)')
+    data.add_argument('--test-count', type=int, default=1_000, help='generated (default: 1000)')
+    data.add_argument('--num-aug', type=int, default=20, help='equal forms (default: 20)')
+    data.add_argument('--seed', type=int, default=0, help='default: 0')
+    data.set_defaults(run_part=build)
+    shipped = parts.add_parser('ship', help='write the weights of a run into the package')
+    shipped.add_argument('run', help='folder of the run, or a checkpoint')
+    shipped.add_argument('--steps', type=int, default=64, help='ACT steps at most (default: 64)')
+    shipped.set_defaults(run_part=ship)
+    arguments = parser.parse_args(argv)
+    arguments.run_part(arguments)
 
 
 if __name__ == '__main__':

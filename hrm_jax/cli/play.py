@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     """Returns the flags of ``hrm-jax play``."""
     parser = common.parser('play', __doc__)
     parser.add_argument(
-        '--checkpoint', '--workdir', type=common.path, default='',
+        '--checkpoint', '--workdir', type=common.path,
         help='run or checkpoint of configs/sudoku9_cpu.py (default: the installed sudoku9)',
     )  # fmt: skip
     parser.add_argument(
