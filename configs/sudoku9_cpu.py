@@ -4,9 +4,9 @@ r"""9x9 Sudokus on two CPU cores: digit fields that hear their rows, columns and
     python -m hrm_jax.main --config=configs/sudoku9_cpu.py --workdir=runs/sudoku9_cpu
 
 A state for every digit and cell, 10,434 parameters for all of them. A cell is given the means of
-its row, its column and its box, which the task names; what follows from them is learned, from 6,000
-generated boards of 28 to 36 givens. First part of the installed model: hrm_jax/pretrained/sudoku9.md
-has what it reached; configs/sudoku9_cpu_hard.py is the second part.
+its row, its column and its box, which the task names; what follows from them is learned, from
+6,000 generated boards of 28 to 36 givens. The first part of the installed model; what it reached is
+in hrm_jax/pretrained/sudoku9.md, and configs/sudoku9_cpu_hard.py is the second part.
 """
 
 from hrm_jax.config import default_config_dict
