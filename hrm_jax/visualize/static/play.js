@@ -141,9 +141,11 @@ function load(digits) {
   running++;
   puzzle = Uint8Array.from(digits);
   frames = [];
-  byId('steps').max = byId('steps').value = 0;
+  byId('steps').max = 0;
+  byId('steps').value = 0;
   verdict('');
   byId('state').textContent = '';
+  byId('solve').disabled = false;
   draw();
 }
 
@@ -167,7 +169,7 @@ async function think() {
   } else {
     await chains(mine, x);
   }
-  byId('solve').disabled = false;
+  if (mine === running) byId('solve').disabled = false;
 }
 
 async function chains(mine, x) {
@@ -180,7 +182,8 @@ async function chains(mine, x) {
       }
       const { logits, halt } = model.read(state);
       frames.push({ logits, halt, step, chain });
-      byId('steps').max = byId('steps').value = frames.length - 1;
+      byId('steps').max = frames.length - 1;
+      byId('steps').value = frames.length - 1;
       show(frames.length - 1);
       if (isSolution(answerOf(logits))) {
         const taken = chain ? `, after ${frames.length} in ${chain + 1} starts` : '';
