@@ -307,7 +307,8 @@ def test_the_solver_admits_defeat():
     assert not found.abstained
     np.testing.assert_array_equal(found.answer, guess[0])
     entry = Entry('', question, solution=dataclasses.replace(found, abstained=True))
-    assert Show(solver, 'text', None, 0, header=False)._line(entry).endswith('unsolved')
+    line = Show(solver, 'text', None, 0, header=False)._line(entry)
+    assert line.split('\t')[-1].startswith('unsolved')  # and an empty board has several solutions
 
 
 def test_labels_take_no_part_in_inference(trained):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import rollouts_table
 from hrm_jax import act, evaluate, partitioning, tasks, train_state
 from hrm_jax.config import ActConfig, ExperimentConfig, RolloutConfig
 from hrm_jax.config.rollouts import Selection
@@ -395,3 +396,13 @@ def test_what_the_task_lacks_is_refused(mesh, weights, puzzles):
         runner = rollouts.Runner(config, mesh, 4, 4)
         with pytest.raises(ConfigError, match=message):
             list(runner.run([weights], [puzzles], plain, 'none'))
+
+
+def test_the_table_keeps_what_it_measured_under_the_same_settings(tmp_path):
+    row = rollouts_table.Row('max', 4, 16, {'q': 0.5}, 0.75, 64.0, 0.5, 3.5, 0.0)
+    path, settings = tmp_path / 'rows.json', {'commit': 'a', 'noise': 0.2}
+    kept = rollouts_table.Kept(path, settings)
+    assert not kept.rows
+    kept.add(row)
+    assert rollouts_table.Kept(path, settings).rows == {('max', 4, 16): row}
+    assert not rollouts_table.Kept(path, settings | {'noise': 0.3}).rows
