@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--preset',
         default='',
-        choices=('', 'cgar', 'eqr', 'eqr_maze', 'sic'),
+        choices=('', 'cgar', 'eqr', 'eqr_maze', 'sic', 'urm'),
         help='published recipe that gives what tensors without a configuration do not show',
     )
     parser.add_argument('--revision', help='branch, tag or commit on the hub')
