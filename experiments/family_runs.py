@@ -61,6 +61,8 @@ KINDS = (
     Kind('sudoku_extreme_1k'), Kind('sudoku_hrm_mlp'), Kind('sudoku_trm_att'),
     Kind('sudoku_trm_mlp'), Kind('sudoku_trm_singlez'), Kind('sudoku_trm_sixz'),
     Kind('sudoku_transformer'), Kind('sudoku_urm'), Kind('sudoku_sru'), Kind('sudoku_srupp'),
+    Kind('sudoku_se_rrm', puzzle_vector=False), Kind('sudoku9_cpu', puzzle_vector=False),
+    Kind('sudoku_ldt', puzzle_vector=False),
     _path('pathfinding_hl'),
     _path('pathfinding_h_only_detached'), _path('pathfinding_h_only_bptt'),
 )  # fmt: skip

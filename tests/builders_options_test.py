@@ -175,7 +175,7 @@ def test_wrong_settings(tmp_path):
     out = str(tmp_path / 'out')
     with pytest.raises(BuildError, match=r"--draw-order must be one of own, original; got 'mine'"):
         arc.build(out, draw_order='mine')
-    with pytest.raises(BuildError, match=r'--size must be one of 4, 6, 9; got 5'):
+    with pytest.raises(BuildError, match=r'--size must be one of 4, 6, 9, 16; got 5'):
         sudoku.build(out, source='generated', size=5)
     with pytest.raises(BuildError, match=r"--form must be one of hrm, trm; got 'npy'"):
         folder_format.export_folder(out, out, form='npy')

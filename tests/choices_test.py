@@ -51,8 +51,9 @@ def values_of(literal) -> tuple[str, ...]:
 
 
 def model_with(block: str, **settings) -> ModelConfig:
-    recurrent = RECURRENT if block in model_config.RECURRENT_BLOCKS else {}
-    return ModelConfig(**{**SIZES, **recurrent, 'block': block, **settings})
+    own = RECURRENT if block in model_config.RECURRENT_BLOCKS else {}
+    own = {'puzzle_emb_ndim': 0} if block == 'group_mixing' else own  # it has cells only
+    return ModelConfig(**{**SIZES, **own, 'block': block, **settings})
 
 
 def forced(section, **values):

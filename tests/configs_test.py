@@ -24,7 +24,8 @@ def load(name: str) -> ExperimentConfig:
 @pytest.mark.parametrize('name', NAMES)
 def test_state_and_train_step_can_be_built(name):
     config = load(name)
-    model = config.model.for_dataset(vocab_size=11, seq_len=81, num_puzzle_identifiers=3)
+    sizes = {'vocab_size': 11, 'seq_len': 81, 'num_puzzle_identifiers': 3, 'puzzle_tasks': 3}
+    model = config.model.for_dataset(**sizes)
     config = dataclasses.replace(config, model=model)
     mesh = partitioning.make_mesh(jax.devices()[:1])
     state = train_state.abstract(config, mesh)

@@ -18,7 +18,7 @@ from hrm_jax.errors import CheckpointError, ConfigError, PuzzleError, UsageError
 from hrm_jax.inference.solver import Solver
 from hrm_jax.interop import formats, own_names, safetensors_io
 from hrm_jax.model import blocks, hrm
-from hrm_jax.tasks import Maze, Sudoku
+from hrm_jax.tasks import Sudoku, Task
 from hrm_jax.types import Weights
 from hrm_jax.visualize import play
 from tests import browser as browser_lib
@@ -137,7 +137,7 @@ def test_unsolved_puzzles_are_tried_again(solver):
     [again] = solver.solve([PUZZLE], retries=10, steps=2)
     assert (again.valid, again.chains, again.steps) == (False, 17, 2.0)
     with pytest.raises(PuzzleError, match='rules are unknown'):
-        Solver(CONFIG, solver.weights, Maze(16, 6)).solve([PUZZLE], retries=1)
+        Solver(CONFIG, solver.weights, Task(16, 6)).solve([np.ones(16, int)], retries=1)
 
 
 def test_a_retry_that_obeys_the_rules_is_the_answer(solver, monkeypatch):

@@ -167,7 +167,7 @@ def test_all_meshes_and_micro_batches_give_the_numbers_of_one_device():
     for name, value in one.items():
         exact = name.endswith(('accuracy', 'steps'))
         assert eight[name] == (value if exact else pytest.approx(value, rel=1e-6)), name
-    assert len(found) == 10
+    assert len(found) == 12
     for name, seen in found.items():
         assert seen['losses'] < 1e-5, name
         assert seen['arrays'] < 1e-5, name

@@ -67,6 +67,7 @@ def test_the_extras(monkeypatch):
         'tpu',
         'torch',
         'notebooks',
+        'reasoning_gym',
         'tensorboard',
         'dev',
     }

@@ -211,6 +211,7 @@ HAND_MADE = chains_of(
         ('residual', 2),
         ('rules', 0),  # only A obeys them
         ('first_halt', 5),  # 1 ended as early, but was not halted
+        ('first_chain', 5),  # the only one that was halted so early
     ],
 )
 def test_each_selection_on_hand_made_chains(selection, chosen):
@@ -239,7 +240,7 @@ def test_selections_where_nothing_fits_and_where_several_do():
 
 
 def test_residual_is_the_mean_over_window_cells_and_vocabulary():
-    from hrm_jax.inference.early_exit import Changes
+    from hrm_jax.inference.slots import Changes
 
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(7, 2, 3, 5)).astype(np.float32)

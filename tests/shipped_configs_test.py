@@ -98,7 +98,9 @@ def test_a_package_of_ones_own_called_configs_stays_what_it_is(elsewhere, load, 
 
 
 def test_the_error_lists_the_shipped_names(elsewhere, load):
-    with pytest.raises(ConfigError, match=r"file 'nowhere', and no .*: arc1, arc1_trm, .*sudoku_"):
+    with pytest.raises(
+        ConfigError, match=r"file 'nowhere', and no .*: arc1, arc1_small, .*sudoku_"
+    ):
         load('nowhere')
     with pytest.raises(ConfigError, match=r'Did you mean --config=quickstart\?'):
         load('configs/quickstart.py')

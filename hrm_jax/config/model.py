@@ -1,5 +1,6 @@
 """The architecture: one frozen dataclass for the whole family, with its cross-field checks."""
 
+from collections.abc import Mapping
 import dataclasses
 import math
 from typing import Literal
@@ -168,6 +169,8 @@ class ModelConfig:
     unroll_cycles: bool = False  # no loops in the program: exact FLOP counts, slower compile
 
     def __post_init__(self):
+        if isinstance(self.lattice, Mapping):  # of a file, or of dataclasses.asdict
+            object.__setattr__(self, 'lattice', LatticeConfig(**self.lattice))
         check_fields(self, 'model.')
         require_positive(**{
             f'model.{name}': getattr(self, name)

@@ -268,7 +268,10 @@ class ArcScorer:
             single_trm=_share(single, fractional=True),
             puzzles=voted,
             submission={
-                self._names[p]: [attempts(self._votes.get((p, question))) for question, _ in tests]
+                self._names[p]: [
+                    attempts(self._votes.get((p, question)), grids_only=False)
+                    for question, _ in tests
+                ]
                 for p, tests in self._truth.items()
             },
             missing=tuple(name for p in self._truth for name in self._missing(p)),

@@ -74,10 +74,16 @@ class Votes:
         return [one for one in self.ranked() if any(one.answer[:2])][: len(ATTEMPTS)]
 
 
-def attempts(votes: Votes | None) -> dict[str, list[list[int]]]:
-    """The two best candidates; a single one is given twice, none as the smallest grid."""
-    best = [to_rows(one.answer) for one in votes.best()] if votes is not None else []
-    best = best or [_SMALLEST]
+def attempts(votes: Votes | None, grids_only: bool = True) -> dict[str, list[list[int]]]:
+    """The two best candidates; a single one is given twice, none as the smallest grid.
+
+    Args:
+      votes: on one question; None: nothing was answered.
+      grids_only: leaves out answers without cells, which no competition takes; False: as TRM's
+        evaluators/arc.py.
+    """
+    chosen = [] if votes is None else votes.best() if grids_only else votes.ranked()[:2]
+    best = [to_rows(one.answer) for one in chosen] or [_SMALLEST]
     return {ATTEMPTS[0]: best[0], ATTEMPTS[1]: best[-1]}
 
 
