@@ -1,6 +1,7 @@
 r"""9x9 Sudokus on two CPU cores: digit fields that hear their rows, columns and boxes.
 
-    python -m experiments.sudoku9 data --output-dir data/sudoku9
+    python -m data_builders sudoku --output-dir data/sudoku9 --source generated \
+        --train-count 6000 --test-count 1000 --num-aug 20 --hints
     python -m hrm_jax.main --config=configs/sudoku9_cpu.py --workdir=runs/sudoku9_cpu
 
 A state for every digit and cell, 10,434 parameters for all of them. A cell is given the means of

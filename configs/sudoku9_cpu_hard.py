@@ -1,7 +1,9 @@
 r"""The second part of the shipped 9x9 solver: hard boards too, from the weights of sudoku9_cpu.
 
-    python -m experiments.sudoku9 data --output-dir data/sudoku9-hard \
+    python -m experiments.sudoku9 boards --output-dir data/sudoku9-boards \
         --hard train.csv.gz --hard-test test.csv.gz
+    python -m data_builders sudoku --output-dir data/sudoku9-hard --source data/sudoku9-boards \
+        --num-aug 20 --hints
     python -m hrm_jax.main --config=configs/sudoku9_cpu_hard.py --workdir=runs/sudoku9_cpu_hard \
         --checkpoint=runs/sudoku9_cpu
 

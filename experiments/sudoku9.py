@@ -1,18 +1,14 @@
-r"""The installed 9x9 Sudoku solver: its data, and its weights out of a run.
+r"""The installed 9x9 Sudoku solver: its boards, and its weights out of a run.
 
-    python -m experiments.sudoku9 data --output-dir data/sudoku9 --hard-test test.csv.gz
-    python -m hrm_jax.main --config=configs/sudoku9_cpu.py --workdir=runs/sudoku9_cpu
-    python -m experiments.sudoku9 data --output-dir data/sudoku9-hard \
+    python -m experiments.sudoku9 boards --output-dir data/sudoku9-boards \
         --hard train.csv.gz --hard-test test.csv.gz
-    python -m hrm_jax.main --config=configs/sudoku9_cpu_hard.py --workdir=runs/sudoku9_cpu_hard \
-        --checkpoint=runs/sudoku9_cpu
-    python -m experiments.sudoku9 ship runs/sudoku9_cpu_hard
+    python -m experiments.sudoku9 ship runs/sudoku9_cpu
 
-``--hard`` and ``--hard-test`` are files with the columns question and answer. Training has both
-kinds of boards, each board in several equal forms and each form once more with some of its empty
-cells filled in. The test split has generated boards only. No training board is equal to a test
-board of either kind, whatever rows, columns, bands, stacks and digits are exchanged: those that
-might be are left out, by a comparison that no such exchange changes.
+``boards`` writes train.csv and test.csv for the builder: generated boards, and with ``--hard`` (a
+file with the columns question and answer) hard ones for training. The test boards are generated
+ones. No training board is equal to a test board or to one of ``--hard-test``, whatever rows,
+columns, bands, stacks and digits are exchanged: those that might be are left out, by a comparison
+that no such exchange changes.
 """
 
 import argparse
@@ -21,11 +17,11 @@ import dataclasses
 import gzip
 import io
 from pathlib import Path
-import tempfile
 
 import numpy as np
 
-from data_builders import sudoku, sudoku_boards
+from data_builders import sudoku_boards
+from hrm_jax import files
 from hrm_jax.cli import common
 from hrm_jax.errors import BuildError
 
@@ -82,7 +78,7 @@ def write(path: Path, questions: np.ndarray, answers: np.ndarray) -> None:
 
 
 def build(args: argparse.Namespace) -> None:
-    """Makes the data set."""
+    """Writes the boards."""
     rng = np.random.default_rng(args.seed)
     made = sudoku_boards.generate(SIZE, args.train_count, args.test_count, rng, show=True)
     train, test = ((made[name].questions, made[name].answers) for name in ('train', 'test'))
@@ -95,12 +91,9 @@ def build(args: argparse.Namespace) -> None:
         train = tuple(np.concatenate([a, b[chosen]]) for a, b in zip(train, hard, strict=True))
     leaks = np.isin(fingerprints(train[0]), np.concatenate(held_out))
     print(f'{leaks.sum()} of {len(leaks)} training boards may equal a test board; left out')
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / 'train.csv', *(side[~leaks] for side in train))
-        write(Path(folder) / 'test.csv', *test)
-        sudoku.build(
-            args.output_dir, source=folder, num_aug=args.num_aug, hints=True, seed=args.seed
-        )
+    with files.new_folder(args.output_dir) as folder:
+        write(folder / 'train.csv', *(side[~leaks] for side in train))
+        write(folder / 'test.csv', *test)
 
 
 def ship(args: argparse.Namespace) -> None:
@@ -127,14 +120,13 @@ def main(argv=None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parts = parser.add_subparsers(required=True)
-    data = parts.add_parser('data', help='make a data set')
+    data = parts.add_parser('boards', help='write train.csv and test.csv')
     data.add_argument('--output-dir', required=True, help='folder to make')
     data.add_argument('--hard', type=Path, help='CSV file of hard boards to train on')
     data.add_argument('--hard-test', type=Path, help='CSV file of boards never to train on')
     data.add_argument('--hard-count', type=int, default=18_000, help='of them (default: 18000)')
     data.add_argument('--train-count', type=int, default=6_000, help='generated (default: 6000)')
     data.add_argument('--test-count', type=int, default=1_000, help='generated (default: 1000)')
-    data.add_argument('--num-aug', type=int, default=20, help='equal forms (default: 20)')
     data.add_argument('--seed', type=int, default=0, help='default: 0')
     data.set_defaults(run_part=build)
     shipped = parts.add_parser('ship', help='write the weights of a run into the package')
