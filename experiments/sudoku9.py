@@ -104,9 +104,11 @@ def ship(args: argparse.Namespace) -> None:
     config = saved.config
     data = dataclasses.replace(config.data, path='data/sudoku9')
     section = dataclasses.replace(
-        config.eval, halt_max_steps=args.steps, max_examples=0, halting='adaptive'
+        config.eval, halt_max_steps=args.steps, max_examples=0, halting='max'
     )
-    config = dataclasses.replace(config, name='sudoku9', data=data, eval=section)
+    # Its halting logit stops too early to be left the choice; the rules are checked afterwards.
+    act = dataclasses.replace(config.act, halting='fixed')
+    config = dataclasses.replace(config, name='sudoku9', data=data, eval=section, act=act)
     saved = dataclasses.replace(saved, config=config)
     path = pretrained.FOLDER / 'sudoku9.safetensors'
     formats.save(saved, path, 'safetensors', overwrite=True)
@@ -131,7 +133,7 @@ def main(argv=None) -> None:
     data.set_defaults(run_part=build)
     shipped = parts.add_parser('ship', help='write the weights of a run into the package')
     shipped.add_argument('run', help='folder of the run, or a checkpoint')
-    shipped.add_argument('--steps', type=int, default=64, help='ACT steps at most (default: 64)')
+    shipped.add_argument('--steps', type=int, default=16, help='ACT steps (default: 16)')
     shipped.set_defaults(run_part=ship)
     arguments = parser.parse_args(argv)
     arguments.run_part(arguments)
