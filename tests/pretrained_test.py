@@ -1,5 +1,6 @@
 """The installed Sudoku model: what a newcomer types first."""
 
+import jax
 import pytest
 
 from hrm_jax import Solver
@@ -74,9 +75,11 @@ def test_what_is_not_solved_is_not_an_answer(capsys):
 
 
 def test_from_python():
-    [solution] = Solver.pretrained('sudoku9').solve([EASY])
+    solver = Solver.pretrained('sudoku9')
+    [solution] = solver.solve([EASY])
     assert (solution.text, solution.valid) == (ANSWER, True)
-    assert 'Trained' in pretrained.card('sudoku9')
+    parameters = sum(x.size for x in jax.tree.leaves(solver.weights.params))
+    assert f'| parameters | {parameters:,} ' in pretrained.card('sudoku9')
     with pytest.raises(CheckpointError, match=r"called 'sudoku10' is installed.*: sudoku9"):
         Solver.pretrained('sudoku10')
 
