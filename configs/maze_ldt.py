@@ -22,8 +22,8 @@ def get_config():
     config.name = 'maze_ldt'
     config.data.path = 'data/maze-30x30-hard-1k'
     config.data.augmentation = 'stored'
-    config.data.hints = 0.0
-    config.data.wrong_hints = 0.0
+    config.data.hint_prob = 0.0
+    config.data.wrong_hint_prob = 0.0
     config.model.lattice.open_token = 2
     config.model.lattice.open_candidates = (2, 5)
     config.model.lattice.eliminate_below = 0.5

@@ -30,8 +30,8 @@ def get_config():
     config.name = 'sudoku_ldt'
     config.data.path = 'data/sudoku-extreme-1k-aug-1000'
     config.data.augmentation = 'digits'
-    config.data.hints = 0.55
-    config.data.wrong_hints = 0.25
+    config.data.hint_prob = 0.55
+    config.data.wrong_hint_prob = 0.25
     config.model.lattice.on = True
     config.model.levels = 'single'
     config.model.gradient_window = 'full'

@@ -12,18 +12,14 @@ that no such exchange changes.
 """
 
 import argparse
-import csv
 import dataclasses
-import gzip
-import io
 from pathlib import Path
 
 import numpy as np
 
-from data_builders import sudoku_boards
+from data_builders import board_text, sources, sudoku, sudoku_boards
 from hrm_jax import files
 from hrm_jax.cli import common
-from hrm_jax.errors import BuildError
 
 SIZE = 9
 
@@ -56,21 +52,12 @@ def fingerprints(boards_NS: np.ndarray) -> np.ndarray:
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Questions and answers of a CSV file, digits uint8 [N, 81] each."""
-    content = path.read_bytes()
-    if path.suffix == '.gz':
-        content = gzip.decompress(content)
-    records = list(csv.DictReader(io.StringIO(content.decode())))
-    BuildError.require(
-        bool(records) and {'question', 'answer'} <= set(records[0]),
-        f'{path} must have the columns question and answer, and a record at least.',
-    )
-    sides = (''.join(record[name] for record in records) for name in ('question', 'answer'))
-    digits = [np.frombuffer(side.replace('.', '0').encode(), np.uint8) - ord('0') for side in sides]
-    return digits[0].reshape(-1, SIZE**2), digits[1].reshape(-1, SIZE**2)
+    table = sudoku.encode(sources.read_csv(path, ratings=False, flat=board_text.flat_sudoku))
+    return table.questions, table.answers
 
 
 def write(path: Path, questions: np.ndarray, answers: np.ndarray) -> None:
-    """The inverse of ``read``."""
+    """Writes a file that ``read`` reads."""
     with path.open('w') as file:
         file.write('question,answer\n')
         for pair in zip(questions, answers, strict=True):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from hrm_jax import losses
 from hrm_jax.config import ExperimentConfig, LossConfig
-from hrm_jax.model import draws, hrm, symbols
+from hrm_jax.model import draws, hrm, starts, symbols
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, LatentState, Weights
 
 
@@ -43,7 +43,7 @@ def start(config: ExperimentConfig, weights: Weights, answers_BS: jax.Array) -> 
     model = config.model
     if model.initial_state in ('random_low', 'random_in_training'):
         model = dataclasses.replace(model, initial_state='fixed')
-    latent = hrm.fresh_latent(model, weights, len(answers_BS))
+    latent = starts.fresh_latent(model, weights, len(answers_BS))
     roles = weights.params['embed_symbols']['roles']
     high = symbols.answer_state(model, roles, answers_BS).astype(latent.high.dtype)
     return latent.replace(high=latent.high.at[:, :, : high.shape[2]].set(high))

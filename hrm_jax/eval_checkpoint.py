@@ -13,8 +13,8 @@ from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.data import overlap, pipeline, puzzles, records
 from hrm_jax.errors import UserError
+from hrm_jax.inference import rollouts
 from hrm_jax.interop import formats
-from hrm_jax.model import flops
 from hrm_jax.run import device_memory, distributed, summary
 from hrm_jax.scoring import identifiers
 from hrm_jax.scoring.collect import Collector
@@ -114,7 +114,7 @@ def costs(config: ExperimentConfig, values: Mapping[str, float]) -> dict[str, fl
       values: metrics of an evaluation; those that have ``gflops`` keep theirs (rollouts).
     """
     try:
-        each = flops.act_step(config.inference_model) / 1e9
+        each = rollouts.flops_of(config, 1) / 1e9
     except NotImplementedError:  # a block that nobody has counted
         return {}
     sets = (name.removesuffix('/steps') for name in values if name.endswith('/steps'))

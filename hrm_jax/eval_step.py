@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from hrm_jax import losses, partitioning
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import draws, hrm
+from hrm_jax.model import draws, hrm, puzzle_table, starts
 from hrm_jax.types import Batch, LatentState, Leaf, Outputs, Sums, Weights
 
 
@@ -100,14 +100,14 @@ def stepper(
     config: ExperimentConfig, weights: Weights, inputs_BS, ids_B, key, first
 ) -> tuple[LatentState, Callable[[LatentState, Any], tuple[LatentState, Outputs]]]:
     """The state to start from and the function that runs ACT step number n on it."""
-    model, rows = config.inference_model, hrm.puzzle_rows(weights, ids_B)
+    model, rows = config.inference_model, puzzle_table.puzzle_rows(weights, ids_B)
     keys = draws.per_row(key, first + jnp.arange(inputs_BS.shape[0]))
 
     def step(latent: LatentState, number) -> tuple[LatentState, Outputs]:
         step_keys = draws.fold(keys, number)
         return hrm.act_step(model, weights, latent, inputs_BS, rows, step_keys)
 
-    return hrm.fresh_latent(model, weights, inputs_BS.shape[0], keys), step
+    return starts.fresh_latent(model, weights, inputs_BS.shape[0], keys), step
 
 
 def _score(

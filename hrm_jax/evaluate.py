@@ -40,7 +40,7 @@ def make_step(config: ExperimentConfig, mesh: Mesh, with_logits: bool = False) -
         return rollouts.Runner(config, mesh, size, size * _QUEUE)
     match config.eval.halting:
         case 'max':
-            steps = bounded.steps_per_call(config, mesh)
+            steps = bounded.steps_per_call(config, size, mesh)
             if steps < eval_step.read_depths(config)[-1]:
                 return bounded.BoundedEvalStep(config, mesh, steps, with_logits)
             return eval_step.make_eval_step(config, mesh, with_logits)

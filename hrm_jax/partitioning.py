@@ -20,6 +20,9 @@ from hrm_jax.errors import ConfigError
 
 DATA_AXIS, FSDP_AXIS, MODEL_AXIS = MESH_AXES
 ROW_AXES = (DATA_AXIS, FSDP_AXIS)
+# FLOPs that one call may give to a device, so that a stop signal is answered within about a second.
+_CALL_FLOPS = {'cpu': 2e10}
+_CALL_FLOPS_OF_OTHERS = 1e13  # GPUs and TPUs
 
 # Logical axis name -> mesh axes, in the order in which they claim a mesh axis: an activation's
 # rows take fsdp before its channels can. What is not listed is replicated, and so is an axis
@@ -231,3 +234,17 @@ def to_host(tree: Any) -> Any:
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def steps_per_call(flops_of_row: float, rows: int, mesh: Mesh) -> int:
+    """Number of steps of about a second at most; depends on nothing that is measured.
+
+    Args:
+      flops_of_row: FLOPs of a step on one row.
+      rows: global batch size.
+      mesh: devices that share the rows; those of a CPU share its cores.
+    """
+    platform = mesh.devices.flat[0].platform
+    parts = jax.process_count() if platform == 'cpu' else mesh.devices.size
+    allowed = _CALL_FLOPS.get(platform, _CALL_FLOPS_OF_OTHERS)
+    return max(1, int(allowed // (flops_of_row * rows / parts)))

@@ -19,7 +19,7 @@ import optax
 
 from hrm_jax import act, losses
 from hrm_jax.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig
-from hrm_jax.model import draws, hrm, lattice
+from hrm_jax.model import draws, hrm, lattice, starts
 from hrm_jax.model.candidates import Readings
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Carry, Outputs, Sums, Weights
 
@@ -33,27 +33,28 @@ def refill(
 ) -> Carry:
     """Gives replaced rows a new puzzle, some with hints, and all candidates."""
     hinted = with_hints(config.model, config.data, batch, key)
-    fresh = hrm.initial_latent(config.model, weights, carry.halted.shape[0])
+    fresh = starts.initial_latent(config.model, weights, carry.halted.shape[0])
     return act.refill(carry, hinted, fresh)
 
 
 def with_hints(model: ModelConfig, data: DataConfig, batch: Batch, key: jax.Array | None) -> Batch:
     """Fills open cells of some puzzles in, of some others also wrong ones.
 
-    A share ``data.hints`` of the rows gets floor(u * open cells) right ones, u in [0, 1). A share
-    ``data.wrong_hints`` gets max(1, floor(u * open cells)), u in [0.1, 1), of which max(1, floor(u
-    * hints)), u in [0.01, 0.3), are another symbol; such a question has no solution, and its labels
-    count no more (``IGNORE_LABEL_ID``). Rows without an open cell stay as they are.
+    A share ``data.hint_prob`` of the rows gets floor(u * open cells) right ones, u in [0, 1). A
+    share ``data.wrong_hint_prob`` gets max(1, floor(u * open cells)), u in [0.1, 1), of which
+    max(1, floor(u * hints)), u in [0.01, 0.3), are another symbol; such a question has no solution,
+    and its labels count no more (``IGNORE_LABEL_ID``). Rows without an open cell stay as they
+    are.
     """
-    if data.hints == data.wrong_hints == 0:
+    if data.hint_prob == data.wrong_hint_prob == 0:
         return batch
     own = draws.key_of('hint', key)
     rows, cells = batch.inputs.shape
     kind_B, amount_B, wrong_B = draws.uniform(draws.fold(own, 0), (3, rows))
     open_BS = lattice.open_cells(model, batch.inputs) & (batch.labels >= model.first_symbol)
     open_B = open_BS.sum(-1)
-    is_wrong_B = (kind_B < data.wrong_hints) & (open_B > 0)
-    is_right_B = ~is_wrong_B & (kind_B < data.wrong_hints + data.hints)
+    is_wrong_B = (kind_B < data.wrong_hint_prob) & (open_B > 0)
+    is_right_B = ~is_wrong_B & (kind_B < data.wrong_hint_prob + data.hint_prob)
     right_B = jnp.where(is_right_B, jnp.floor(amount_B * open_B), 0)
     some_B = jnp.maximum(1, jnp.floor((0.1 + 0.9 * amount_B) * open_B))
     hints_B = jnp.where(is_wrong_B, some_B, right_B)

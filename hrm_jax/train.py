@@ -78,7 +78,7 @@ def train(
             partitioning.process_rows(mesh, config.train.global_batch_size),
             config.data.augmentation,
             visits=config.act.steps_per_batch,
-            hint_prob=config.data.hint_prob,
+            hint_prob=config.loader_hint_prob,
         )
         if run.start.data_position is not None:
             data.set_state(run.start.data_position)

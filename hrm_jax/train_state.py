@@ -13,7 +13,7 @@ from hrm_jax import act, optim, partitioning, types
 from hrm_jax.config import ExperimentConfig, ModelConfig
 from hrm_jax.config.model import FACTORS_OF_A_PUZZLE
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import chains, hrm
+from hrm_jax.model import chains, hrm, puzzle_table, starts
 from hrm_jax.types import Batch, Carry, TrainState, Weights
 
 
@@ -31,7 +31,7 @@ def init_variables(config: ExperimentConfig, rng: jax.Array) -> Any:
     model = config.model
     puzzle_rows = jnp.zeros((1, model.puzzle_row_size)) if model.has_puzzle_table else None
     inputs = jnp.zeros((1, model.seq_len), jnp.int32)
-    latent = hrm.empty_latent(hrm.one_chain(model), 1)
+    latent = starts.empty_latent(starts.one_chain(model), 1)
     return hrm.HRM(model).init(rng, latent, inputs, puzzle_rows)
 
 
@@ -55,14 +55,14 @@ def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
     constants = variables.get('constants', {})
     if model.composes_embeddings:  # filled in from the data set (``with_factors``)
         shape = (model.num_puzzle_identifiers, FACTORS_OF_A_PUZZLE)
-        constants = constants | {hrm.FACTORS: jnp.zeros(shape, jnp.int32)}
+        constants = constants | {puzzle_table.FACTORS: jnp.zeros(shape, jnp.int32)}
     table = _empty_table(model)
     params = variables['params']
     opt_state = {
         'weights': optim.weight_optimizer(config.optimizer, 1).init(params),
         'puzzle_table': optim.puzzle_optimizer(config.optimizer, 1).init(table),
     }
-    latent = hrm.empty_latent(model, config.train.global_batch_size)
+    latent = starts.empty_latent(model, config.train.global_batch_size)
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         weights=Weights(params, constants, table),
@@ -119,14 +119,14 @@ def with_factors(state: TrainState, factors: np.ndarray) -> TrainState:
       factors: int32 [identifiers, 12] (data/factors.py).
     """
     constants = state.weights.constants
-    placed = jax.device_put(factors, constants[hrm.FACTORS].sharding)
-    weights = state.weights.replace(constants={**constants, hrm.FACTORS: placed})
+    placed = jax.device_put(factors, constants[puzzle_table.FACTORS].sharding)
+    weights = state.weights.replace(constants={**constants, puzzle_table.FACTORS: placed})
     return state.replace(weights=weights)
 
 
 def create_carry(config: ExperimentConfig, mesh: Mesh) -> Carry:
     """The carry of step 0: every row takes a puzzle at the next step."""
-    latent = hrm.empty_latent(config.model, config.train.global_batch_size)
+    latent = starts.empty_latent(config.model, config.train.global_batch_size)
     carry = act.initial_carry(latent, _empty_batch(config))
     return jax.device_put(carry, partitioning.batch_sharding(mesh))
 

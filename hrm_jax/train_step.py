@@ -29,7 +29,7 @@ from hrm_jax import (
     types,
 )
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import chains, draws, flows, hrm
+from hrm_jax.model import chains, draws, flows, hrm, puzzle_table, starts
 from hrm_jax.types import Batch, Carry, Outputs, Sums, TrainState, Weights
 
 
@@ -98,7 +98,7 @@ def refill(
 ) -> Carry:
     """Gives halted rows a new puzzle and a fresh state; others keep theirs."""
     rows = carry.halted.shape[0]
-    return act.refill(carry, batch, hrm.initial_latent(config.model, weights, rows, key))
+    return act.refill(carry, batch, starts.initial_latent(config.model, weights, rows, key))
 
 
 class Recipe(NamedTuple):
@@ -150,7 +150,7 @@ def gradients(
     """Refills halted rows of ``carry`` from ``batch``, thinks one step and differentiates it."""
     recipe = recipe_of(config)
     full = recipe.refill(config, state.weights, carry, batch, key)
-    rows = hrm.puzzle_rows(state.weights, full.batch.puzzle_identifiers)
+    rows = puzzle_table.puzzle_rows(state.weights, full.batch.puzzle_identifiers)
 
     def loss(params, rows):
         weights = state.weights.replace(params=params)
@@ -240,7 +240,9 @@ def train_step(
         sign_sgd = optim.puzzle_optimizer(config.optimizer, total_steps)
         row_updates, table_state = sign_sgd.update(
             optim.RowGradients(
-                *hrm.row_gradients(weights, found.carry.batch.puzzle_identifiers, found.rows)
+                *puzzle_table.row_gradients(
+                    weights, found.carry.batch.puzzle_identifiers, found.rows
+                )
             ),
             table_state,
             table,

@@ -10,7 +10,7 @@ import pytest
 from hrm_jax import act, eval_step, metrics, partitioning, train_state
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.inference import early_exit
-from hrm_jax.model import hrm
+from hrm_jax.model import hrm, puzzle_table, starts
 from hrm_jax.types import Batch
 
 CELLS, VOCAB, PUZZLES, MOST = 9, 6, 23, 5
@@ -86,7 +86,7 @@ def alone(config, weights, puzzles):
 
     @jax.jit
     def step(latent, inputs, ids, steps):
-        rows = hrm.puzzle_rows(weights, ids)
+        rows = puzzle_table.puzzle_rows(weights, ids)
         latent, outputs = hrm.act_step(config.model, weights, latent, inputs, rows)
         halted = act.halt(
             outputs,
@@ -98,7 +98,7 @@ def alone(config, weights, puzzles):
 
     found = {'predictions': [], 'q_halt': [], 'q_continue': [], 'steps': []}
     for one in parts(puzzles, 1):
-        latent = hrm.fresh_latent(config.model, weights, 1)
+        latent = starts.fresh_latent(config.model, weights, 1)
         for steps in range(1, MOST + 1):
             latent, outputs, halted = step(latent, one.inputs, one.puzzle_identifiers, steps)
             if halted:

@@ -34,8 +34,8 @@ def with_eval(config, **options):
 def few_flops(monkeypatch, config, mesh, steps, rows=8):
     """Lets a call have this number of ACT steps."""
     allowed = flops.act_step(config.inference_model) * rows * (steps + 0.5)
-    monkeypatch.setattr(flops, '_CALL_FLOPS', {'cpu': allowed})
-    assert bounded.steps_per_call(config, mesh) == steps
+    monkeypatch.setattr(partitioning, '_CALL_FLOPS', {'cpu': allowed})
+    assert bounded.steps_per_call(config, config.eval_batch_size, mesh) == steps
 
 
 @pytest.mark.parametrize('options', [
@@ -108,5 +108,5 @@ def test_a_long_call_of_train_steps_is_shortened(setup, monkeypatch):
     made = plan.make_plan(config)
     assert made.steps_at_once(0) == 10
     of_row = flops.train_step(made.config.model, made.config.act)
-    monkeypatch.setattr(flops, '_CALL_FLOPS', {'cpu': of_row * 8 * 4.5})
+    monkeypatch.setattr(partitioning, '_CALL_FLOPS', {'cpu': of_row * 8 * 4.5})
     assert plan.make_plan(config).steps_at_once(0) == 4

@@ -10,7 +10,7 @@ import pytest
 from hrm_jax import act, eval_step, partitioning, train_state, train_step
 from hrm_jax.errors import ConfigError
 from hrm_jax.inference import early_exit
-from hrm_jax.model import chains, hrm
+from hrm_jax.model import chains, hrm, puzzle_table, starts
 from hrm_jax.types import LatentState, Outputs
 from tests import combinations_test, commands
 
@@ -43,7 +43,7 @@ def weights():
 
 
 def _loss(config, weights, carry):
-    rows = hrm.puzzle_rows(weights, carry.batch.puzzle_identifiers)
+    rows = puzzle_table.puzzle_rows(weights, carry.batch.puzzle_identifiers)
     least = jnp.zeros_like(carry.steps)
 
     def loss(params):
@@ -56,8 +56,8 @@ def _loss(config, weights, carry):
 def test_only_the_best_chain_is_learned_and_all_get_its_high_state(weights):
     config, batch = experiment(), combinations_test.batch()
     one = dataclasses.replace(config, model=dataclasses.replace(config.model, chains=1))
-    carry = act.initial_carry(hrm.empty_latent(config.model, 4), batch)
-    carry = act.refill(carry, batch, hrm.initial_latent(config.model, weights, 4))
+    carry = act.initial_carry(starts.empty_latent(config.model, 4), batch)
+    carry = act.refill(carry, batch, starts.initial_latent(config.model, weights, 4))
     low = 3 * jax.random.normal(jax.random.key(2), carry.latent.low.shape)
     carry = dataclasses.replace(carry, latent=carry.latent.replace(low=low))
 
@@ -159,8 +159,8 @@ def test_aligned_starts_reach_equally_far_into_the_strongest_inputs():
 @pytest.mark.parametrize('count', [1, 2, CHAINS])
 def test_fewer_chains_than_were_trained_are_the_first_ones(weights, count):
     model = experiment(chains_at_inference=count).inference_model
-    start = hrm.fresh_latent(model, weights, 4)
-    assert start.low.shape == hrm.empty_latent(model, 4).low.shape
+    start = starts.fresh_latent(model, weights, 4)
+    assert start.low.shape == starts.empty_latent(model, 4).low.shape
     found = start.low.reshape(4, count, *start.low.shape[-2:])
     for chain in range(count):
         one = np.broadcast_to(weights.constants['L_init'][chain], found[:, chain].shape)
@@ -175,12 +175,12 @@ def test_at_inference_the_first_chain_answers_or_the_first_to_halt(weights):
     # Each chain alone, from its own start.
     one = experiment().inference_model
     latents = [
-        hrm.fresh_latent(one, weights.replace(constants=weights.constants | {
+        starts.fresh_latent(one, weights.replace(constants=weights.constants | {
             'L_init': weights.constants['L_init'][chain]
         }), 4)
         for chain in range(CHAINS)
     ]  # fmt: skip
-    rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
+    rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers)
 
     @jax.jit
     def run(latents):

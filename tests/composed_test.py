@@ -19,7 +19,7 @@ from hrm_jax.config.model import FACTOR_ROWS
 from hrm_jax.data import augment, factors, records
 from hrm_jax.errors import CheckpointError, ConfigError, DatasetError
 from hrm_jax.interop import formats
-from hrm_jax.model import hrm
+from hrm_jax.model import puzzle_table
 from hrm_jax.run import build_data
 from hrm_jax.types import Weights
 from tests import tiny_run
@@ -63,20 +63,20 @@ def test_an_identifier_is_made_of_its_task_and_its_map(splits):
 def weights(splits, size=3):
     found, tasks = factors.of_data(splits)
     table = np.random.default_rng(1).normal(size=(FACTOR_ROWS + tasks, size)).astype(np.float32)
-    return Weights({}, {hrm.FACTORS: jnp.array(found)}, jnp.array(table)), found, table
+    return Weights({}, {puzzle_table.FACTORS: jnp.array(found)}, jnp.array(table)), found, table
 
 
 def test_a_vector_is_the_sum_of_its_rows_and_each_row_gets_its_gradient(splits):
     composed, found, table = weights(splits)
     ids = jnp.array([1, 4, 6])
-    vectors = hrm.puzzle_rows(composed, ids)
+    vectors = puzzle_table.puzzle_rows(composed, ids)
     np.testing.assert_allclose(vectors, table[found[np.array(ids)]].sum(1), rtol=1e-6)
 
     def loss(table):
-        rows = hrm.puzzle_rows(composed.replace(puzzle_table=table), ids)
+        rows = puzzle_table.puzzle_rows(composed.replace(puzzle_table=table), ids)
         return (rows**3).sum()
 
-    rows, of_rows = hrm.row_gradients(composed, ids, 3 * vectors**2)
+    rows, of_rows = puzzle_table.row_gradients(composed, ids, 3 * vectors**2)
     summed = np.zeros_like(table)
     np.add.at(summed, np.array(rows), np.array(of_rows))
     np.testing.assert_allclose(summed, jax.grad(loss)(composed.puzzle_table), rtol=1e-5)
@@ -91,8 +91,8 @@ def test_a_vector_is_the_sum_of_its_rows_and_each_row_gets_its_gradient(splits):
 def test_without_composition_rows_and_gradients_are_what_they_were():
     table = jnp.arange(12.0).reshape(4, 3)
     plain, ids, given = Weights({}, {}, table), jnp.array([2, 2, 0]), jnp.ones((3, 3))
-    np.testing.assert_array_equal(hrm.puzzle_rows(plain, ids), table[ids])
-    assert hrm.row_gradients(plain, ids, given) == (ids, given)
+    np.testing.assert_array_equal(puzzle_table.puzzle_rows(plain, ids), table[ids])
+    assert puzzle_table.row_gradients(plain, ids, given) == (ids, given)
 
 
 def test_sizes_follow_from_the_setting():
@@ -156,7 +156,7 @@ def test_a_model_trains_and_adapts_with_composed_embeddings(tmp_path):
     assert 0 < np.abs(change).max() <= 0.021  # two steps of sign-SGD, not another table
     # An augmentation that nothing was trained on has a vector: that of its parts.
     unseen = factors.of_maps(np.zeros(1, int), np.array([[7, 0, 9, 8, 7, 6, 5, 4, 3, 2, 1]]))
-    asked = second.weights.replace(constants={hrm.FACTORS: jnp.array(unseen)})
-    assert np.abs(np.array(hrm.puzzle_rows(asked, jnp.array([0])))).max() > 0
+    asked = second.weights.replace(constants={puzzle_table.FACTORS: jnp.array(unseen)})
+    assert np.abs(np.array(puzzle_table.puzzle_rows(asked, jnp.array([0])))).max() > 0
     with pytest.raises(CheckpointError, match='Save it as orbax'):
         formats.save(second, tmp_path / 'out', 'torch')

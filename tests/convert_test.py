@@ -26,7 +26,7 @@ from hrm_jax.interop import (
     torch_reader,
     torch_writer,
 )
-from hrm_jax.model import hrm
+from hrm_jax.model import hrm, puzzle_table, starts
 from tests import commands
 
 FIXTURES = pathlib.Path(__file__).resolve().parent / 'fixtures'
@@ -353,9 +353,9 @@ def _write_original(path, name):
 def _differences(saved, arrays, batch, step_name, first, q_names):
     """Largest differences of logits and Q over the recorded ACT steps."""
     model, weights = saved.config.model, saved.weights
-    rows = hrm.puzzle_rows(weights, arrays[f'{batch}/puzzle_identifiers'])
+    rows = puzzle_table.puzzle_rows(weights, arrays[f'{batch}/puzzle_identifiers'])
     inputs = arrays[f'{batch}/inputs']
-    latent = hrm.fresh_latent(model, weights, len(inputs))
+    latent = starts.fresh_latent(model, weights, len(inputs))
     worst, number = 0.0, first
     step = jax.jit(lambda z: hrm.act_step(model, weights, z, inputs, rows))
     while f'{step_name}{number}/logits' in arrays:
@@ -391,8 +391,8 @@ def test_the_bfloat16_checkpoint_step_by_step(tmp_path):
     saved = formats.load(tmp_path)
     model, weights = saved.config.model, saved.weights
     assert model.forward_dtype == 'bfloat16'
-    rows = hrm.puzzle_rows(weights, arrays['batch/puzzle_identifiers'])
-    latent = hrm.fresh_latent(model, weights, 4)
+    rows = puzzle_table.puzzle_rows(weights, arrays['batch/puzzle_identifiers'])
+    latent = starts.fresh_latent(model, weights, 4)
     step = jax.jit(lambda z: hrm.act_step(model, weights, z, arrays['batch/inputs'], rows))
     for number in range(1, 5):
         _, outputs = step(latent)

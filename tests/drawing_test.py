@@ -10,7 +10,7 @@ import pytest
 from hrm_jax import tasks
 from hrm_jax.cli import view
 from hrm_jax.data import arrays, records
-from hrm_jax.visualize import animation, arc_pictures, boards, figures, page, trace
+from hrm_jax.visualize import animation, arc_pictures, boards, document, figures, page, trace
 from tests import browser as browser_lib
 from tests import commands
 
@@ -92,7 +92,7 @@ def test_arc_is_cropped():
 
 def test_the_colour_of_unsure_is_none_of_a_tasks_colours():
     unsure = tasks.CELL_COLOURS['unsure']
-    assert f'--unsure: {unsure};' in (page._STATIC / 'page.css').read_text()
+    assert f'--unsure: {unsure};' in (document.STATIC / 'page.css').read_text()
     colours = [c for kind in tasks.TASKS.values() for c in kind.colours]
 
     def rgb(colour):

@@ -27,7 +27,7 @@ from hrm_jax.config import (
 from hrm_jax.config import model as model_config
 from hrm_jax.errors import CheckpointError, ConfigError
 from hrm_jax.interop import architecture, formats, original_config, state_dict, tensor_names
-from hrm_jax.model import attention, flops, hrm, symbols
+from hrm_jax.model import attention, flops, hrm, starts, symbols
 from hrm_jax.tasks import Arc, Maze, Sudoku
 from hrm_jax.types import Batch, Outputs, Weights
 from tests import commands, torch_files
@@ -97,7 +97,7 @@ def test_renaming_the_symbols_renames_the_answer(kind):
 
     @jax.jit
     def both(batch):
-        fresh = hrm.fresh_latent(config.model, weights, 4)
+        fresh = starts.fresh_latent(config.model, weights, 4)
         carry = dataclasses.replace(act.initial_carry(fresh, batch), halted=jnp.zeros(4, bool))
 
         def loss(params):
@@ -238,12 +238,12 @@ def test_evaluation_starts_from_the_fixed_state_unless_told_otherwise():
     )
     weights = weights_of(config)
     key = jax.random.key(3)
-    drawn = hrm.fresh_latent(config.model, weights, 2, key).high
+    drawn = starts.fresh_latent(config.model, weights, 2, key).high
     assert float(jnp.abs(drawn).max()) > 2.3  # beyond where the usual distribution is truncated
-    fixed = hrm.fresh_latent(config.inference_model, weights, 2, key).high
+    fixed = starts.fresh_latent(config.inference_model, weights, 2, key).high
     np.testing.assert_array_equal(fixed, jnp.broadcast_to(weights.constants['H_init'], fixed.shape))
     restarts = dataclasses.replace(config, eval=EvalConfig(random_start=True))
-    again = hrm.fresh_latent(restarts.inference_model, weights, 2, key).high
+    again = starts.fresh_latent(restarts.inference_model, weights, 2, key).high
     np.testing.assert_array_equal(again, drawn)
 
 
@@ -274,7 +274,7 @@ def test_anchors_corrupt_no_given_cell_and_teach():
     def step(weight):
         loss = dataclasses.replace(config.loss, anchor_weight=weight)
         changed = dataclasses.replace(config, loss=loss)
-        carry = act.initial_carry(hrm.fresh_latent(config.inference_model, weights, 4), batch)
+        carry = act.initial_carry(starts.fresh_latent(config.inference_model, weights, 4), batch)
         least = jnp.zeros(4, jnp.int32)
 
         def value(params):

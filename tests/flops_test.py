@@ -12,7 +12,7 @@ import pytest
 
 from hrm_jax import curriculum, partitioning, train_state, train_step
 from hrm_jax.config import ActConfig, EvalConfig, ExperimentConfig, ModelConfig, TrainConfig
-from hrm_jax.model import flops, hrm
+from hrm_jax.model import flops, hrm, starts
 from hrm_jax.types import Weights
 from tests import commands
 
@@ -119,7 +119,7 @@ def test_the_products_of_a_step_at_inference_are_those_of_the_program(technique)
     weights = Weights(variables['params'], variables['constants'], None)
 
     def step(weights, inputs, rows):
-        latent = hrm.fresh_latent(model, weights, 4, jax.random.key(0))
+        latent = starts.fresh_latent(model, weights, 4, jax.random.key(0))
         return hrm.act_step(model, weights, latent, inputs, rows, jax.random.key(1))
 
     arguments = weights, np.ones((4, 12), np.int32), np.ones((4, 64), np.float32)
@@ -173,7 +173,7 @@ def test_the_look_ahead_is_the_steps_own_q(kind):
     variables = jax.jit(lambda key: nn.unbox(train_state.init_variables(config, key)))(key)
     weights = 0.3 * jax.random.normal(key, (32, 2))  # they begin as zeros
     variables['params']['q_head']['kernel'] = weights
-    empty = hrm.empty_latent(model, 3)
+    empty = starts.empty_latent(model, 3)
     latent = jax.tree.map(lambda z: jax.random.normal(key, z.shape, z.dtype), empty)
     inputs = jax.random.randint(key, (3, 9), 0, 11)
     puzzle = jax.random.normal(key, (3, 32))
@@ -190,7 +190,7 @@ def test_with_dropout_the_look_ahead_has_the_steps_masks():
     )
     core = hrm.HRM(config)
     key = jax.random.key(1)
-    args = hrm.empty_latent(config, 2), jnp.ones((2, 81), jnp.int32), jnp.ones((2, 32))
+    args = starts.empty_latent(config, 2), jnp.ones((2, 81), jnp.int32), jnp.ones((2, 32))
     variables = nn.unbox(core.init(key, *args))
     variables['params']['q_head']['kernel'] = jnp.ones((32, 2))
     rngs = {'dropout': key}

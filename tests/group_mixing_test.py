@@ -17,10 +17,10 @@ from hrm_jax.data import augment
 from hrm_jax.errors import CheckpointError, ConfigError, PuzzleError, UsageError
 from hrm_jax.inference.solver import Solver
 from hrm_jax.interop import formats, own_names, safetensors_io
-from hrm_jax.model import blocks, hrm
+from hrm_jax.model import blocks, hrm, starts
 from hrm_jax.tasks import Sudoku, Task
 from hrm_jax.types import Weights
-from hrm_jax.visualize import play
+from hrm_jax.visualize import document, play
 from tests import browser as browser_lib
 from tests import commands
 
@@ -81,7 +81,7 @@ def test_equal_boards_have_equal_answers(weights):
     views = [board[[1, 0, 2, 3]], board[[2, 3, 0, 1]], digits[board[:, [3, 2, 0, 1]]]]
     views = np.stack(views).reshape(3, 16).astype(np.int32)
     rows = jnp.asarray(np.concatenate([inputs, views]))
-    latent = hrm.fresh_latent(CONFIG.inference_model, weights, 4)
+    latent = starts.fresh_latent(CONFIG.inference_model, weights, 4)
     _, outputs = hrm.act_step(CONFIG.inference_model, weights, latent, rows, None)
     np.testing.assert_allclose(outputs.q_halt, outputs.q_halt[0], rtol=1e-4)
     largest = np.sort(np.asarray(outputs.logits.max(-1)), axis=1)
@@ -93,7 +93,7 @@ def test_one_set_of_weights_for_every_size(weights):
     large = MODEL.for_dataset(vocab_size=6, seq_len=16, num_puzzle_identifiers=1, boxes=(2, 2))
     large = dataclasses.replace(large, vocab_size=11, seq_len=81, box_height=3, box_width=3)
     inputs = jnp.ones((1, 81), jnp.int32)
-    latent = hrm.fresh_latent(dataclasses.replace(large, initial_state='fixed'), weights, 1)
+    latent = starts.fresh_latent(dataclasses.replace(large, initial_state='fixed'), weights, 1)
     _, outputs = hrm.act_step(large, weights, latent, inputs, None)
     assert outputs.logits.shape == (1, 81, 11)
 
@@ -157,7 +157,7 @@ def test_the_page_computes_what_jax_computes(solver, tmp_path):
     puzzle = [int(c) for c in PUZZLE.replace('.', '0')]
     script = tmp_path / 'run.js'
     script.write_text(f"""
-      const {{ Fields }} = require({str(play._STATIC / 'fields.js')!r});
+      const {{ Fields }} = require({str(document.STATIC / 'fields.js')!r});
       const given = {{}}, tensors = {tensors};
       for (const name in tensors) given[name] = Float32Array.from(tensors[name]);
       const model = new Fields({play.facts_of(MODEL)}, given);
@@ -172,7 +172,7 @@ def test_the_page_computes_what_jax_computes(solver, tmp_path):
     done = node([str(script)], return_completed_process=True, capture_output=True, text=True)
     seen = np.array(eval(done.stdout), np.float32)
     inputs = jnp.asarray(puzzle)[None] + 1
-    latent = hrm.fresh_latent(CONFIG.inference_model, solver.weights, 1)
+    latent = starts.fresh_latent(CONFIG.inference_model, solver.weights, 1)
     for step in range(3):
         latent, outputs = hrm.act_step(CONFIG.inference_model, solver.weights, latent, inputs, None)
         wanted = np.append(outputs.logits[0, :, 2:], outputs.q_halt)

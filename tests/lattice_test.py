@@ -17,7 +17,7 @@ from hrm_jax.errors import ConfigError
 from hrm_jax.inference import early_exit, rollouts
 from hrm_jax.inference.rollouts_choice import Chains
 from hrm_jax.inference.solver import Solver
-from hrm_jax.model import draws, flops, hrm, lattice
+from hrm_jax.model import draws, flops, hrm, lattice, starts
 from hrm_jax.model.candidates import Readings
 from hrm_jax.tasks import Sudoku
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
@@ -179,7 +179,7 @@ def test_a_complete_board_without_conflict_is_solved():
 
 def test_hints_are_right_or_leave_no_solution():
     batch = jax.tree.map(lambda x: jnp.asarray(np.tile(x, (8, *[1] * (x.ndim - 1)))), boards(64)[0])
-    data = DataConfig(hints=0.5, wrong_hints=0.25)
+    data = DataConfig(hint_prob=0.5, wrong_hint_prob=0.25)
     hinted = pool.with_hints(MODEL, data, batch, jax.random.key(0))
     before, after = np.asarray(batch.inputs), np.asarray(hinted.inputs)
     changed = before != after
@@ -232,7 +232,7 @@ def test_the_loss_looks_at_what_it_should():
 LEARNER = {
     'model': {'hidden_size': 32, 'L_cycles': 4, 'L_layers': 2},
     'train': {'global_batch_size': 64},
-    'data': {'hints': 0.55, 'wrong_hints': 0.25},
+    'data': {'hint_prob': 0.55, 'wrong_hint_prob': 0.25},
     'eval': {
         'conflict_above': 0.6, 'halt_max_steps': 60, 'global_batch_size': 64,
         'rollouts': {'breadth': 4, 'select': 'first_chain', 'halt_together': True},
@@ -345,7 +345,7 @@ def test_answers_are_those_of_each_puzzle_alone(trained):
         return hrm.act_step(model, state.weights, latent, inputs, None, keys)
 
     for number in range(7):
-        latent = hrm.fresh_latent(model, state.weights, 1)
+        latent = starts.fresh_latent(model, state.weights, 1)
         keys = draws.per_row(jax.random.key(5), jnp.array([number]))
         for steps in range(1, 13):
             latent, outputs = step(latent, few.inputs[number][None], draws.fold(keys, steps))
@@ -362,7 +362,7 @@ def test_rows_are_replaced_when_solved_seen_in_conflict_or_old(trained):
     config = dataclasses.replace(config, act=dataclasses.replace(config.act, halt_max_steps=3))
     train_set, _ = boards(1000)
     batch = jax.tree.map(lambda x: jnp.asarray(x[:64]), train_set)
-    fresh = hrm.fresh_latent(config.model, state.weights, 64)
+    fresh = starts.fresh_latent(config.model, state.weights, 64)
     carry = dataclasses.replace(
         state.carry, latent=fresh, steps=jnp.zeros(64, jnp.int32), halted=jnp.zeros(64, bool),
         batch=batch,
@@ -455,7 +455,7 @@ REFUSED = {
     'curriculum': ({'train': {'curriculum': 'cgar'}}, 'train.curriculum'),
     'anchors': ({'loss': {'anchor_weight': 1.0}}, 'anchor_weight'),
     'micro-batches': ({'train': {'micro_batches': 2}}, 'train.micro_batches must be 1'),
-    'shares': ({'data': {'hints': 0.8, 'wrong_hints': 0.3}}, 'together at most 1'),
+    'shares': ({'data': {'hint_prob': 0.8, 'wrong_hint_prob': 0.3}}, 'together at most 1'),
 }  # fmt: skip
 
 
@@ -470,7 +470,7 @@ def test_what_fits_takes_part_in_the_step():
     config = experiment(
         model={'remat': True, 'dropout': 0.1, 'attention_dropout': 0.1, 'pre_norm': False},
         optimizer={'name': 'muon', 'ema_decay': 0.9},
-        data={'hints': 0.3, 'wrong_hints': 0.3},
+        data={'hint_prob': 0.3, 'wrong_hint_prob': 0.3},
         eval={'rollouts': {'breadth': 3, 'views': 'random', 'select': 'vote'}},
     )
     state = train_state.abstract(config, mesh())
@@ -484,7 +484,8 @@ def test_what_fits_takes_part_in_the_step():
 
 def test_what_belongs_to_candidate_sets_is_refused_elsewhere():
     for section in (
-        {'act': {'halting': 'solved'}}, {'data': {'hints': 0.5}}, {'eval': {'conflict_above': 0.6}},
+        {'act': {'halting': 'solved'}}, {'data': {'wrong_hint_prob': 0.5}},
+        {'eval': {'conflict_above': 0.6}},
         {'model': {'pos_encodings': 'rows+columns'}},
     ):  # fmt: skip
         with pytest.raises(ConfigError, match='lattice'):
@@ -518,7 +519,7 @@ def test_a_run_with_its_pool_resumes_exactly(tmp_path):
     )  # fmt: skip
     settings = {
         'name': 'pool',
-        'data': {'path': str(data), 'task': 'sudoku', 'hints': 0.4, 'wrong_hints': 0.3},
+        'data': {'path': str(data), 'task': 'sudoku', 'hint_prob': 0.4, 'wrong_hint_prob': 0.3},
         'logging': {'tensorboard': False},
         'checkpoint': {'every_steps': 3},
     }  # fmt: skip

@@ -20,7 +20,7 @@ from hrm_jax.interop import (
     state_dict,
     transformers_style,
 )
-from hrm_jax.model import hrm
+from hrm_jax.model import hrm, puzzle_table, starts
 
 SIZES = {
     'vocab_size': 5, 'seq_len': 4, 'num_puzzle_identifiers': 1, 'hidden_size': 8, 'num_heads': 2,
@@ -188,8 +188,8 @@ def test_urm_is_read_under_its_own_names(tmp_path):
     model = dataclasses.replace(model, **few)
     inputs = np.array([[1, 2, 3, 4]])
     weights = state_dict.from_official(tensors, model)
-    rows = hrm.puzzle_rows(weights, np.zeros(1, np.int32))
-    _, got = hrm.act_step(model, weights, hrm.fresh_latent(model, weights, 1), inputs, rows)
+    rows = puzzle_table.puzzle_rows(weights, np.zeros(1, np.int32))
+    _, got = hrm.act_step(model, weights, starts.fresh_latent(model, weights, 1), inputs, rows)
     logits, q = urm_step(tensors, inputs[0], cycles=2)
     np.testing.assert_allclose(got.logits[0], logits, atol=1e-4)
     np.testing.assert_allclose([got.q_halt[0], got.q_continue[0]], q, atol=1e-4)

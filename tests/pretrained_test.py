@@ -6,7 +6,7 @@ import pytest
 from hrm_jax import Solver
 from hrm_jax.cli import play, solve
 from hrm_jax.errors import CheckpointError
-from hrm_jax.interop import pretrained
+from hrm_jax.interop import formats, pretrained
 from tests import browser as browser_lib
 from tests import commands
 
@@ -80,6 +80,8 @@ def test_from_python():
     assert (solution.text, solution.valid) == (ANSWER, True)
     parameters = sum(x.size for x in jax.tree.leaves(solver.weights.params))
     assert f'| parameters | {parameters:,} ' in pretrained.card('sudoku9')
+    for named in (formats.open_model('sudoku9')[0], formats.load('sudoku9')):
+        assert named.config == solver.config
     with pytest.raises(CheckpointError, match=r"called 'sudoku10' is installed.*: sudoku9"):
         Solver.pretrained('sudoku10')
 

@@ -20,7 +20,7 @@ from hrm_jax.errors import ConfigError
 from hrm_jax.inference import rollouts, rollouts_choice
 from hrm_jax.inference.rollouts_choice import Chains
 from hrm_jax.inference.solver import Solver
-from hrm_jax.model import draws, hrm
+from hrm_jax.model import draws, hrm, puzzle_table, starts
 from hrm_jax.types import Batch
 
 CELLS, VOCAB, PUZZLES, BREADTH, DEPTH = 16, 6, 5, 3, 4
@@ -93,9 +93,9 @@ def alone(config, weights, batch, puzzle, chain, halting='fixed', seed=0):
     key = draws.per_row(jax.random.key(seed), jnp.array([puzzle]))
     if chain:
         key = draws.fold(draws.fold(key, 0), jnp.array([chain]))
-    rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers[puzzle : puzzle + 1])
+    rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers[puzzle : puzzle + 1])
     inputs = batch.inputs[puzzle : puzzle + 1]
-    latent, logits = hrm.fresh_latent(model, weights, 1, key), []
+    latent, logits = starts.fresh_latent(model, weights, 1, key), []
     for number in range(1, rule.halt_max_steps + 1):
         latent, outputs = step_of(model)(weights, latent, inputs, rows, draws.fold(key, number))
         logits.append(np.asarray(outputs.logits[0]))

@@ -10,7 +10,7 @@ import pytest
 
 from hrm_jax.config import ModelConfig
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import hrm, layers, running_mean
+from hrm_jax.model import hrm, layers, running_mean, starts
 from hrm_jax.types import Weights
 from tests import commands
 
@@ -49,7 +49,7 @@ def test_a_model_without_memory_is_the_plain_model_bit_for_bit(window, levels):
     config = dataclasses.replace(plain, running_mean=True)
     inputs, rows = jnp.ones((3, 4), jnp.int32), jnp.ones((3, 8))
     variables = nn.unbox(
-        hrm.HRM(config).init(jax.random.key(0), hrm.empty_latent(config, 3), inputs, rows)
+        hrm.HRM(config).init(jax.random.key(0), starts.empty_latent(config, 3), inputs, rows)
     )
     query = jax.random.normal(jax.random.key(1), (8,))
     params = variables['params'] | {'high_mean': {'query': query}}
@@ -61,7 +61,7 @@ def test_a_model_without_memory_is_the_plain_model_bit_for_bit(window, levels):
     def run(weights):
         found = []
         for model in (plain, config):
-            latent = hrm.fresh_latent(model, weights, 3)
+            latent = starts.fresh_latent(model, weights, 3)
             latent, _ = hrm.act_step(model, weights, latent, inputs, rows)
             found.append(hrm.act_step(model, weights, latent, inputs, rows))
         return found
@@ -105,7 +105,7 @@ def test_a_learned_decay_begins_where_it_is_set_and_learns():
     config = dataclasses.replace(MODEL, running_mean=True, mean_decay=0.7, learned_mean_decay=True)
     inputs, rows = jnp.arange(12).reshape(3, 4) % 5, jnp.ones((3, 8))
     variables = nn.unbox(
-        hrm.HRM(config).init(jax.random.key(0), hrm.empty_latent(config, 3), inputs, rows)
+        hrm.HRM(config).init(jax.random.key(0), starts.empty_latent(config, 3), inputs, rows)
     )
     params = variables['params']
     for level in ('high_mean', 'low_mean'):
@@ -116,7 +116,7 @@ def test_a_learned_decay_begins_where_it_is_set_and_learns():
     @jax.grad
     def gradient(params):
         weights = Weights(params, variables['constants'], None)
-        latent = hrm.fresh_latent(config, weights, 3)
+        latent = starts.fresh_latent(config, weights, 3)
         latent, _ = hrm.act_step(config, weights, latent, inputs, rows)
         return jnp.square(hrm.act_step(config, weights, latent, inputs, rows)[1].logits).sum()
 

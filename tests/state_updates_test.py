@@ -17,7 +17,7 @@ from hrm_jax.config import (
     TrainConfig,
 )
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import draws, hrm, layers, recursion
+from hrm_jax.model import draws, hrm, layers, recursion, starts
 from hrm_jax.types import Batch, LatentState
 
 SIZES = {
@@ -71,7 +71,7 @@ def test_every_update_is_damped_and_gets_noise_of_its_own():
 def test_off_is_the_plain_update_bit_for_bit():
     config = experiment()
     weights = train_state.create(config, partitioning.make_mesh(jax.devices()[:1])).weights
-    start = hrm.fresh_latent(config.model, weights, 3)
+    start = starts.fresh_latent(config.model, weights, 3)
     outputs = [
         hrm.act_step(config.model, weights, start, batch_of(3).inputs, None, key)[1].logits
         for key in (None, KEY)
@@ -86,13 +86,13 @@ def test_starts_are_drawn_with_their_deviations_and_without_constants():
     config = dataclasses.replace(experiment(), model=model)
     weights = train_state.create(config, partitioning.make_mesh(jax.devices()[:1])).weights
     assert not weights.constants
-    start = hrm.fresh_latent(model, weights, 16, KEY)
+    start = starts.fresh_latent(model, weights, 16, KEY)
     assert float(start.high.std()) == pytest.approx(1, rel=0.02)
     assert float(start.low.std()) == pytest.approx(8, rel=0.02)
     assert float(jnp.abs(start.high).max()) <= 2 / 0.87962566103423978
     assert abs(np.corrcoef(start.high.ravel(), start.low.ravel())[0, 1]) < 0.02
     with pytest.raises(ValueError, match='pass a key'):
-        hrm.fresh_latent(model, weights, 16)
+        starts.fresh_latent(model, weights, 16)
 
 
 def test_only_rows_that_begin_take_a_new_start():
@@ -100,11 +100,11 @@ def test_only_rows_that_begin_take_a_new_start():
     mesh = partitioning.make_mesh(jax.devices()[:1])
     state = train_state.create(config, mesh)
     batch = batch_of(3)
-    carry = act.initial_carry(hrm.empty_latent(config.model, 3), batch)
+    carry = act.initial_carry(starts.empty_latent(config.model, 3), batch)
     held = jax.tree.map(lambda x: x + 7, carry.latent)
     carry = dataclasses.replace(carry, latent=held, halted=jnp.array([True, False, True]))
-    new = act.refill(carry, batch, hrm.initial_latent(config.model, state.weights, 3, KEY))
-    drawn = hrm.fresh_latent(config.model, state.weights, 3, KEY)
+    new = act.refill(carry, batch, starts.initial_latent(config.model, state.weights, 3, KEY))
+    drawn = starts.fresh_latent(config.model, state.weights, 3, KEY)
     for name in ('high', 'low'):
         got, fresh = getattr(new.latent, name), getattr(drawn, name)
         np.testing.assert_array_equal(got[1], getattr(held, name)[1])
@@ -115,7 +115,7 @@ def test_only_rows_that_begin_take_a_new_start():
 def test_noise_before_a_step_is_on_the_chosen_state():
     config = experiment()
     weights = train_state.create(config, partitioning.make_mesh(jax.devices()[:1])).weights
-    start = hrm.fresh_latent(config.model, weights, 3)
+    start = starts.fresh_latent(config.model, weights, 3)
     inputs = batch_of(3).inputs
     step_key = draws.key_of('step_noise', KEY)
     for number, name in enumerate(('high', 'low')):
@@ -136,8 +136,8 @@ def test_a_new_draw_changes_no_other():
     weights = train_state.create(
         dataclasses.replace(experiment(), model=model), partitioning.make_mesh(jax.devices()[:1])
     ).weights
-    starts = [hrm.fresh_latent(m, weights, 3, KEY).high for m in (model, noisy)]
-    np.testing.assert_array_equal(*starts)
+    begun = [starts.fresh_latent(m, weights, 3, KEY).high for m in (model, noisy)]
+    np.testing.assert_array_equal(*begun)
 
 
 def test_evaluation_has_settings_of_its_own_and_rows_draw_by_their_number():

@@ -26,7 +26,7 @@ from hrm_jax.config import (
 )
 from hrm_jax.data import pipeline
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import hrm, sru
+from hrm_jax.model import hrm, sru, starts
 from hrm_jax.types import Batch, Weights
 
 SIZES = {
@@ -144,7 +144,7 @@ def test_trained_initial_states_learn_and_change_no_number():
 
     def loss(params, model, constants):
         weights = Weights(params, constants, None)
-        latent = hrm.fresh_latent(model, weights, 8)
+        latent = starts.fresh_latent(model, weights, 8)
         _, outputs = hrm.act_step(model, weights, latent, INPUTS, None)
         return jnp.square(outputs.logits).mean()
 
@@ -166,7 +166,7 @@ def test_a_causal_recurrence_answers_q_before_it_has_seen_the_board(both_ways, s
     params = {**weights.params, 'q_head': {'kernel': kernel, 'bias': jnp.zeros(2)}}
     weights = weights.replace(params=params)
     step = jax.jit(lambda latent: hrm.act_step(model, weights, latent, INPUTS, jnp.ones((8, 32))))
-    latent, first = step(hrm.fresh_latent(model, weights, 8))
+    latent, first = step(starts.fresh_latent(model, weights, 8))
     _, second = step(latent)
     assert (float(jnp.ptp(first.q_halt)) > 1e-4) == sees
     assert float(jnp.ptp(second.q_halt)) > 1e-4  # the carry has seen it
@@ -196,7 +196,7 @@ def test_half_precision_is_near_single(dtype):
     for name in ('float32', dtype):
         model = ModelConfig(**{**sizes, 'forward_dtype': name})
         _, weights = weights_of(model)
-        latent = hrm.fresh_latent(model, weights, 8)
+        latent = starts.fresh_latent(model, weights, 8)
         step = jax.jit(functools.partial(hrm.act_step, model))
         latent, outputs = step(weights, latent, INPUTS, jnp.ones((8, 32)))
         assert latent.high.dtype == latent.low.dtype == jnp.float32
@@ -218,7 +218,7 @@ def test_frozen_weights_are_no_parameters():
 def test_dropout_needs_a_key_and_follows_it(kind):
     model = dataclasses.replace(experiment(kind).model, initial_state='fixed')
     _, weights = weights_of(model)
-    latent = hrm.fresh_latent(model, weights, 8)
+    latent = starts.fresh_latent(model, weights, 8)
     rows = jnp.ones((8, 32)) if model.prefix_len else None
 
     @functools.partial(jax.jit, static_argnames='training')
@@ -237,7 +237,7 @@ def test_every_update_of_a_segment_drops_other_units():
     model = ModelConfig(**{**SIZES, **PATHS, 'levels': 'single', 'gradient_window': 'full',
                            'L_cycles': 1})  # fmt: skip
     _, weights = weights_of(model)
-    latent = hrm.fresh_latent(model, weights, 8)
+    latent = starts.fresh_latent(model, weights, 8)
 
     def state(H_cycles, latent):
         cycles = dataclasses.replace(model, H_cycles=H_cycles)

@@ -13,7 +13,7 @@ from experiments.benchmark import cases
 from hrm_jax import eval_step, partitioning, train_state, train_step
 from hrm_jax.data import pipeline, puzzles
 from hrm_jax.inference import early_exit
-from hrm_jax.model import flops, hrm
+from hrm_jax.model import flops, hrm, puzzle_table
 
 TOTAL_STEPS = 100_000  # of the learning-rate schedule
 QUEUES = 4  # batches that adaptive inference works through at a time
@@ -125,7 +125,7 @@ class Ours:
 
             return jax.jit(gradients)
 
-        rows = hrm.puzzle_rows(self.state.weights, self.batch.puzzle_identifiers)
+        rows = puzzle_table.puzzle_rows(self.state.weights, self.batch.puzzle_identifiers)
         carry = dataclasses.replace(self.state.carry, batch=self.batch)
         # The table is not an argument: its rows are.
         args = (self.state.weights.replace(puzzle_table=None), rows, carry)
@@ -156,7 +156,7 @@ class Ours:
             return jax.jit(functools.partial(hrm.act_step, config.model))
 
         weights = self.state.weights
-        rows = hrm.puzzle_rows(weights, self.batch.puzzle_identifiers)
+        rows = puzzle_table.puzzle_rows(weights, self.batch.puzzle_identifiers)
         args = (
             weights.replace(puzzle_table=None), self.state.carry.latent, self.batch.inputs, rows
         )  # fmt: skip

@@ -12,7 +12,7 @@ from experiments.parity.registry import Fixture, Report, check
 from hrm_jax import act, losses, train_step
 from hrm_jax.config import ActConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from hrm_jax.interop import state_dict, tensor_names
-from hrm_jax.model import hrm, layers
+from hrm_jax.model import hrm, layers, puzzle_table, starts
 from hrm_jax.types import Batch, Carry, LatentState, Sums, Weights
 
 FORWARD_TOLERANCE = 1e-4
@@ -111,7 +111,7 @@ def forward(fixture: Fixture, report: Report) -> None:
     half = model.forward_dtype != 'float32'
     weights = load_weights(fixture, model)
     batch = batch_of(fixture.group('batch/'))
-    rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
+    rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers)
 
     def compare(what, got, want):
         if not half:
@@ -137,11 +137,11 @@ def forward(fixture: Fixture, report: Report) -> None:
             report.close(name, doubled, fixture.arrays[name], 1e-5)
 
     run = jax.jit(lambda latent: hrm.act_step(model, weights, latent, batch.inputs, rows))
-    empty = hrm.empty_latent(model, batch.inputs.shape[0])
+    empty = starts.empty_latent(model, batch.inputs.shape[0])
     carry = act.refill(
         act.initial_carry(empty, batch),
         batch,
-        hrm.initial_latent(config.model, weights, batch.inputs.shape[0]),
+        starts.initial_latent(config.model, weights, batch.inputs.shape[0]),
     )
     for number in range(1, 1 + sum(name.endswith('/z_H') for name in fixture.arrays)):
         want = fixture.group(f'step{number}/')
@@ -211,10 +211,10 @@ def one_train_step(fixture: Fixture, report: Report) -> None:
         )
         batch = batch_of(fixture.group('batch/'))
         carry = act.refill(
-            carry, batch, hrm.initial_latent(config.model, weights, batch.inputs.shape[0])
+            carry, batch, starts.initial_latent(config.model, weights, batch.inputs.shape[0])
         )
         ids = carry.batch.puzzle_identifiers
-        rows = hrm.puzzle_rows(weights, ids)
+        rows = puzzle_table.puzzle_rows(weights, ids)
 
         @jax.jit
         def run(params, rows, min_steps, config=config, weights=weights, carry=carry):

@@ -21,7 +21,7 @@ from experiments.parity.registry import Fixture, Report, check
 from hrm_jax import act, eval_step, optim, train_step
 from hrm_jax.config import ExperimentConfig, LossConfig, OptimizerConfig
 from hrm_jax.interop import state_dict, tensor_names
-from hrm_jax.model import hrm
+from hrm_jax.model import puzzle_table, starts
 from hrm_jax.types import Sums, TrainState
 
 
@@ -46,7 +46,7 @@ def _check_run(
     weights = load_weights(fixture, model)
     batches = fixture.group('batches/')
     first = batch_of({k: v[0] for k, v in batches.items()})
-    empty = hrm.empty_latent(model, first.inputs.shape[0])
+    empty = starts.empty_latent(model, first.inputs.shape[0])
     adam = optim.weight_optimizer(config.optimizer, total_steps)
     sign_sgd = optim.puzzle_optimizer(config.optimizer, total_steps)
     state = TrainState(
@@ -64,9 +64,9 @@ def _check_run(
     @jax.jit
     def look(state, batch):  # what the step sees before its update
         carry = act.refill(
-            state.carry, batch, hrm.initial_latent(model, state.weights, first.inputs.shape[0])
+            state.carry, batch, starts.initial_latent(model, state.weights, first.inputs.shape[0])
         )
-        rows = hrm.puzzle_rows(state.weights, carry.batch.puzzle_identifiers)
+        rows = puzzle_table.puzzle_rows(state.weights, carry.batch.puzzle_identifiers)
         no_minimum = jnp.zeros_like(carry.steps)
         _, (_, outputs, target, _) = train_step.step_loss(
             config, state.weights, rows, carry, no_minimum

@@ -19,7 +19,7 @@ from experiments.parity.variants_act import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE
 from hrm_jax import act, losses
 from hrm_jax.config import ActConfig, ExperimentConfig, LossConfig, TrainConfig
 from hrm_jax.interop import architecture, original_config, state_dict, tensor_names
-from hrm_jax.model import hrm, layers, recursion
+from hrm_jax.model import hrm, layers, puzzle_table, recursion, starts
 from hrm_jax.types import Weights
 
 _KEY = jax.random.key(0)
@@ -83,8 +83,8 @@ def _run_eval(
     config: ExperimentConfig, weights: Weights, batch: Any, steps: list[dict]
 ) -> Iterator[tuple]:
     """Evaluation steps from a fresh state: (outputs, state) after each."""
-    rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
-    latent = hrm.fresh_latent(config.model, weights, len(batch.inputs))
+    rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers)
+    latent = starts.fresh_latent(config.model, weights, len(batch.inputs))
 
     @jax.jit
     def run(latent, masks):
@@ -185,7 +185,7 @@ def check_training(
     """Training calls with the recorded lots of halting; nothing is updated."""
     first = batch_of(fixture.group('in/train0/'))
     rows = len(first.inputs)
-    carry = act.initial_carry(hrm.empty_latent(config.model, rows), first)
+    carry = act.initial_carry(starts.empty_latent(config.model, rows), first)
 
     @jax.jit
     def run(params, carry, least, puzzle_rows, masks):
@@ -198,8 +198,8 @@ def check_training(
         what = f'train/{number}/'
         batch = batch_of(fixture.group(f'in/train{number}/'))
         report.equal(f'{what}rows that begin', carry.halted, want['rows_reset'])
-        carry = act.refill(carry, batch, hrm.initial_latent(config.model, weights, rows))
-        puzzle_rows = hrm.puzzle_rows(weights, carry.batch.puzzle_identifiers)
+        carry = act.refill(carry, batch, starts.initial_latent(config.model, weights, rows))
+        puzzle_rows = puzzle_table.puzzle_rows(weights, carry.batch.puzzle_identifiers)
         stops = want['draw/explore_uniform'] < config.act.halt_exploration_prob
         least = jnp.asarray(np.where(stops, 0, config.act.halt_max_steps), jnp.int32)
         (loss, (carry, outputs, _, sums)), (grads, row_grads) = run(

@@ -19,7 +19,7 @@ from experiments.parity.registry import Fixture, Report, check
 from experiments.parity.variants_act import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE
 from hrm_jax import act, anchors
 from hrm_jax.config import ActConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
-from hrm_jax.model import draws, hrm, recursion
+from hrm_jax.model import draws, hrm, recursion, starts
 from hrm_jax.types import Batch, LatentState, Weights
 
 FIRST = 2  # token of the first digit: 0 is padding, 1 an empty cell
@@ -213,20 +213,20 @@ def digit_fields(fixture: Fixture, report: Report) -> None:
 
     given = fixture.group('in/eval/')
     batch = boards(given['x'], given['y'])
-    _, plain = run('eval/', hrm.fresh_latent(model, weights, len(batch.inputs)), batch.inputs)
+    _, plain = run('eval/', starts.fresh_latent(model, weights, len(batch.inputs)), batch.inputs)
     if 'equi/perm' in fixture.arrays:
         renamed = boards(fixture.arrays['equi/x'], given['y'])
-        fresh = hrm.fresh_latent(model, weights, len(batch.inputs))
+        fresh = starts.fresh_latent(model, weights, len(batch.inputs))
         _, other = run('equi/', fresh, renamed.inputs)
         perm = fixture.arrays['equi/perm'] + FIRST
         for number, (one, two) in enumerate(zip(plain, other, strict=True)):
             largest = jnp.abs(one[..., FIRST:]).max()
             difference = jnp.abs(two[..., perm] - one[..., FIRST:]).max() / largest
             report.below(f'equi/{number}/renamed logits', difference, 1e-4)
-    starts = fixture.arrays['restart/draw/z0']
+    drawn = fixture.arrays['restart/draw/z0']
     scores = [
         run(f'restart/draw{number}/', _state(start[None], model), batch.inputs[:1])[0][0]
-        for number, start in enumerate(starts)
+        for number, start in enumerate(drawn)
     ]
     wanted = fixture.arrays['restart/scores']
     report.close_to_largest('restart/scores', np.array(scores), wanted, OUTPUT_TOLERANCE)
@@ -242,7 +242,7 @@ def check_training(
     given = fixture.group('in/train0/')
     first = boards(given['x'], given['y'])
     rows = len(first.inputs)
-    carry = act.initial_carry(hrm.empty_latent(model, rows), first)
+    carry = act.initial_carry(starts.empty_latent(model, rows), first)
 
     def corrupt(draw):
         def replaced(batch, rate, uniform, symbols, first_symbol):

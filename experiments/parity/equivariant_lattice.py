@@ -31,7 +31,7 @@ from hrm_jax.config import (
     TrainConfig,
 )
 from hrm_jax.inference import early_exit, rollouts
-from hrm_jax.model import hrm, lattice
+from hrm_jax.model import hrm, lattice, starts
 from hrm_jax.tasks import Sudoku
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, TrainState, Weights
 
@@ -239,7 +239,7 @@ def forward(fixture: Fixture, report: Report) -> None:
                 found = hrm.read_candidates(model, moved, alive, training=True, all_loops=True)
                 some = pool.loss_parts(found, alive, open_cells, target, conflict, config.loss)
                 return sum(pool.weighted(some, config.loss))
-            latent = hrm.initial_latent(model, weights, rows).replace(high=alive)
+            latent = starts.initial_latent(model, weights, rows).replace(high=alive)
             carry = act.initial_carry(latent, batch)
             steps = jnp.zeros(rows, jnp.int32)
             return pool.step_loss(config, moved, None, carry, steps)[0]
@@ -311,7 +311,7 @@ def pool_training(fixture: Fixture, report: Report) -> None:
         },
         ema=jax.tree.map(jnp.copy, weights.params) if config.optimizer.ema_decay else None,
         carry=act.initial_carry(
-            hrm.empty_latent(model, rows),
+            starts.empty_latent(model, rows),
             Batch(*jnp.zeros((2, rows, model.seq_len), jnp.int32), jnp.zeros(rows, jnp.int32)),
         ),
         rng=jax.random.key(0),

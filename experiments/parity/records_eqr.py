@@ -28,7 +28,7 @@ from experiments.parity.variants_act import (
 from hrm_jax import act
 from hrm_jax.config import ActConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from hrm_jax.interop import state_dict
-from hrm_jax.model import draws, hrm
+from hrm_jax.model import draws, hrm, puzzle_table, starts
 from hrm_jax.types import Weights
 
 _KEY = jax.random.key(0)
@@ -126,30 +126,30 @@ def _check_training(
     rows = first.inputs.shape[0]
 
     @jax.jit
-    def run(params, carry, batch, least, starts, noise):
+    def run(params, carry, batch, least, drawn, noise):
         moved = weights.replace(params=params)
         # As in the train step: the model's key gives the starts, its fold 0 the step's draws.
-        table = start_table(_KEY, *starts) | noise_table(config, _STEP_KEY, noise)
+        table = start_table(_KEY, *drawn) | noise_table(config, _STEP_KEY, noise)
         with replayed(table):
-            initial = hrm.initial_latent(config.model, moved, rows, _KEY)
+            initial = starts.initial_latent(config.model, moved, rows, _KEY)
             begun = act.refill(carry, batch, initial)
             return loss_and_gradients(config, moved, None, begun, least, _KEY)
 
-    carry = act.initial_carry(hrm.empty_latent(config.model, rows), first)
+    carry = act.initial_carry(starts.empty_latent(config.model, rows), first)
     number = 0
     while want := fixture.group(f'train/call{number}/'):
         what = f'train/{number}/'
         batch = batch_of(fixture.group(f'in/train{number}/'))
         reset = want['rows_reset']
         report.equal(f'{what}rows that begin', np.asarray(carry.halted), reset)
-        starts = [np.full(want['carry_zH'].shape, np.nan, np.float32) for _ in range(2)]
-        for name, full in zip(('reset_zH', 'reset_zL'), starts, strict=True):
+        drawn = [np.full(want['carry_zH'].shape, np.nan, np.float32) for _ in range(2)]
+        for name, full in zip(('reset_zH', 'reset_zL'), drawn, strict=True):
             if reset.any():  # other rows were not drawn, and must not be read
                 full[reset] = want[f'draw/{name}']
         explored = want['draw/explore_uniform'] < config.act.halt_exploration_prob
         least = jnp.asarray(np.where(explored, want['draw/explore_min_steps'], 0), jnp.int32)
         (loss, (carry, outputs, _, sums)), (grads, _) = run(
-            weights.params, carry, batch, least, starts, want['draw/noise']
+            weights.params, carry, batch, least, drawn, want['draw/noise']
         )
         for name in ('steps', 'halted'):
             report.equal(f'{what}{name}', getattr(carry, name), want[name])
@@ -184,9 +184,9 @@ def _check_rollouts(
     info, batch = fixture.info['eval'], batch_of(fixture.group('in/eval/'))
     breadth = info['breadth']
     inputs = jnp.repeat(batch.inputs, breadth, axis=0)
-    starts = fixture.arrays['eval/draw/init_zH'], fixture.arrays['eval/draw/init_zL']
-    with replayed(start_table(_KEY, *starts)):
-        latent = hrm.fresh_latent(config.model, weights, len(inputs), _KEY)
+    drawn = fixture.arrays['eval/draw/init_zH'], fixture.arrays['eval/draw/init_zL']
+    with replayed(start_table(_KEY, *drawn)):
+        latent = starts.fresh_latent(config.model, weights, len(inputs), _KEY)
 
     @jax.jit
     def run(latent, noise):
@@ -215,8 +215,8 @@ def ptrm(fixture: Fixture, report: Report) -> None:
     config = dataclasses.replace(config, model=model)
     weights, chains, given = load(fixture, config), fixture.info['K'], fixture.group('in/')
     inputs = jnp.repeat(given['inputs'], chains, axis=0)
-    rows = hrm.puzzle_rows(weights, jnp.repeat(given['puzzle_identifiers'], chains))
-    latent = hrm.fresh_latent(model, weights, len(inputs))
+    rows = puzzle_table.puzzle_rows(weights, jnp.repeat(given['puzzle_identifiers'], chains))
+    latent = starts.fresh_latent(model, weights, len(inputs))
     noise_key = data_of(draws.key_of('step_noise', _KEY), 0)
 
     @jax.jit

@@ -25,7 +25,7 @@ from hrm_jax.config import (
     TrainConfig,
 )
 from hrm_jax.interop import state_dict
-from hrm_jax.model import draws, flows, hrm
+from hrm_jax.model import draws, flows, hrm, puzzle_table, starts
 from hrm_jax.types import Batch, Weights
 
 _KEY = jax.random.key(0)
@@ -107,9 +107,9 @@ def _check_training(fixture, report, config, weights) -> None:
         replayed({data_of(draws.key_of('flow_start', _KEY)): given['x0'] / sigma}),
         mock.patch.object(draws, 'uniform', return_value=jnp.asarray(given['uniforms'])),
     ):
-        initial = hrm.initial_latent(config.model, weights, rows, _KEY)
+        initial = starts.initial_latent(config.model, weights, rows, _KEY)
     report.close('times', initial.answer.times, given['times'], 1e-6)
-    carry = act.initial_carry(hrm.empty_latent(config.model, rows), batch)
+    carry = act.initial_carry(starts.empty_latent(config.model, rows), batch)
     carry = act.refill(carry, batch, initial)
     # The fixture's interpolants also know the answer of cells that are not scored.
     answers = jax.nn.one_hot(given['answer'], config.model.vocab_size)
@@ -117,7 +117,7 @@ def _check_training(fixture, report, config, weights) -> None:
     @jax.jit
     def run(params, carry, drawn):
         moved = weights.replace(params=params)
-        rows = hrm.puzzle_rows(moved, carry.batch.puzzle_identifiers)
+        rows = puzzle_table.puzzle_rows(moved, carry.batch.puzzle_identifiers)
         least, answer = jnp.zeros_like(carry.steps), carry.latent.answer
         with (
             mock.patch.object(flows, 'truth', return_value=answers),
@@ -179,10 +179,10 @@ def _check_sampler(fixture, report, config, weights, sampler: str) -> None:
     model = dataclasses.replace(config, eval=shared).inference_model
     given = fixture.group('in/train/')
     inputs = jnp.asarray(given['tokens'], jnp.int32)
-    rows = hrm.puzzle_rows(weights, jnp.asarray(given['puzzle_identifiers']))
+    rows = puzzle_table.puzzle_rows(weights, jnp.asarray(given['puzzle_identifiers']))
     sigma = model.vocab_size**-0.5
     with replayed({data_of(draws.key_of('flow_start', _KEY)): want['x0'] / sigma}):
-        latent = hrm.fresh_latent(model, weights, len(inputs), _KEY)
+        latent = starts.fresh_latent(model, weights, len(inputs), _KEY)
     keys = [draws.fold(_KEY, number + 1) for number in range(steps)]
     noises = {
         data_of(draws.key_of('flow_noise', key)): want[f'step{number}/eps'] / sigma

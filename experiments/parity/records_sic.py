@@ -28,7 +28,7 @@ from hrm_jax.config import (
 )
 from hrm_jax.data import augment
 from hrm_jax.interop import state_dict
-from hrm_jax.model import hrm
+from hrm_jax.model import hrm, starts
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, TrainState, Weights
 
 PARAMETER_TOLERANCE = 2e-5  # of the tensor's largest: a tenth of a step of AdamW
@@ -114,7 +114,7 @@ def train_state(fixture: Fixture, config: ExperimentConfig) -> TrainState:
             'puzzle_table': optim.puzzle_optimizer(config.optimizer, 1).init(None),
         },
         ema=jax.tree.map(jnp.copy, weights.params),
-        carry=act.initial_carry(hrm.empty_latent(config.model, len(first.inputs)), first),
+        carry=act.initial_carry(starts.empty_latent(config.model, len(first.inputs)), first),
         rng=jax.random.key(0),
     )
 
@@ -144,7 +144,7 @@ def sic_one_chain(fixture: Fixture, report: Report) -> None:
     @jax.jit
     def run(state, batch, least):
         with mock.patch.object(act, 'exploration_min_steps', return_value=least):
-            initial = hrm.initial_latent(config.model, state.weights, len(least))
+            initial = starts.initial_latent(config.model, state.weights, len(least))
             begun = act.refill(state.carry, batch, initial)
             found = loss_and_gradients(config, state.weights, None, begun, least)
             return found, train_step.train_step(config, total, state, batch)
@@ -211,7 +211,7 @@ def _check_inference(fixture, report, config, weights) -> None:
     head['bias'] = head['bias'].at[0].set(want['q_head_bias'][0])
     weights = weights.replace(params={**weights.params, 'q_head': head})
     inputs = jnp.asarray(fixture.arrays['in/eval/inputs'])
-    latent = hrm.fresh_latent(config.model, weights, len(inputs))
+    latent = starts.fresh_latent(config.model, weights, len(inputs))
     run = jax.jit(lambda latent: hrm.act_step(config.model, weights, latent, inputs, None))
     steps = np.zeros(len(inputs), np.int64)
     answers = np.zeros(inputs.shape, np.int64)

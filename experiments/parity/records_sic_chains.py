@@ -25,7 +25,7 @@ from experiments.parity.variants_act import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE
 from hrm_jax import act, train_step
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.inference import early_exit
-from hrm_jax.model import draws, hrm
+from hrm_jax.model import draws, hrm, starts
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 
 _KEY = jax.random.key(0)
@@ -61,15 +61,15 @@ def sic_chains(fixture: Fixture, report: Report) -> None:
     used = 0
 
     @jax.jit
-    def run(state, batch, least, starts):
+    def run(state, batch, least, drawn_starts):
         model_key = draws.key_of('model', _KEY)
         with (
             mock.patch.object(act, 'exploration_min_steps', return_value=least),
             # The step's own key is ``_KEY``, whatever its number.
             mock.patch.object(jax.random, 'fold_in', _fold_of_steps),
-            replayed({start_key: starts}),
+            replayed({start_key: drawn_starts}),
         ):
-            initial = hrm.initial_latent(config.model, state.weights, len(least), model_key)
+            initial = starts.initial_latent(config.model, state.weights, len(least), model_key)
             begun = act.refill(state.carry, batch, initial)
             found = loss_and_gradients(config, state.weights, None, begun, least, model_key)
             return begun, found, train_step.train_step(config, total, state, batch)
@@ -80,11 +80,11 @@ def sic_chains(fixture: Fixture, report: Report) -> None:
         explored = want['draw/rand0'] < config.act.halt_exploration_prob
         least = jnp.asarray(np.where(explored, want['draw/randint0'], 0), jnp.int32)
         shape = (len(begins), count, *want['before_forward/zL'].shape[1:])
-        starts = np.zeros(shape, np.float32)
+        drawn_starts = np.zeros(shape, np.float32)
         if drawn is not None:
-            starts[begins] = drawn[used : used + begins.sum()]
+            drawn_starts[begins] = drawn[used : used + begins.sum()]
             used += begins.sum()
-        begun, found, (state, _) = run(state, pool(want), least, starts)
+        begun, found, (state, _) = run(state, pool(want), least, drawn_starts)
         (loss, (carry, outputs, _, _)), (grads, _) = found
 
         slots = want['before_forward/chain_indices']
@@ -152,7 +152,7 @@ def _check_inference(fixture, report, config, weights) -> None:
     weights = weights.replace(params={**weights.params, 'q_head': head})
     inputs = jnp.asarray(fixture.arrays['in/eval/inputs'], jnp.int32)
     model = config.inference_model
-    latent = hrm.fresh_latent(model, weights, len(inputs))
+    latent = starts.fresh_latent(model, weights, len(inputs))
 
     @jax.jit
     def run(latent):  # training returns what every chain gives

@@ -15,7 +15,7 @@ from experiments.parity.registry import Fixture, Report, check
 from hrm_jax import act, losses, optim
 from hrm_jax.config import ActConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from hrm_jax.interop import state_dict, tensor_names
-from hrm_jax.model import blocks, hrm, sru
+from hrm_jax.model import blocks, hrm, puzzle_table, sru, starts
 from hrm_jax.types import Batch, LatentState, Weights
 
 OUTPUT_TOLERANCE = 3e-4
@@ -138,7 +138,7 @@ def check_evaluation(
 ) -> None:
     """The evaluation calls, one ACT step each."""
     batch = batch_of(fixture.group('in/eval/'))
-    rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
+    rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers)
     size = batch.inputs.shape[0]
 
     @jax.jit
@@ -148,7 +148,7 @@ def check_evaluation(
         loss, sums = losses.act_loss(outputs, batch.labels, steps, everyone, None, config.loss)
         return latent, outputs, sums, loss
 
-    latent = hrm.fresh_latent(config.model, weights, size)
+    latent = starts.fresh_latent(config.model, weights, size)
     for number in range(fixture.info.get('eval_calls', config.act.halt_max_steps)):
         want = fixture.group(f'eval/step{number}/')
         steps = jnp.full(size, number + 1, jnp.int32)
@@ -172,13 +172,13 @@ def check_training(
     def run(params, carry, batch: Batch):
         moved = weights.replace(params=params)
         carry = act.refill(
-            carry, batch, hrm.initial_latent(config.model, moved, batch.inputs.shape[0])
+            carry, batch, starts.initial_latent(config.model, moved, batch.inputs.shape[0])
         )
-        rows = hrm.puzzle_rows(moved, carry.batch.puzzle_identifiers)
+        rows = puzzle_table.puzzle_rows(moved, carry.batch.puzzle_identifiers)
         return loss_and_gradients(config, moved, rows, carry, jnp.zeros_like(carry.steps))
 
     first = batch_of(fixture.group('in/train0/'))
-    empty = hrm.empty_latent(config.model, first.inputs.shape[0])
+    empty = starts.empty_latent(config.model, first.inputs.shape[0])
     carry = act.initial_carry(empty, first)
     for number in range(fixture.info.get('train_calls', 1)):
         what = f'train/{number}/'

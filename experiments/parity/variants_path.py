@@ -22,7 +22,7 @@ from hrm_jax.config import (
     TrainConfig,
 )
 from hrm_jax.interop import state_dict
-from hrm_jax.model import hrm
+from hrm_jax.model import hrm, starts
 from hrm_jax.types import Batch, TrainState, Weights
 from hrm_jax.visualize import paths
 
@@ -107,7 +107,7 @@ def check_segments(
     """Segments, and the answer before the first and after every high-level update."""
     batch = boards(fixture.arrays['in/x'], fixture.arrays['in/y'])
     model = config.model
-    latent = hrm.fresh_latent(model, weights, batch.inputs.shape[0])
+    latent = starts.fresh_latent(model, weights, batch.inputs.shape[0])
 
     @jax.jit
     def segment(latent):
@@ -162,14 +162,14 @@ def check_training(
             'puzzle_table': optim.puzzle_optimizer(config.optimizer, 1).init(None),
         },
         ema=None,
-        carry=act.initial_carry(hrm.empty_latent(config.model, rows), batch),
+        carry=act.initial_carry(starts.empty_latent(config.model, rows), batch),
         rng=jax.random.key(0),
     )
 
     @jax.jit
     def gradients(state):
         begun = act.refill(
-            state.carry, batch, hrm.initial_latent(config.model, state.weights, rows)
+            state.carry, batch, starts.initial_latent(config.model, state.weights, rows)
         )
         no_minimum = jnp.zeros(rows, jnp.int32)
 

@@ -79,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--samples', type=int, default=1, help='symmetric views that vote')
     parser.add_argument(
-        '--retries', type=int, metavar='N', help='chains at most of each puzzle whose answer '
-        'breaks the rules (default: 64 with an installed model, otherwise 0)',
+        '--retries', type=int, metavar='N', help='chains of each puzzle whose answer breaks '
+        'the rules, in rounds of eight (default: 64 with an installed model, otherwise 0)',
     )  # fmt: skip
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn')
     _add_rollout_flags(parser)
@@ -332,17 +332,14 @@ def _solve_arc(flags: argparse.Namespace, solver: 'Solver', form: str) -> None:
 
 
 def _choose_model(flags: argparse.Namespace) -> None:
-    """Turns the name of an installed model into its file, and sets what depends on it."""
+    """Takes the installed model where none is named, and sets what depends on it."""
     from hrm_jax.interop import pretrained
 
-    given = flags.checkpoint
-    name = given or pretrained.DEFAULT
-    installed = name in pretrained.names() and not pathlib.Path(name).exists()
-    if installed or not given:
-        flags.checkpoint = str(pretrained.find(name))
-    if not given:
-        _note(f'model: {name}, installed with hrm_jax (--checkpoint RUN names another)')
+    if not flags.checkpoint:
+        flags.checkpoint = str(pretrained.find(pretrained.DEFAULT))
+        _note(f'model: {pretrained.DEFAULT}, installed with hrm_jax (--checkpoint RUN: another)')
     if flags.retries is None:
+        installed = pretrained.FOLDER in pathlib.Path(pretrained.resolved(flags.checkpoint)).parents
         flags.retries = 64 if installed else 0
     if flags.retries < 0:
         raise UsageError(f'--retries must not be negative; got {flags.retries}.')

@@ -135,9 +135,9 @@ def check_experiment(experiment: Any) -> None:
             'or use another rule.',
         )
         ConfigError.require(
-            max(inference) < 0 and data.hints == data.wrong_hints == 0,
-            'eval.eliminate_below, eval.conflict_above, data.hints and data.wrong_hints are of '
-            'candidate sets: set model.lattice.on=True, or leave them out.',
+            max(inference) < 0 and data.wrong_hint_prob == 0,
+            'eval.eliminate_below, eval.conflict_above and data.wrong_hint_prob are of candidate '
+            'sets: set model.lattice.on=True, or leave them out.',
         )
         return
     ConfigError.require(

@@ -132,24 +132,19 @@ class DataConfig:
     # maps, then another permutation of the digits and one of 8 symmetries for every row (SIC);
     # digits_sic: as its code does it, which permutes the blank in place of the last digit.
     augmentation: Augmentation = 'stored'
-    # Share of the training boards with some of their empty cells filled in, other ones at every
-    # visit (Sudoku; data/hints.py).
+    # Share of the training puzzles with some of their open cells filled in, other ones at every
+    # visit (Sudokus, data/hints.py; candidate sets, pool.py). Candidate sets also: share of those
+    # with some filled in wrongly, which have no solution.
     hint_prob: float = 0.0
-    # Candidate sets: share of the training rows that begin with some open cells filled in, and of
-    # those that begin with some filled in wrongly, which have no solution (pool.py).
-    hints: float = 0.0
-    wrong_hints: float = 0.0
+    wrong_hint_prob: float = 0.0
 
     def __post_init__(self):
         check_fields(self, 'data.')
-        shares = (self.hints, self.wrong_hints)
+        shares = (self.hint_prob, self.wrong_hint_prob)
         ConfigError.require(
             min(shares) >= 0 and sum(shares) <= 1,
-            f'data.hints and data.wrong_hints are shares of the rows, together at most 1; got '
-            f'{self.hints} and {self.wrong_hints}.',
-        )
-        ConfigError.require(
-            0 <= self.hint_prob <= 1, f'data.hint_prob must be in [0, 1]; got {self.hint_prob}.'
+            f'data.hint_prob and data.wrong_hint_prob must be in [0, 1], together at most 1; got '
+            f'{self.hint_prob} and {self.wrong_hint_prob}.',
         )
         ConfigError.require(
             bool(self.source) or not self.source_flags,
@@ -509,6 +504,11 @@ class ExperimentConfig:
     def chooses_answers(self) -> bool:
         """Whether evaluation and solver run chains of a puzzle and choose among them."""
         return self.eval.rollouts.on or self.model.lattice.on
+
+    @property
+    def loader_hint_prob(self) -> float:
+        """``data.hint_prob`` of the loader; candidate sets draw their hints in the step."""
+        return 0.0 if self.model.lattice.on else self.data.hint_prob
 
     @property
     def eval_batch_size(self) -> int:

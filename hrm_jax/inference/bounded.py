@@ -15,10 +15,9 @@ from hrm_jax.model import draws, flops
 from hrm_jax.types import Batch, Weights
 
 
-def steps_per_call(config: ExperimentConfig, mesh: Mesh) -> int:
-    """ACT steps of a batch of the evaluation that take about a second."""
-    of_row = flops.act_step(config.inference_model)
-    return flops.steps_per_call(of_row, config.eval_batch_size, mesh)
+def steps_per_call(config: ExperimentConfig, rows: int, mesh: Mesh) -> int:
+    """ACT steps of ``rows`` rows at inference that take about a second."""
+    return partitioning.steps_per_call(flops.act_step(config.inference_model), rows, mesh)
 
 
 class BoundedEvalStep:

@@ -21,6 +21,7 @@ import numpy as np
 
 from hrm_jax import act, losses, partitioning
 from hrm_jax.config import ExperimentConfig
+from hrm_jax.inference import bounded
 from hrm_jax.inference.slots import (
     Answers,
     Finished,
@@ -30,7 +31,7 @@ from hrm_jax.inference.slots import (
     empty_slots,
     read_depths,
 )
-from hrm_jax.model import draws, flops, hrm
+from hrm_jax.model import draws, hrm, puzzle_table, starts
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Sums, Weights
 
 
@@ -110,11 +111,11 @@ def proceed(
         batch = _rows(taken_B, jax.tree.map(lambda x: x[source_B], queue), slots.batch)
         number_B = jnp.where(taken_B, first + place_B, slots.number)
         keys = draws.per_chain(key, number_B, rollouts.breadth)
-        fresh = hrm.fresh_latent(model, weights, count, keys)
+        fresh = starts.fresh_latent(model, weights, count, keys)
         latent = _rows(taken_B, fresh, slots.latent)
         steps_B = jnp.where(taken_B, 0, slots.steps) + 1
 
-        rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
+        rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers)
         keys = draws.fold(keys, steps_B)
         latent, outputs = hrm.act_step(model, weights, latent, batch.inputs, rows, keys)
 
@@ -211,8 +212,7 @@ class Worker:
         self._begun = jax.jit(
             lambda slots: begun(config, slots, queue), in_shardings=(rows,), out_shardings=state
         )
-        of_row = flops.act_step(config.inference_model)
-        self._limit = flops.steps_per_call(of_row, slots, mesh)  # ACT steps of a call
+        self._limit = bounded.steps_per_call(config, slots, mesh)  # ACT steps of a call
         # The longest that a queue may take.
         steps = read_depths(config)[-1] * (-(-queue // slots) + 1)
         self._is_long = steps > self._limit

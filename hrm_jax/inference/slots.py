@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hrm_jax import eval_step
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import hrm
+from hrm_jax.model import starts
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, LatentState, Sums
 
 
@@ -102,9 +103,9 @@ def _keeps_changes(config: ExperimentConfig) -> bool:
 
 def read_depths(config: ExperimentConfig) -> tuple[int, ...]:
     """ACT steps at which every chain of rollouts gives an answer, rising; the last one ends it."""
-    steps = config.eval_steps
-    multiples = config.eval.depth_multiples if config.eval.rollouts.on else ()
-    return (steps, *(steps * multiple for multiple in multiples))
+    if not config.eval.rollouts.on:
+        return (config.eval_steps,)
+    return tuple(eval_step.read_depths(config))
 
 
 def empty_slots(config: ExperimentConfig, count: int) -> Slots:
@@ -117,7 +118,7 @@ def empty_slots(config: ExperimentConfig, count: int) -> Slots:
             window=jnp.zeros((count, config.eval.rollouts.window), jnp.float32),
         )
     return Slots(
-        latent=hrm.empty_latent(config.inference_model, count),
+        latent=starts.empty_latent(config.inference_model, count),
         batch=Batch(
             inputs=jnp.zeros(shape, jnp.int32),
             labels=jnp.full(shape, IGNORE_LABEL_ID, jnp.int32),

@@ -185,10 +185,14 @@ class Solver:
         solver = copy.copy(self)
         assert isinstance(self.task, tasks.Board)
         solver.task = self.task.with_side(side)
-        sizes = {name: getattr(solver.task, name) for name in ('vocab_size', 'seq_len')}
-        if self.config.model.block == 'group_mixing':
-            sizes['box_height'], sizes['box_width'] = solver.task.boxes or (0, 0)
-        model = dataclasses.replace(self.config.model, **sizes)
+        of_any = dataclasses.replace(self.config.model, vocab_size=0, seq_len=0)
+        model = of_any.for_dataset(
+            vocab_size=solver.task.vocab_size,
+            seq_len=solver.task.seq_len,
+            num_puzzle_identifiers=self.config.model.num_puzzle_identifiers,
+            first_symbol=solver.task.first_symbol,
+            boxes=solver.task.boxes,
+        )
         solver.config = dataclasses.replace(self.config, model=model)
         return solver
 
@@ -237,9 +241,9 @@ class Solver:
             symmetric ones, mapped back; the most frequent answer wins.
           rollouts: chains of each puzzle and how one is chosen (rollouts.py); None: as the
             experiment's ``eval.rollouts``.
-          retries: chains at most for each puzzle whose answer breaks the rules of the task: random
-            starts where the model draws them, and random symmetric views. The first answer that
-            obeys the rules counts.
+          retries: chains for each puzzle whose answer breaks the rules of the task, in rounds of
+            eight (the number is rounded up) until one obeys them: random starts where the model
+            draws them, and random symmetric views.
           early_exit: stop each puzzle by its own halting rule; False: all run ``steps``.
           identifiers: row of the puzzle table for each puzzle; None: the blank one.
           seed: of everything random: symmetries, and what the model draws.
@@ -298,13 +302,12 @@ class Solver:
         """The solutions, those that break the rules replaced by chains that do not."""
         from_random = self.config.model.initial_state in ('random', 'random_in_training')
         symmetric = self.transform in ('sudoku', 'dihedral')
-        breadth = min(retries, _RETRIES_AT_ONCE)
         solver = self.with_eval(random_start=True) if from_random else self
         asked = RolloutConfig(
-            breadth=max(2, breadth), select='rules', views='random' if symmetric else 'none'
+            breadth=_RETRIES_AT_ONCE, select='rules', views='random' if symmetric else 'none'
         )
         config = solver._run_config(asked, steps, early_exit=True)
-        for done in range(0, retries, asked.breadth):
+        for done in range(0, retries, _RETRIES_AT_ONCE):
             left = [n for n, solution in enumerate(found) if solution.valid is False]
             if not left:
                 break

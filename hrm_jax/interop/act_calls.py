@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from hrm_jax import act, losses, train_step
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.model import draws, hrm
+from hrm_jax.model import draws, hrm, puzzle_table, starts
 from hrm_jax.types import Batch, Carry, Weights
 
 
@@ -22,7 +22,7 @@ class HrmOutput(struct.PyTreeNode):
       carry: state for the next call; rows that halted take a new puzzle there.
       loss: float32 [], or None without labels.
       hidden_states: (embeddings, z_H, z_L), each [B, S, D] without the puzzle prefix (for
-        blocks of other kinds as ``hrm.empty_latent`` has them), or None when not asked for.
+        blocks of other kinds as ``starts.empty_latent`` has them), or None when not asked for.
     """
 
     logits: jax.Array
@@ -75,9 +75,9 @@ def act_step(
     model = config.model if train else config.inference_model
     if not train:
         key = _row_keys(config, key, rows)
-    initial = hrm.initial_latent(model, weights, rows, key)
+    initial = starts.initial_latent(model, weights, rows, key)
     carry = act.refill(carry, batch, initial)
-    puzzle_rows = hrm.puzzle_rows(weights, carry.batch.puzzle_identifiers)
+    puzzle_rows = puzzle_table.puzzle_rows(weights, carry.batch.puzzle_identifiers)
     loss, hidden_states = None, None
     if train:
         assert key is not None  # HrmForCausalLM asks for one
@@ -138,8 +138,8 @@ def generate(
     rows = batch.inputs.shape[0]
     key = _row_keys(config, key, rows)
     act_config = dataclasses.replace(config.act, halt_max_steps=max_steps)
-    puzzle_rows = hrm.puzzle_rows(weights, batch.puzzle_identifiers)
-    latent = hrm.fresh_latent(config.inference_model, weights, rows, key)
+    puzzle_rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers)
+    latent = starts.fresh_latent(config.inference_model, weights, rows, key)
     empty = HrmGeneration(
         sequences=jnp.zeros(batch.inputs.shape, jnp.int32),
         steps=jnp.zeros(rows, jnp.int32),

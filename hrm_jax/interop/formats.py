@@ -27,6 +27,7 @@ from hrm_jax.interop import (
     original_config,
     own_names,
     presets,
+    pretrained,
     safetensors_io,
     state_dict,
     torch_writer,
@@ -161,7 +162,7 @@ def open_model(
     Raises:
       CheckpointError, OSError: see ``load``.
     """
-    selector = os.fspath(selector)
+    selector = pretrained.resolved(os.fspath(selector))
     named = selector in ('latest', 'best') or re.fullmatch(r'[0-9]{1,15}', selector)
     place = os.fspath(workdir) if named else selector
     try:

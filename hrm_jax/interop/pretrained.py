@@ -28,6 +28,16 @@ def find(name: str) -> Path:
     return FOLDER / f'{name}.safetensors'
 
 
+def resolved(selector: str) -> str:
+    """Returns the weights of an installed model where ``selector`` is its name, else itself.
+
+    What is there under this name, relative to the working directory, comes first.
+    """
+    if selector in names() and not Path(selector).exists():
+        return str(find(selector))
+    return selector
+
+
 def card(name: str) -> str:
     """Returns what is known of a model: data, command, hours, results."""
     return find(name).with_suffix('.md').read_text(encoding='utf-8')

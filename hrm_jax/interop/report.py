@@ -16,7 +16,7 @@ from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 from hrm_jax.interop import act_calls, architecture, formats, state_dict
 from hrm_jax.interop.sources import Source
-from hrm_jax.model import hrm
+from hrm_jax.model import starts
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
 _CHUNK = 2**16  # rows compared at a time, so that no large copy is made
@@ -244,7 +244,7 @@ def _output_difference(config: ExperimentConfig, first: Weights, second: Weights
         if weights.puzzle_table is not None:
             # One row of the table is all that this puzzle needs.
             weights = weights.replace(puzzle_table=np.asarray(weights.puzzle_table[:1]))
-        carry = act.initial_carry(hrm.empty_latent(model, 1), batch)
+        carry = act.initial_carry(starts.empty_latent(model, 1), batch)
         for _ in range(2):
             output = act_calls.act_step(config, (False, False, False), weights, carry, batch, None)
             carry = output.carry

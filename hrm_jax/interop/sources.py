@@ -10,6 +10,7 @@ from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import (
     hub,
     original_config,
+    pretrained,
     safetensors_io,
     state_dict,
     torch_reader,
@@ -56,7 +57,8 @@ def find(
     if places.is_remote(path_or_hub_id):  # as_path names storage that cannot be read
         path = str(layout.resolve(os.fspath(path_or_hub_id), places.as_path(path_or_hub_id)))
         return Source('orbax', path, '')
-    path = hub.local_path(files.expanded(path_or_hub_id), revision)
+    path = pretrained.resolved(os.fspath(path_or_hub_id))
+    path = hub.local_path(files.expanded(path), revision)
     config = files.expanded(config)
     folder = path if os.path.isdir(path) else os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(path):

@@ -30,7 +30,7 @@ from hrm_jax.errors import ConfigError
 from hrm_jax.interop import act_calls, formats, hub
 from hrm_jax.interop.act_calls import HrmGeneration, HrmOutput
 from hrm_jax.interop.transformers_config import HrmConfig
-from hrm_jax.model import hrm
+from hrm_jax.model import hrm, starts
 from hrm_jax.types import IGNORE_LABEL_ID, Batch, Carry, Weights
 
 
@@ -185,7 +185,7 @@ class HrmModel:
             ids = batch['input_ids'] if isinstance(batch, Mapping) else batch
             batch = self._batch(ids, None, None)
         rows = batch.inputs.shape[0]
-        return act.initial_carry(hrm.empty_latent(self.experiment.model, rows), batch)
+        return act.initial_carry(starts.empty_latent(self.experiment.model, rows), batch)
 
     def __call__(
         self,

@@ -5,16 +5,9 @@ alignment of chains; and the optimizers, whose work (Muon's is matrix products t
 with the rows.
 """
 
-import jax
-from jax.sharding import Mesh
-
 from hrm_jax import act
 from hrm_jax.config import ActConfig, LossConfig, ModelConfig
 from hrm_jax.config.model import SRUPP_SHRINK
-
-# FLOPs that one call may give to a device, so that a stop signal is answered within about a second.
-_CALL_FLOPS = {'cpu': 2e10}
-_CALL_FLOPS_OF_OTHERS = 1e13  # GPUs and TPUs
 
 
 def block_forward(config: ModelConfig) -> int:
@@ -181,17 +174,3 @@ def train_step(
     if loss_config.anchor_weight == 0:
         return step + target
     return step + target + round(loss_config.anchor_share * loss_config.anchor_steps * step)
-
-
-def steps_per_call(flops_of_row: float, rows: int, mesh: Mesh) -> int:
-    """Number of steps of about a second at most; depends on nothing that is measured.
-
-    Args:
-      flops_of_row: FLOPs of a step on one row.
-      rows: global batch size.
-      mesh: devices that share the rows; those of a CPU share its cores.
-    """
-    platform = mesh.devices.flat[0].platform
-    parts = jax.process_count() if platform == 'cpu' else mesh.devices.size
-    allowed = _CALL_FLOPS.get(platform, _CALL_FLOPS_OF_OTHERS)
-    return max(1, int(allowed // (flops_of_row * rows / parts)))

@@ -126,7 +126,7 @@ def _seconds_of_a_step(plan: Plan, compiled: Callable[..., Any], count: int) -> 
     data = pipeline.train_iterator(
         plan.train_data, rows, config.seed, partitioning.process_rows(mesh, rows),
         config.data.augmentation, visits=config.act.steps_per_batch,
-        hint_prob=config.data.hint_prob,
+        hint_prob=config.loader_hint_prob,
     )  # fmt: skip
     state = train_state.create(config, mesh)
     times: list[float] = []

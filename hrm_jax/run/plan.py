@@ -67,8 +67,8 @@ class Plan:
         wanted = config.train.steps_per_dispatch
         if wanted == 1:
             return 1
-        of_row = flops.train_step(config.model, config.act)
-        return min(wanted, flops.steps_per_call(of_row, rows, self.mesh))
+        of_row = flops.train_step(config.model, config.act, config.loss)
+        return min(wanted, partitioning.steps_per_call(of_row, rows, self.mesh))
 
     def steps_at_once(self, step: int) -> int:
         """How many of the steps after this one go to the devices in one call.

@@ -16,7 +16,7 @@ from hrm_jax.checkpoint import compatible, layout, store
 from hrm_jax.config.model import FACTOR_ROWS
 from hrm_jax.errors import CheckpointError, DamagedCheckpoint
 from hrm_jax.interop import formats
-from hrm_jax.model import hrm
+from hrm_jax.model import puzzle_table
 from hrm_jax.run import branches, distributed
 from hrm_jax.run.plan import Plan
 from hrm_jax.types import TrainState
@@ -149,7 +149,9 @@ def warm(plan: Plan, saved: store.SavedModel, path: Path, log: Log) -> Start:
         table = compatible.resize_table(old, rows, choice, same, kept)
         weights = weights.replace(puzzle_table=np.pad(table, ((0, padded - rows), (0, 0))))
         if plan.factors is not None:
-            weights = weights.replace(constants={**weights.constants, hrm.FACTORS: plan.factors})
+            weights = weights.replace(
+                constants={**weights.constants, puzzle_table.FACTORS: plan.factors}
+            )
         if len(old) != rows or not same:
             log(f'the puzzle table has {rows} rows for new puzzles, {len(old)} before: {choice}')
     ema = state.ema

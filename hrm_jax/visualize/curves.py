@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import html
-import json
 import math
 import os
 import pathlib
@@ -10,28 +9,16 @@ from typing import Any
 
 from hrm_jax import files
 from hrm_jax.run import comparison
-from hrm_jax.visualize import figures
+from hrm_jax.visualize import document, figures
 
 # Distinct also for colour-blind readers (Okabe and Ito), then repeated with another dash.
 COLOURS = (
     '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#8a7a00',
 )  # fmt: skip
 _DASHES = ('-', '--', ':', '-.')
-_STATIC = pathlib.Path(__file__).parent / 'static'
 _COLUMNS = 2  # panels beside each other
 
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-script-src 'unsafe-inline'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
+_BODY = """<h1>{title}</h1>
 <div id="table"></div>
 <p class="faint">{legend}</p>
 <div class="tools"><span>x axis:</span>
@@ -40,12 +27,7 @@ script-src 'unsafe-inline'; style-src 'unsafe-inline'">
 <label><input type="checkbox" id="seeds"> every seed</label></div>
 <div id="legend"></div>
 <div id="panels"></div>
-<p id="error" class="error"></p>
-<script type="application/json" id="facts">{facts}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+<p id="error" class="error"></p>"""
 
 
 def save_png(path: str | os.PathLike, compared: comparison.Comparison) -> pathlib.Path:
@@ -92,14 +74,8 @@ def write_page(
         'metrics': list(compared.metrics),
         'rows': [_facts(row, compared.metrics, number) for number, row in enumerate(compared.rows)],
     }
-    text = _TEMPLATE.format(
-        title=html.escape(title),
-        style=(_STATIC / 'curves.css').read_text('utf-8'),
-        legend=html.escape(comparison.LEGEND),
-        # A '<' in JSON can only stand in a string; escaped it cannot end the script element.
-        facts=json.dumps(facts).replace('<', '\\u003c'),
-        script=(_STATIC / 'curves.js').read_text('utf-8'),
-    )
+    body = _BODY.format(title=html.escape(title), legend=html.escape(comparison.LEGEND))
+    text = document.make(title, body, facts, 'curves.css', ('curves.js',))
     files.write_text(path, text)
     return pathlib.Path(path)
 

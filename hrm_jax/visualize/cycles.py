@@ -6,7 +6,7 @@ import numpy as np
 
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import hrm
+from hrm_jax.model import hrm, puzzle_table, starts
 from hrm_jax.types import Weights
 
 
@@ -48,7 +48,7 @@ def frames(
 
     @jax.jit
     def run(weights, inputs, ids):
-        rows = hrm.puzzle_rows(weights, ids)
+        rows = puzzle_table.puzzle_rows(weights, ids)
 
         def read(latent):
             return jnp.argmax(hrm.read_logits(model, weights, latent), -1).astype(jnp.int32)
@@ -58,7 +58,7 @@ def frames(
             latent = hrm.run_cycle(model, weights, latent, inputs, rows, key)
             return latent, read(latent)
 
-        start = hrm.fresh_latent(model, weights, inputs.shape[0], jax.random.key(config.seed))
+        start = starts.fresh_latent(model, weights, inputs.shape[0], jax.random.key(config.seed))
         later = jax.lax.scan(step, start, jnp.arange(1, updates + 1))[1]
         return jnp.concatenate([read(start)[None], later])
 

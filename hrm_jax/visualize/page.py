@@ -21,26 +21,15 @@ from hrm_jax import files
 from hrm_jax.data.puzzles import PuzzleDataset, PuzzleSet
 from hrm_jax.errors import PredictionError
 from hrm_jax.tasks import CELL_COLOURS, TASKS, Task
+from hrm_jax.visualize import document
 from hrm_jax.visualize.trace import Trace, most_instructive
 
-_STATIC = pathlib.Path(__file__).parent / 'static'
 _SCRIPTS = ('boards.js', 'arrays.js', 'page.js')
 # A page is read as a whole by the browser; more than this makes it slow.
 MAX_BYTES = 96 << 20
 _MAX_SIDE = 25  # of boards with boxes
 
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
+_BODY = """<header>
 <h1 id="title">{title}</h1>
 <span class="facts" id="about"></span><span class="error" id="error"></span>
 <label>open an original's folder
@@ -53,13 +42,7 @@ script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
 <label class="wrong-only"><input type="checkbox" id="wrong-only"> show wrong only</label>
 <div id="group-pager"></div></div><ul id="groups"></ul></nav>
 <section id="cards"></section>
-</main>
-<script type="application/json" id="facts">{facts}</script>
-{arrays}
-<script>{script}</script>
-</body>
-</html>
-"""
+</main>"""
 
 
 def write(
@@ -80,13 +63,15 @@ def write(
         'tasks': _tasks(),
         'colours': CELL_COLOURS,
     }
-    text = _TEMPLATE.format(
-        title=html.escape(facts.get('title', 'hrm_jax')),
-        style=(_STATIC / 'page.css').read_text('utf-8'),
-        # A '<' in JSON can only stand in a string; escaped it cannot end the script element.
-        facts=json.dumps(facts).replace('<', '\\u003c'),
-        arrays='\n'.join(_embed(name, arrays[name]) for name in sorted(arrays)),
-        script='\n'.join((_STATIC / name).read_text('utf-8') for name in _SCRIPTS),
+    title = facts.get('title', 'hrm_jax')
+    text = document.make(
+        title,
+        _BODY.format(title=html.escape(title)),
+        facts,
+        'page.css',
+        _SCRIPTS,
+        data='\n'.join(_embed(name, arrays[name]) for name in sorted(arrays)),
+        images=True,
     )
     files.write_text(path, text)
     return pathlib.Path(path)

@@ -6,9 +6,7 @@ parameters are 0.2 MB as text, where a runtime for neural networks would be tens
 
 import base64
 import html
-import json
 import os
-import pathlib
 from typing import Any
 
 from flax import traverse_util
@@ -19,8 +17,8 @@ from hrm_jax import files
 from hrm_jax.config import ModelConfig
 from hrm_jax.errors import UsageError
 from hrm_jax.inference.solver import Solver
+from hrm_jax.visualize import document
 
-_STATIC = pathlib.Path(__file__).parent / 'static'
 CHAINS = 16  # starts at most, the first one from the constants
 _EXAMPLES = {
     'easy': '53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79',
@@ -36,18 +34,7 @@ _FORM = {
     'low_states': 1,
 }  # fmt: skip
 
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-script-src 'unsafe-inline'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
+_BODY = """<main>
 <div><div id="board"></div></div>
 <div>
 <h1>{title}</h1>
@@ -62,13 +49,7 @@ script-src 'unsafe-inline'; style-src 'unsafe-inline'">
 <p><label for="text">Or paste a puzzle: any notation, empty cells as 0 or a dot.</label></p>
 <textarea id="text" spellcheck="false"></textarea>
 </div>
-</main>
-<script type="application/json" id="facts">{facts}</script>
-<script type="text/plain" id="weights">{weights}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+</main>"""
 
 
 def write(path: str | os.PathLike, solver: Solver, title: str = 'A Sudoku, solved in the open'):
@@ -102,13 +83,13 @@ def write(path: str | os.PathLike, solver: Solver, title: str = 'A Sudoku, solve
         f'but no rule: it has learned them. Everything runs in this page.'
     )
     blob = np.concatenate([x.ravel() for x in tensors.values()]).astype('<f4').tobytes()
-    text = _TEMPLATE.format(
-        title=html.escape(title),
-        style=(_STATIC / 'play.css').read_text('utf-8'),
-        about=about,
-        facts=json.dumps(facts).replace('<', '\\u003c'),
-        weights=base64.b64encode(blob).decode(),
-        script='\n'.join((_STATIC / name).read_text('utf-8') for name in ('fields.js', 'play.js')),
+    text = document.make(
+        title,
+        _BODY.format(title=html.escape(title), about=about),
+        facts,
+        'play.css',
+        ('fields.js', 'play.js'),
+        data=f'<script type="text/plain" id="weights">{base64.b64encode(blob).decode()}</script>',
     )
     files.write_text(path, text)
 
