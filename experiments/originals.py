@@ -138,6 +138,15 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
     return found
 
 
+def changed(config: ExperimentConfig) -> dict[str, Any]:
+    """Settings with another value than the default, by dotted name.
+
+    What is compared or kept by them outlives settings that are added later.
+    """
+    usual = flatten(ExperimentConfig())
+    return {key: value for key, value in flatten(config).items() if value != usual[key]}
+
+
 def has_influence(name: str) -> bool:
     """Whether a setting of ours changes what is learned."""
     return not any(
@@ -226,5 +235,5 @@ def check_checkout(name: str, folder: str | Path) -> None:
 
 def fingerprint(name: str, config: ExperimentConfig) -> str:
     """Text that two runs share when they are the same training, whatever their seed."""
-    values = {key: value for key, value in flatten(config).items() if has_influence(key)}
+    values = {key: value for key, value in changed(config).items() if has_influence(key)}
     return json.dumps({'original': name, **values}, sort_keys=True)

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+from experiments import originals
 from experiments.study import arms
 from experiments.study.arms import Arm, Task
 from hrm_jax import curriculum, files
@@ -114,10 +115,8 @@ def configuration(task: Task, arm: Arm, workdir: Path, scale: float) -> Experime
 
 def digest(config: ExperimentConfig) -> str:
     """Returns a short digest of the settings that make a run what it is."""
-    values = config.to_dict()
-    for section, key in (('data', 'path'), ('logging', 'tensorboard')):
-        del values[section][key]
-    del values['seed'], values['checkpoint']
+    changed = originals.changed(config)
+    values = {key: value for key, value in changed.items() if originals.has_influence(key)}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -144,13 +143,16 @@ def run(
     """
     folder = workdir / task.name / slug(arm.name)
     file = workdir / task.name / f'{slug(arm.name)}.json'
-    text = config.to_json()
-    if file.is_file() and file.read_text() != text and folder.exists():
+    if (
+        file.is_file()
+        and folder.exists()
+        and ExperimentConfig.from_json(file.read_text()) != config
+    ):
         raise WorkdirError(
             f'{folder} has runs with other settings than the study has now. Give another '
             f'--workdir, or remove that folder.'
         )
-    files.write_text(file, text)
+    files.write_text(file, config.to_json())
     began = _core_seconds()
     place = folder / f'seed={seed}'
     result = place / 'tests.json'
