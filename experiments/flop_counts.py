@@ -1,9 +1,9 @@
-"""FLOPs of the equivariant models: counted by hand, and in the program that is traced.
+"""FLOPs of the equivariant models: by hand, of the traced program, of the optimized one.
 
-    python -m experiments.flop_counts --output experiments/results/equivariant_flops.md
+    python -m experiments.flop_counts --optimized --output experiments/results/equivariant_flops.md
 
-Nothing is compiled or run, so that the published sizes take seconds. What XLA makes of such a
-program is counted in tests/equivariant_test.py, at small sizes.
+Nothing is run. Tracing takes seconds; --optimized also has XLA compile every program for the CPU,
+with its cycles unrolled, which takes minutes.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import math
 from pathlib import Path
+import re
 import sys
 from typing import Any
 
@@ -27,8 +28,11 @@ from hrm_jax.model import flops, hrm
 
 NAMES = (
     'sudoku_digit_field_128', 'sudoku_digit_field', 'sudoku_digit_field_256', 'sudoku_se_rrm',
+    'sudoku_ldt',
 )  # fmt: skip
-_COLUMNS = ('configuration', 'program', 'GFLOP by hand', 'GFLOP traced', 'traced / by hand')
+_COLUMNS = ('configuration', 'program', 'GFLOP by hand', 'traced / by hand')
+_OPTIMIZED = ('optimized / by hand', 'GFLOP by XLA', 'elementwise share')
+_RESULT = re.compile(r'%?([\w.-]+) = \w+\[([\d,]*)\]\S* ([\w-]+)\((?:\w+\[\S* )?%?([\w.-]+)')
 
 
 def traced_flops(program: Callable[..., Any], *arguments: Any) -> int:
@@ -69,31 +73,78 @@ def _programs_in(equation: Any) -> list[Any]:
     return closed + [each for each in found if isinstance(each, core.Jaxpr)]
 
 
-def counts(config: ExperimentConfig) -> dict[str, tuple[int, int]]:
-    """FLOPs of the whole batch by hand and traced, by the program's name."""
+def optimized_flops(text: str) -> int:
+    """Multiplications and additions of the dot operations of an optimized program without loops.
+
+    Args:
+      text: of the compiled program, in HLO.
+    """
+    shapes: dict[str, list[int]] = {}
+    total = 0
+    for line in text.splitlines():
+        if found := _RESULT.search(line):
+            name, sizes, operation, operand = found.groups()
+            shapes[name] = [int(size) for size in sizes.split(',') if size]
+            if operation == 'dot':
+                [axes] = re.findall(r'lhs_contracting_dims=\{([\d,]*)\}', line)
+                inner = math.prod(shapes[operand][int(axis)] for axis in axes.split(',') if axis)
+                total += 2 * math.prod(shapes[name]) * inner
+    return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A jitted program of an experiment.
+
+    Attributes:
+      call, arguments: it, and the arrays or their shapes.
+      by_hand: its FLOPs, for the whole batch.
+    """
+
+    call: Any
+    arguments: tuple[Any, ...]
+    by_hand: float
+
+    def traced(self) -> int:
+        """FLOPs of the traced program's matrix products."""
+        return traced_flops(self.call, *self.arguments)
+
+    def optimized(self) -> tuple[int, float]:
+        """FLOPs of the optimized program's matrix products, and of all it does as XLA counts."""
+        compiled = self.call.lower(*self.arguments).compile()
+        return optimized_flops(compiled.as_text()), compiled.cost_analysis()['flops']
+
+
+def programs(config: ExperimentConfig) -> dict[str, Program]:
+    """An ACT step at inference and the train step of an experiment, by name."""
     mesh = partitioning.make_mesh(jax.devices()[:1])
     state = train_state.abstract(config, mesh)
     rows, model = config.train.global_batch_size, config.inference_model
     inputs = jax.ShapeDtypeStruct((rows, model.seq_len), jnp.int32)
     key = jax.random.key(0) if model.lattice.on else None  # its steps draw
-    forward = traced_flops(
-        lambda weights, latent, inputs: hrm.act_step(model, weights, latent, inputs, None, key),
-        state.weights, state.carry.latent, inputs,
-    )  # fmt: skip
-    step = traced_flops(train_step.make_train_step(config, 100, mesh), state, state.carry.batch)
+    forward = jax.jit(
+        lambda weights, latent, inputs: hrm.act_step(model, weights, latent, inputs, None, key)
+    )
+    step = train_step.make_train_step(config, 100, mesh)
     by_hand = flops.train_step(config.model, config.act, config.loss)
     return {
-        'forward': (rows * flops.act_step(config.model), forward),
-        'train step': (rows * by_hand, step),
+        'forward': Program(
+            forward, (state.weights, state.carry.latent, inputs), rows * flops.act_step(model)
+        ),
+        'train step': Program(step, (state, state.carry.batch), rows * by_hand),
     }
 
 
 def experiment(name: str) -> ExperimentConfig:
-    """A shipped experiment with the sizes of its data and four rows, one of which is anchored."""
+    """A shipped experiment with the sizes of its data, unrolled.
+
+    It has one row; with answer anchors four, because a quarter of the rows is anchored.
+    """
     config = ExperimentConfig.from_dict(importlib.import_module(f'configs.{name}').get_config())
     config = dataset_sizes.fill_in(config)
-    train = dataclasses.replace(config.train, global_batch_size=4)
-    model = dataclasses.replace(config.model, attention='xla')
+    rows = 4 if config.loss.anchor_weight else 1
+    train = dataclasses.replace(config.train, global_batch_size=rows)
+    model = dataclasses.replace(config.model, attention='xla', unroll_cycles=True)
     return dataclasses.replace(config, model=model, train=train)
 
 
@@ -103,15 +154,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--names', nargs='+', default=NAMES, help='experiments of configs/')
+    parser.add_argument('--optimized', action='store_true', help='compile, too')
     parser.add_argument('--output', type=Path, help='Markdown file to write')
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    lines = [f'| {" | ".join(_COLUMNS)} |', f'|{" --- |" * len(_COLUMNS)}']
+    columns = _COLUMNS + (_OPTIMIZED if args.optimized else ())
+    lines = [f'| {" | ".join(columns)} |', f'|{" --- |" * len(columns)}']
     for name in args.names:
         config = experiment(name)
         rows = config.train.global_batch_size
-        for program, (by_hand, traced) in counts(config).items():
-            values = (by_hand / rows / 1e9, traced / rows / 1e9, traced / by_hand)
-            cells = (name, program, f'{values[0]:.3f}', f'{values[1]:.3f}', f'{values[2]:.6f}')
+        for kind, program in programs(config).items():
+            by_hand = program.by_hand
+            cells = [name, kind, f'{by_hand / rows / 1e9:.3f}', f'{program.traced() / by_hand:.6f}']
+            if args.optimized:
+                dots, everything = program.optimized()
+                cells += [f'{dots / by_hand:.6f}', f'{everything / rows / 1e9:.3f}']
+                cells.append(f'{1 - dots / everything:.1%}')
             lines.append(f'| {" | ".join(cells)} |')
             print(lines[-1], flush=True)
     if args.output:
@@ -122,11 +179,13 @@ _INTRODUCTION = f"""\
 # FLOPs of the equivariant models
 
 Multiplications and additions of the matrix products, for each row of the batch, at the sizes of the
-configurations; the train step of the digit fields with its answer anchors. By hand:
-`hrm_jax/model/flops.py`. Traced: the `dot_general` operations of the program that JAX traces, those
-in loops as often as they turn. JAX {jax.__version__}.
+configurations; one row, or four with answer anchors, of which a quarter of the rows has one. By
+hand: `hrm_jax/model/flops.py`. Traced: the `dot_general` operations of the program that JAX traces,
+those in loops as often as they turn. Optimized: the `dot` operations that are left after XLA's
+compiler for CPUs, the cycles unrolled; beside them XLA's count of everything, and the share of what
+is no matrix product. JAX {jax.__version__}.
 
-    python -m experiments.flop_counts --output experiments/results/equivariant_flops.md
+    python -m experiments.flop_counts --optimized --output experiments/results/equivariant_flops.md
 
 """
 

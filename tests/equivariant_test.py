@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import importlib
 import json
-import re
 import typing
 
 from flax import linen as nn
@@ -14,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, anchors, eval_step, partitioning, train_state, train_step
+from experiments import flop_counts
+from hrm_jax import act, anchors, eval_step, train_state, train_step
 from hrm_jax.config import (
     ActConfig,
     EvalConfig,
@@ -27,7 +27,7 @@ from hrm_jax.config import (
 from hrm_jax.config import model as model_config
 from hrm_jax.errors import CheckpointError, ConfigError
 from hrm_jax.interop import architecture, formats, original_config, state_dict, tensor_names
-from hrm_jax.model import attention, flops, hrm, starts, symbols
+from hrm_jax.model import attention, flops, starts, symbols
 from hrm_jax.tasks import Arc, Maze, Sudoku
 from hrm_jax.types import Batch, Outputs, Weights
 from tests import commands, torch_files
@@ -179,43 +179,15 @@ def test_the_flops_of_an_unknown_exchange_are_refused():
         flops.block_forward(model)
 
 
-_CONTRACTED = re.compile(r'lhs_contracting_dims=\{([\d,]*)\}')
-
-
-def dot_flops(text: str) -> int:
-    """Multiplications and additions of the dot operations in a program's text."""
-    shapes = dict(re.findall(r'%?([\w.\-]+) = \w+\[([\d,]*)\]', text))
-
-    def sizes(dims):
-        return [int(size) for size in dims.split(',') if size]
-
-    total = 0
-    for line in text.splitlines():
-        found = re.search(r'= \w+\[([\d,]*)\]\S* dot\((?:\w+\[[\d,]*\]\S* )?%?([\w.\-]+)', line)
-        if found:
-            left = sizes(shapes[found[2]])
-            contracted = sizes(_CONTRACTED.search(line)[1])
-            total += 2 * int(np.prod(sizes(found[1]))) * int(np.prod([left[i] for i in contracted]))
-    return total
-
-
 @pytest.mark.parametrize('kind', ['se_rrm', 'fields_mixing', 'fields_attention'])
 def test_the_count_by_hand_is_that_of_the_programs_dots(kind):
     config = experiment(
         kind, H_cycles=1, L_cycles=1, hidden_size=64, intermediate_size=0, unroll_cycles=True
     )
     config = dataclasses.replace(config, train=TrainConfig(global_batch_size=1))
-    mesh = partitioning.make_mesh(jax.devices()[:1])
-    state = train_state.abstract(config, mesh)
-    inputs = jax.ShapeDtypeStruct((1, 9), jnp.int32)
-    forward = jax.jit(
-        lambda weights, latent, inputs: hrm.act_step(config.model, weights, latent, inputs, None)
-    ).lower(state.weights, state.carry.latent, inputs)
-    counted = dot_flops(forward.compile().as_text())
-    assert counted / flops.act_step(config.model) == pytest.approx(1, abs=0.005)
-    step = train_step.make_train_step(config, 100, mesh).lower(state, state.carry.batch)
-    counted = dot_flops(step.compile().as_text())
-    assert counted / flops.train_step(config.model, config.act) == pytest.approx(1, abs=0.005)
+    for program in flop_counts.programs(config).values():
+        counted, _ = program.optimized()
+        assert counted / program.by_hand == pytest.approx(1, abs=0.005)
 
 
 def test_lots_decide_who_stops():

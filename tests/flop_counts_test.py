@@ -49,5 +49,5 @@ def test_both_counts_agree(model, loss, halting):
         loss=LossConfig(**loss),
         train=TrainConfig(global_batch_size=4),
     )
-    for by_hand, traced in flop_counts.counts(config).values():
-        assert traced / by_hand == pytest.approx(1, abs=0.005)
+    for program in flop_counts.programs(config).values():
+        assert program.traced() / program.by_hand == pytest.approx(1, abs=0.005)

@@ -1,8 +1,6 @@
 """What is computed: no more than the analytic count; the look-ahead gives the step's own Q."""
 
 import dataclasses
-import math
-import re
 
 from flax import linen as nn
 import jax
@@ -10,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import flop_counts
 from hrm_jax import curriculum, partitioning, train_state, train_step
 from hrm_jax.config import ActConfig, EvalConfig, ExperimentConfig, ModelConfig, TrainConfig
 from hrm_jax.model import flops, hrm, starts
@@ -79,21 +78,6 @@ def _small(technique: str) -> ExperimentConfig:
     return _config(technique, 4, act, **sizes)
 
 
-def _products(compiled) -> int:
-    """FLOPs of the matrix products in a compiled program without loops."""
-    shapes, total = {}, 0
-    lines = re.compile(r'%?([\w.-]+) = \w+\[([\d,]*)\]\S* ([\w-]+)\((?:\w+\[\S* )?%?([\w.-]+)')
-    for line in compiled.as_text().splitlines():
-        if found := lines.search(line):
-            name, sizes, operation, operand = found.groups()
-            shapes[name] = [int(size) for size in sizes.split(',') if size]
-            if operation == 'dot':
-                axes = re.search(r'lhs_contracting_dims={([\d,]*)}', line)[1].split(',')
-                inner = math.prod(shapes[operand][int(axis)] for axis in axes)
-                total += 2 * math.prod(shapes[name]) * inner
-    return total
-
-
 def _without_convolution(model: ModelConfig) -> ModelConfig:
     """Its two taps are no matrix product."""
     plain = model.gated_unit != 'conv_swiglu'
@@ -104,7 +88,7 @@ def _without_convolution(model: ModelConfig) -> ModelConfig:
 def test_the_products_of_a_train_step_are_those_of_the_program(technique):
     config = _small(technique)
     with commands.quick_compiles():
-        found = _products(_compile(config))
+        found = flop_counts.optimized_flops(_compile(config).as_text())
     rows, model = config.train.global_batch_size, _without_convolution(config.model)
     assert found / (rows * flops.train_step(model, config.act)) == pytest.approx(1, abs=0.005)
 
@@ -124,7 +108,8 @@ def test_the_products_of_a_step_at_inference_are_those_of_the_program(technique)
 
     arguments = weights, np.ones((4, 12), np.int32), np.ones((4, 64), np.float32)
     with commands.quick_compiles():
-        found = _products(jax.jit(step).lower(*arguments).compile())
+        compiled = jax.jit(step).lower(*arguments).compile()
+    found = flop_counts.optimized_flops(compiled.as_text())
     analytic = 4 * flops.act_step(_without_convolution(model))
     assert found / analytic == pytest.approx(1, abs=0.005)
 
