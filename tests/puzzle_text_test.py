@@ -72,6 +72,12 @@ def custom(text: str, grid, **facts):
         '1,0,0,2\n0,0,0,0\n0,0,0,3\n0,0,0,0',
         '1,0,0,2,0,0,0,0,0,0,0,3,0,0,0,0',
         '1;0;0;2\n0;0;0;0\n0;0;0;3\n0;0;0;0',
+        '1,,,2\n,,,\n,,,3\n,,,',
+        '1,,,2,\n,,,,\n,,,3,\n,,,,\n',
+        '1, , ,2\n , , , \n , , ,3\n , , , ',
+        '1;;;2\n;;;\n;;;3\n;;;',
+        '1\t\t\t2\n\t\t\t\n\t\t\t3\n\t\t\t\n',
+        '1,,,2,,,,,,,,3,,,,',
         '# from a magazine\n1..2\n....\n...3\n....\n; the end',
         '// easy\n1002/0000/0003/0000',
         '1__2_______3____',
@@ -85,6 +91,12 @@ def custom(text: str, grid, **facts):
 )
 def test_a_sudoku_is_read_in_any_usual_form(text):
     assert SUDOKU.text(SUDOKU.parse(text)) == PLAIN
+
+
+def test_a_table_that_lacks_fields_is_no_board():
+    # Without the commas these would be rows whose last cells are empty.
+    with pytest.raises(PuzzleError, match='must have 4 fields, empty ones too; got 3, 4, 4, 4'):
+        SUDOKU.parse('1,,2\n,,,\n,,,3\n,,,')
 
 
 def test_numbers_above_9_and_letters_are_the_same_digits():
@@ -264,3 +276,4 @@ def test_counting_gives_up_where_it_takes_too_long():
 def test_boards_of_a_text_are_separated_by_empty_lines():
     text = '\ufeff1..2\n....\n\n\n# two\n...3\n....\n'
     assert puzzle_text.blocks(text, '.123') == ['1..2\n....', '...3\n....']
+    assert puzzle_text.blocks('1\t2\n\t\n\n; one\n;;\n', '.12') == ['1\t2\n\t', ';;']

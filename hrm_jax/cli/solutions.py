@@ -130,7 +130,10 @@ class Show:
             facts[-1] = f'wrong in {wrong} cell{"s" * (wrong != 1)}' if wrong else 'right'
         if solution.chains > 1:
             facts.append(f'{solution.chains} chains')
-        text = f'{solution.text}\n{", ".join(facts)}'
+        # An attempt that breaks the rules has no line that could be copied as an answer.
+        attempt = solution.valid is False and entry.labels is None and task.is_board
+        text = '' if attempt else f'{solution.text}\n'
+        text += ', '.join(facts)
         if solution.valid is False and entry.labels is None:
             text += '\nUnsolved: the last attempt, shown above, breaks the rules.'
         if note := self._several(solution, _NODES_OF_ONE):

@@ -365,5 +365,8 @@ class Board(Task):
         return [cells]
 
     def _cells(self, text: str) -> Sequence[str]:
+        fields = puzzle_text.fields(text, self.side, self.written)
+        if fields is not None:
+            return [field or ' ' for field in fields]
         rows = puzzle_text.rows_of(text, self.written)
         return ''.join(puzzle_text.spread_rows(rows, self.side) or rows)

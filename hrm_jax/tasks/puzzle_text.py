@@ -15,7 +15,8 @@ BYTE_ORDER_MARK = '\ufeff'
 _COMMENTS = ('#', '%', ';', '//')
 # Of frames; U+2500 to U+257F are the box drawing characters.
 _UPRIGHT = frozenset('|!│┃║')
-_SEPARATORS = frozenset(',;\t') | _UPRIGHT
+_FIELD_MARKS = ',;\t'  # between the fields of a table
+_SEPARATORS = frozenset(_FIELD_MARKS) | _UPRIGHT
 _BOX = frozenset(map(chr, range(0x2500, 0x2580)))
 _RULES = frozenset('-=_') | _BOX
 _CORNERS = frozenset("+:.'*`, ") | _UPRIGHT
@@ -29,7 +30,8 @@ def is_comment(line: str, symbols: Collection[str]) -> bool:
       symbols: characters that stand for cells, or begin their words.
     """
     text = line.strip()
-    return text.startswith(tuple(m for m in _COMMENTS if m[0] not in symbols))
+    row = text.count(';') > 1 and set(text) <= {';', ' ', *symbols}  # its first fields are empty
+    return not row and text.startswith(tuple(m for m in _COMMENTS if m[0] not in symbols))
 
 
 def _is_rule(line: str, symbols: Collection[str]) -> bool:
@@ -61,6 +63,35 @@ def rows_of(text: str, symbols: Collection[str]) -> list[str]:
     dropped = dict.fromkeys(dropped, ' ')
     kept = [line.translate(str.maketrans(dropped)) for line in lines]
     return [line for line in kept if line.strip()]
+
+
+def fields(text: str, side: int, symbols: Collection[str]) -> list[str] | None:
+    """Returns the cells of a board written as a table, '' for empty ones, or None where it is none.
+
+    Args:
+      text: a line for each row, or one line; commas, semicolons or tabs between the cells, and
+        perhaps one at the end of a line.
+      side: rows and columns of the board.
+      symbols: characters that stand for cells.
+
+    Raises:
+      PuzzleError: a row has more or fewer fields than the others need: what its cells are, cannot
+        be told.
+    """
+    lines = [line for line in text.replace(BYTE_ORDER_MARK, '').splitlines()
+             if not is_comment(line, symbols) and not _is_rule(line, symbols)]  # fmt: skip
+    for mark in (mark for mark in _FIELD_MARKS if mark not in symbols):
+        rows = [line.split(mark) for line in lines if mark in line or line.strip()]
+        rows = [row[:-1] if len(row) % side == 1 and not row[-1].strip() else row for row in rows]
+        if {len(row) for row in rows} in ({side}, {side * side}):
+            return [cell.strip() for row in rows for cell in row]
+        empty = [mark + mark in line.replace(' ', '') for line in lines]
+        PuzzleError.require(
+            not any(empty),
+            f'a row of a table must have {side} fields, empty ones too; got '
+            f'{", ".join(str(len(row)) for row in rows[:side])}. Write . for an empty cell.',
+        )
+    return None
 
 
 def trimmed(lines: Sequence[str], least: int = 0) -> list[str]:
@@ -129,7 +160,7 @@ def blocks(text: str, symbols: Collection[str]) -> list[str]:
     for line in text.replace(BYTE_ORDER_MARK, '').splitlines():
         if is_comment(line, symbols):
             continue
-        if line.strip():
+        if line.strip() or '\t' in line:  # of tabs alone: a row of empty fields
             found[-1].append(line)
         elif found[-1]:
             found.append([])

@@ -17,8 +17,8 @@ class Sudoku(Board):
     """Sudoku of any size: token 0 is padding, 1 an empty cell, digit d is d + 1.
 
     Digits above 9 are written as letters, large or small, or as numbers separated by blanks or
-    commas. ``.``, 0,
-    ``_`` and ``*`` are empty cells; so are blanks where they keep their places.
+    commas. ``.``, 0, ``_`` and ``*`` are empty cells; so are blanks where they keep their places,
+    and the empty fields of a table (commas, semicolons, tabs).
     """
 
     name = 'sudoku'
@@ -41,6 +41,9 @@ class Sudoku(Board):
         return dataclasses.replace(self, seq_len=side * side, vocab_size=side + self.first_symbol)
 
     def _cells(self, text: str) -> Sequence[str]:
+        fields = puzzle_text.fields(text, self.side, self.written)
+        if fields is not None:
+            return [field or self.symbols[self.blank] for field in fields]
         words = ' '.join(puzzle_text.rows_of(text, self.written)).split()
         if len(words) == self.seq_len:
             return words
