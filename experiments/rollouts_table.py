@@ -221,9 +221,15 @@ def table(rows: Sequence[Row]) -> str:
         cells += [f'{row.accuracy[name]:.1%}' for name in names]
         cells += [f'{row.any_chain:.1%}', f'{row.steps:.4g}', f'{row.gflops:.3g}']
         speeds = [row.speed, row.together][: len(heads) - len(cells)]
-        cells += [f'{speed:.3g}' if speed else '' for speed in speeds]
+        cells += map(_speed_text, speeds)
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
+
+
+def _speed_text(speed: float) -> str:
+    if not speed:
+        return ''
+    return f'{speed:,.0f}' if speed > 100 else f'{speed:.3g}'
 
 
 def plot(rows: Sequence[Row], title: str, path: pathlib.Path) -> None:
