@@ -38,7 +38,8 @@ def experiment(flags: argparse.Namespace, data: Path) -> ExperimentConfig:
     size = flags.hidden_size
     return ExperimentConfig.from_dict({
         'name': 'arc_demo',
-        'model': _MODEL | {'hidden_size': size, 'puzzle_emb_ndim': size},
+        'model': _MODEL | {'hidden_size': size, 'puzzle_emb_ndim': size,
+                           'puzzle_embedding': flags.puzzle_embedding},
         'act': {'halt_max_steps': flags.act_steps},
         'loss': {'loss_type': 'softmax_cross_entropy'},
         'data': {'path': str(data)},
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument('--unseen', type=int, default=10, help='tasks to adapt to')
     parser.add_argument('--hidden-size', type=int, default=128)
     parser.add_argument('--act-steps', type=int, default=4)
+    parser.add_argument('--puzzle-embedding', choices=('table', 'composed'), default='table')
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--train-steps', type=int, default=4000)
     parser.add_argument('--train-minutes', type=float, default=180.0)
