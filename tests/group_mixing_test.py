@@ -134,7 +134,9 @@ def test_a_file_holds_models_that_no_original_has(solver, tmp_path):
 def test_unsolved_puzzles_are_tried_again(solver):
     [first] = solver.solve([PUZZLE])
     assert first.valid is False
-    [again] = solver.solve([PUZZLE], retries=10, steps=2)
+    told = []
+    [again] = solver.solve([PUZZLE], retries=10, steps=2, progress=told.append)
+    assert (sum(told), min(told)) == (1, -1)
     assert (again.valid, again.chains, again.steps) == (False, 17, 2.0)
     with pytest.raises(PuzzleError, match='rules are unknown'):
         Solver(CONFIG, solver.weights, Task(16, 6)).solve([np.ones(16, int)], retries=1)
@@ -147,7 +149,9 @@ def test_a_retry_that_obeys_the_rules_is_the_answer(solver, monkeypatch):
     assert right.chains == 1  # nothing to do
     calls = iter([False, *[True] * 100])
     monkeypatch.setattr(Sudoku, 'is_valid', lambda self, question, answer: next(calls))
-    [right] = solver.solve([PUZZLE], retries=8)
+    told = []
+    [right] = solver.solve([PUZZLE], retries=8, progress=told.append)
+    assert told[-3:] == [-1, 1, 0]
     assert (right.valid, right.chains, len(right.text)) == (True, 9, len(solution))
 
 

@@ -247,7 +247,8 @@ class Solver:
           early_exit: stop each puzzle by its own halting rule; False: all run ``steps``.
           identifiers: row of the puzzle table for each puzzle; None: the blank one.
           seed: of everything random: symmetries, and what the model draws.
-          progress: called with how many more puzzles are done.
+          progress: called with how many more puzzles are done; less than 0 where the rules take
+            answers back, which are then done when they are mended or given up.
 
         Raises:
           PuzzleError: a text cannot be read (the cell is named), or the task has no known
@@ -270,7 +271,7 @@ class Solver:
                 questions, steps=steps, samples=samples, rollouts=rollouts, early_exit=early_exit,
                 identifiers=ids, seed=seed, progress=progress,
             )  # fmt: skip
-            return self._retried(first, ids, steps, retries, seed)
+            return self._retried(first, ids, steps, retries, seed, progress)
         if asked.on or self.config.model.lattice.on:
             PuzzleError.require(
                 samples == 1,
@@ -297,7 +298,13 @@ class Solver:
         ]
 
     def _retried(
-        self, found: list[Solution], ids: np.ndarray, steps: int, retries: int, seed: int
+        self,
+        found: list[Solution],
+        ids: np.ndarray,
+        steps: int,
+        retries: int,
+        seed: int,
+        progress: Callable[[int], None],
     ) -> list[Solution]:
         """The solutions, those that break the rules replaced by chains that do not."""
         from_random = self.config.model.initial_state in ('random', 'random_in_training')
@@ -307,18 +314,22 @@ class Solver:
             breadth=_RETRIES_AT_ONCE, select='rules', views='random' if symmetric else 'none'
         )
         config = solver._run_config(asked, steps, early_exit=True)
+        left = _invalid(found)
+        progress(-len(left))
         for done in range(0, retries, _RETRIES_AT_ONCE):
-            left = [n for n, solution in enumerate(found) if solution.valid is False]
             if not left:
                 break
             questions = np.stack([found[n].question for n in left])
             again = solver._roll_out(questions, ids[left], config, seed + 1 + done, lambda _: None)
             for n, solution in zip(left, again, strict=True):
-                before = found[n]
-                spent = before.steps * before.chains + solution.steps * solution.chains
-                chains = before.chains + solution.chains
-                best = solution if solution.valid else before
+                last = found[n]
+                spent = last.steps * last.chains + solution.steps * solution.chains
+                chains = last.chains + solution.chains
+                best = solution if solution.valid else last
                 found[n] = dataclasses.replace(best, steps=spent / chains, chains=chains)
+            before, left = left, _invalid(found)
+            progress(len(before) - len(left))
+        progress(len(left))
         return found
 
     @property
@@ -450,3 +461,8 @@ class Solver:
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(answers),
         )
+
+
+def _invalid(found: list[Solution]) -> list[int]:
+    """Which solutions break the rules of their task."""
+    return [n for n, solution in enumerate(found) if solution.valid is False]
