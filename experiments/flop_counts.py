@@ -28,7 +28,7 @@ from hrm_jax.model import flops, hrm
 
 NAMES = (
     'sudoku_digit_field_128', 'sudoku_digit_field', 'sudoku_digit_field_256', 'sudoku_se_rrm',
-    'sudoku_ldt',
+    'sudoku_ldt', 'sudoku9_cpu',
 )  # fmt: skip
 _COLUMNS = ('configuration', 'program', 'GFLOP by hand', 'traced / by hand')
 _OPTIMIZED = ('optimized / by hand', 'GFLOP by XLA', 'elementwise share')
