@@ -1,5 +1,6 @@
 # The commands of the README need Python 3.11 or newer, pip and this file; nothing else.
 #   make quickstart [SEED=1]   train a small model on generated Sudokus and look at it think
+#                              (CPU_DEVICES=1: the same numbers on every machine of its kind)
 #   make test                  the test suite
 #   make test-torch            the tests that need PyTorch as well
 #   make cluster-test         gs://, two processes, W&B and SLURM, disturbed on purpose; a table
@@ -30,7 +31,8 @@ install_this = { $(VENV)/bin/python -m pip install --disable-pip-version-check -
 .PHONY: quickstart test cluster-test torch test-torch aot lint types format clean
 
 quickstart: $(VENV)/installed
-	@$(VENV)/bin/python -m experiments.quickstart --seed=$(SEED) --started=$(STARTED)
+	@$(VENV)/bin/python -m experiments.quickstart --seed=$(SEED) --started=$(STARTED) \
+	  $(if $(CPU_DEVICES),--cpu-devices=$(CPU_DEVICES))
 
 test: $(VENV)/installed-dev
 	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)

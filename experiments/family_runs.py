@@ -45,7 +45,7 @@ class Kind:
     def flags(self, data: Path) -> list[str]:
         """The flags of ``hrm_jax.main`` for this kind."""
         values = {**SMALL, **(PUZZLE_VECTOR if self.puzzle_vector else {}), 'data.path': data}
-        return [f'--config=configs/{self.config}.py',
+        return ['--cpu-devices=1', f'--config=configs/{self.config}.py',
                 *(f'--config.{key}={value}' for key, value in values.items())]  # fmt: skip
 
     @property

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 import contextlib
 from pathlib import Path
+import sys
 import time
 
 import numpy as np
@@ -123,10 +124,11 @@ def draw_learning_curve(folder: Path) -> list[Path]:
     return [figures.save(figure, folder / 'learning_curve.png')]
 
 
-def command(seed: int, started: float) -> int:
+def command(seed: int, started: float, devices: int | None = None) -> int:
     """Builds, trains, evaluates and draws; returns the exit code.
 
     Args:
+      devices: that the CPU is split into; None: those of the run, or as many as pay.
       seed: of the puzzles and of the training.
       started: Unix time at which the set-up began; 0: now.
     """
@@ -139,14 +141,17 @@ def command(seed: int, started: float) -> int:
         from configs import quickstart
         from hrm_jax import train, train_state
         from hrm_jax.config import ExperimentConfig
-        from hrm_jax.run import backend, plan
+        from hrm_jax.run import backend, cpu_devices, plan
 
         backend.enable_compilation_cache()
-    with clock.part('puzzles'):
-        build_puzzles(data, seed)
         settings = quickstart.get_config()
         settings.seed, settings.data.path = seed, str(data)
         config = ExperimentConfig.from_dict(settings)
+        choice = cpu_devices.choose(config, devices, cpu_devices.recorded(folder))
+        choice = cpu_devices.apply(choice)
+    with clock.part('puzzles'):
+        build_puzzles(data, seed)
+        config = cpu_devices.settled(config, choice)
         ready = plan.make_plan(config)
         train_answers = all_examples(ready.train_data)[1]
         inputs, labels = all_examples(ready.eval_data)
@@ -204,8 +209,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add('--seed', type=int, default=0, help='seed of the puzzles and of the training')
     add('--started', type=float, default=0, help='Unix time at which the set-up began; 0: now')
-    flags = parser.parse_args(argv)
-    common.run(lambda: command(flags.seed, flags.started))
+    add(
+        '--cpu-devices', type=int,
+        help='devices that the CPU is split into (default: as many as pay); 1: the numbers of one '
+        'device, bit for bit',
+    )  # fmt: skip
+    flags = parser.parse_args(common.hyphenated(sys.argv[1:] if argv is None else argv))
+    common.run(lambda: command(flags.seed, flags.started, flags.cpu_devices))
 
 
 if __name__ == '__main__':

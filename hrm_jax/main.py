@@ -15,13 +15,19 @@ each. --distributed selects it; experiments/launch has recipes.
 """
 
 from collections.abc import Sequence
+import os
 from pathlib import Path
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from hrm_jax.cli import common
+
+if TYPE_CHECKING:
+    from hrm_jax.config import ExperimentConfig
+    from hrm_jax.run import cpu_devices
 
 FLAGS = flags.FLAGS
 
@@ -57,6 +63,11 @@ def define_flags() -> None:
         'With --dry-run: train steps to time for an estimate of the duration; 0: none (default: 3 '
         'where they are quick).', lower_bound=0,
     )  # fmt: skip
+    flags.DEFINE_integer(
+        'cpu_devices', None,
+        'Devices that a CPU is split into (default: those of the run; of a new run as many as '
+        'pay). 1: the numbers of one device, bit for bit.', lower_bound=1,
+    )  # fmt: skip
     flags.DEFINE_enum(
         'distributed', 'auto', ['auto', 'on', 'off'],
         'Whether this is one of several processes: auto (SLURM, Open MPI, GKE and the three flags '
@@ -75,15 +86,31 @@ def define_flags() -> None:
     )  # fmt: skip
 
 
+def _cpu_devices(config: 'ExperimentConfig') -> 'cpu_devices.Choice':
+    """Splits the CPU as the flags, the run or the model want it."""
+    from hrm_jax.run import cpu_devices, distributed
+
+    several = FLAGS.distributed == 'on' or FLAGS.num_processes or distributed.is_wanted(os.environ)
+    choice = cpu_devices.choose(
+        config,
+        FLAGS.cpu_devices,
+        cpu_devices.recorded(FLAGS.workdir),
+        training=FLAGS.mode == 'train',
+        alone=FLAGS.distributed == 'off' or not several,
+    )
+    return cpu_devices.apply(choice)
+
+
 def command() -> int:
     """Does what the flags ask for; returns the exit code."""
     config = common.read_config()
     if not FLAGS['verbosity'].present:
         common.quiet_orbax()
     # After the flags: --help should not wait for JAX.
-    from hrm_jax.run import backend, build_data, distributed
+    from hrm_jax.run import backend, build_data, cpu_devices, distributed
 
     backend.enable_compilation_cache()
+    devices = _cpu_devices(config)
     distributed.start(
         FLAGS.distributed,
         FLAGS.coordinator_address,
@@ -92,6 +119,7 @@ def command() -> int:
         FLAGS.start_timeout,
         FLAGS.heartbeat_timeout,
     )
+    config = cpu_devices.settled(config, devices)
     if FLAGS.dry_run:
         from hrm_jax.run import estimate
 

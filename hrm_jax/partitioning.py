@@ -16,6 +16,7 @@ from hrm_jax import types
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.config.mesh import MESH_AXES, MeshConfig
 from hrm_jax.config.model import ModelConfig
+from hrm_jax.config.sections import GradientSums
 from hrm_jax.errors import ConfigError
 
 DATA_AXIS, FSDP_AXIS, MODEL_AXIS = MESH_AXES
@@ -121,16 +122,31 @@ def check_model(model: ModelConfig, mesh: Mesh) -> None:
 
 
 _active_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar('mesh', default=None)
+_wide_sums: contextvars.ContextVar[bool] = contextvars.ContextVar('wide sums', default=False)
 
 
 @contextlib.contextmanager
-def activate(mesh: Mesh) -> Iterator[None]:
-    """Makes ``constrain`` place activations on ``mesh`` while a function is traced."""
-    token = _active_mesh.set(mesh)
+def activate(mesh: Mesh, gradient_sums: GradientSums = 'compute') -> Iterator[None]:
+    """Makes ``constrain`` place activations on ``mesh`` while a function is traced.
+
+    Args:
+      mesh: the devices.
+      gradient_sums: ``train.gradient_sums``, for ``sums_in_float32``.
+    """
+    wide = gradient_sums == 'float32'
+    if gradient_sums == 'auto':
+        wide = row_shards(mesh) > 1 and mesh.devices.flat[0].platform == 'cpu'
+    tokens = _active_mesh.set(mesh), _wide_sums.set(wide)
     try:
         yield
     finally:
-        _active_mesh.reset(token)
+        _active_mesh.reset(tokens[0])
+        _wide_sums.reset(tokens[1])
+
+
+def sums_in_float32() -> bool:
+    """Whether gradients of weights leave their products as float32 (model/gradient_sums.py)."""
+    return _wide_sums.get()
 
 
 def active_mesh() -> Mesh | None:

@@ -280,7 +280,7 @@ def jit_on(mesh: Mesh, config: ExperimentConfig, step: Callable[..., Any]) -> Ca
     """Jits (state, batches) -> (state, sums) for the mesh; the state passed in is donated."""
 
     def on_mesh(state, batches):
-        with partitioning.activate(mesh):
+        with partitioning.activate(mesh, config.train.gradient_sums):
             return step(state, batches)
 
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, train_state.abstract(config, mesh))

@@ -82,7 +82,7 @@ def test_runs_are_done_once_and_failed_ones_again(tmp_path, trainer):
     )
     assert calls(folder)[bad.name] == [
         f'--config=quickstart --workdir={bad} --config.optimizer.lr=1 --config.seed=1 '
-        f'--config.train.epochs=4'
+        f'--config.train.epochs=4 --cpu-devices=1'
     ]
     assert any(line == f'not done: {bad.name}. The same command tries again.' for line in logged)
     (bad / 'exit.txt').unlink()

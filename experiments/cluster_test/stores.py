@@ -41,6 +41,7 @@ def command(data: Path, run: Path, directory: str = '', steps: int = STEPS) -> l
         '--config.train.eval_interval=40', f'--config.train.max_steps={steps}',
         f'--config.checkpoint.every_steps={EVERY}', f'--config.checkpoint.directory={directory}',
         '--config.eval.global_batch_size=16', '--config.logging.tensorboard=False',
+        '--cpu-devices=1',
     ]  # fmt: skip
 
 

@@ -23,7 +23,8 @@ CHANGEABLE_ON_RESUME = (
     'name', 'logging.', 'checkpoint.', 'eval.', 'data.path', 'data.source', 'data.source_flags',
     'data.task',
     'train.log_every_steps', 'train.max_steps', 'train.early_stopping.', 'train.puzzle_table',
-    'train.micro_batches', 'train.change_batch_size', 'train.steps_per_dispatch', 'mesh.',
+    'train.micro_batches', 'train.change_batch_size', 'train.steps_per_dispatch',
+    'train.gradient_sums', 'mesh.',
 )  # fmt: skip
 
 

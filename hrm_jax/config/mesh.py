@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from hrm_jax.config.checks import check_fields, require_not_negative
 from hrm_jax.errors import ConfigError
 
 MESH_AXES = ('data', 'fsdp', 'model')
@@ -21,8 +22,13 @@ class MeshConfig:
     data: int = -1  # -1: all devices that the other axes leave
     fsdp: int = 1
     model: int = 1
+    # Devices that a CPU is split into when a command starts (run/cpu_devices.py); 0: one, or as
+    # many as JAX was told to make. Chosen by ``hrm-jax train`` for new runs.
+    cpu_devices: int = 0
 
     def __post_init__(self):
+        check_fields(self, 'mesh.')
+        require_not_negative(**{'mesh.cpu_devices': self.cpu_devices})
         sizes = self.sizes
         ConfigError.require(
             all(size == -1 or size > 0 for size in sizes.values()),

@@ -31,6 +31,7 @@ Identifiers = Literal['own', 'blank', 'random']
 Output = Literal['predictions', 'q', 'inputs', 'labels', 'logits']
 TokenLoss = Literal['stablemax_cross_entropy', 'softmax_cross_entropy']
 PuzzleTableChoice = Literal['error', 'mean', 'zeros', 'overlap']
+GradientSums = Literal['auto', 'float32', 'compute']
 DataFormat = Literal['auto', 'records', 'npy_folder']
 Augmentation = Literal['stored', 'on_the_fly', 'translation', 'digits', 'digits_sic']
 Direction = Literal['max', 'min']
@@ -252,6 +253,10 @@ class TrainConfig:
     # Train steps that the devices do in one call; the log and a stop signal then wait for all of
     # them. For models so small that the host is what takes the time.
     steps_per_dispatch: int = 1
+    # bfloat16 and float16 models: gradients of weights leave the products as float32 and are summed
+    # over rows and devices as such, or in the compute dtype; auto: float32 on several CPU devices,
+    # where XLA sums in float32 anyway. On other devices twice the bytes of the gradients' sum.
+    gradient_sums: GradientSums = 'auto'
     # cgar: fewer cycles in training until 30 % and 60 % of the steps (curriculum.py). Evaluation
     # always runs those of the model.
     curriculum: Curriculum = 'none'

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
 from hrm_jax.config import ModelConfig
-from hrm_jax.model import layers
+from hrm_jax.model import gradient_sums, layers
 
 
 def embed_puzzle(
@@ -40,7 +40,8 @@ def embed_puzzle(
     if answer_BSD is not None:
         x = x + answer_BSD
     if registers_RD is not None:
-        prefix = jnp.broadcast_to(registers_RD.astype(dtype), (len(x), *registers_RD.shape))
+        shape = (len(x), *registers_RD.shape)
+        prefix = jnp.broadcast_to(gradient_sums.spread(registers_RD, shape, dtype), shape)
         x = jnp.concatenate([prefix, x], axis=1)
     if config.has_puzzle_table and puzzle_rows_BE is not None:
         room = config.prefix_len * config.hidden_size - puzzle_rows_BE.shape[-1]
@@ -48,7 +49,7 @@ def embed_puzzle(
         prefix = rows.reshape(-1, config.prefix_len, config.hidden_size)
         x = jnp.concatenate([prefix, x], axis=1)
     if positions is not None:
-        x = x + positions.table(dtype)[None]
+        x = positions.added_to(x)
         if config.scale_learned_positions:
             # 1 / sqrt(2) keeps the variance of a sum of two embeddings of equal variance.
             x = layers.scale_in_float32(x, 0.707106781)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
 from hrm_jax.config import ModelConfig
+from hrm_jax.model import gradient_sums
 
 # Standard deviation of a standard normal truncated to [-2, 2].
 _TRUNCATED_STD = 0.87962566103423978
@@ -140,7 +141,7 @@ class Norm(nn.Module):
         if not self.config.norm_scale:
             return y
         scale = param(self, 'scale', nn.initializers.ones_init(), (x.shape[-1],), ('norm',))
-        return y * scale.astype(x.dtype)
+        return y * gradient_sums.spread(scale, y.shape, x.dtype)
 
 
 def dropout(
@@ -193,11 +194,11 @@ class Projection(nn.Module):
         kernel = kernel[(slice(None),) * num_in + (part,)]
         features = kernel.shape[num_in:]
         columns = features if cut else (math.prod(features),)
-        matrix = kernel.astype(x.dtype).reshape(math.prod(in_shape), *columns)
-        y = jnp.tensordot(rows, matrix, 1).reshape(*rows.shape[:-1], *features)
+        matrix = kernel.reshape(math.prod(in_shape), *columns)
+        y = gradient_sums.product(rows, matrix).reshape(*rows.shape[:-1], *features)
         if self.use_bias:
             bias = param(self, 'bias', self.bias_init, self.features, self.out_names)
-            y = y + bias[part].astype(x.dtype)
+            y = y + gradient_sums.spread(bias[part], y.shape, x.dtype)
         return y
 
 
@@ -219,14 +220,13 @@ class Embedding(nn.Module):
     def setup(self):
         self.embedding = param(self, 'embedding', self.init, (self.size, self.dim), self.names)
 
-    def table(self, dtype: jnp.dtype) -> jax.Array:
-        """The whole table [size, dim] in ``dtype``."""
-        # Whole on every device: it is small, and looking up rows of a sharded one moves far more.
-        return partitioning.constrain(self.embedding.astype(dtype), (None, None))
+    def added_to(self, x: jax.Array) -> jax.Array:
+        """``x`` [B, size, dim] and the whole table."""
+        return x + gradient_sums.whole(self.embedding, x.shape, x.dtype)
 
     def __call__(self, ids: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Rows of the table for int32 ``ids`` [...], as [..., dim] in ``dtype``."""
-        return jnp.take(self.table(dtype), ids, axis=0)
+        return gradient_sums.take(self.embedding, ids, dtype)
 
 
 class LayerNorm(nn.Module):

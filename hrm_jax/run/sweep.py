@@ -157,6 +157,7 @@ def execute(
                     continue
                 log(f'[{number}/{len(sweep.runs)}] {run.name}: starts')
                 flags = [f'--config={sweep.config}', f'--workdir={place}', *run.flags, *sweep.flags]
+                flags += _one_device(flags)
                 ended = _train([*command, *flags])
                 _record_run(place, run, ended)
                 trained += 1
@@ -175,6 +176,17 @@ def execute(
     if failed:
         log(f'not done: {", ".join(sorted(failed))}. The same command tries again.')
     return code
+
+
+def _one_device(flags: Sequence[str]) -> list[str]:
+    """Keeps runs to one CPU device unless a flag states another number.
+
+    Runs of a sweep are compared, and several may be trained on one machine at a time: none of
+    them should depend on the cores that its machine has.
+    """
+    names = [flag.partition('=')[0].lstrip('-').replace('-', '_') for flag in flags]
+    stated = {'cpu_devices', 'config.mesh.cpu_devices'} & set(names)
+    return [] if stated else ['--cpu-devices=1']
 
 
 def is_done(place: Path) -> bool:

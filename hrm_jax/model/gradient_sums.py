@@ -1,0 +1,88 @@
+"""How gradients of weights are summed over rows where the compute dtype has 16 bits.
+
+Weights are float32 and rounded to the compute dtype where they are used. Left to itself,
+autodiff rounds each device's part of a gradient to that dtype, and the parts are added in it. With
+``train.gradient_sums`` = float32 the parts leave the products as float32 and are added as such, as
+the originals do in PyTorch (which rounds each part first). Values and all other gradients have the
+same bits either way; in float32 models nothing changes.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from hrm_jax import partitioning
+
+
+def _are_wide(dtype: jnp.dtype) -> bool:
+    return partitioning.sums_in_float32() and jnp.dtype(dtype).itemsize == 2
+
+
+@jax.custom_vjp
+def _wide_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.tensordot(x, kernel.astype(x.dtype), 1)
+
+
+def _forward(x, kernel):
+    return _wide_product(x, kernel), (x, kernel)
+
+
+def _backward(kept, g):
+    x, kernel = kept
+    outs = tuple(range(g.ndim - (kernel.ndim - 1), g.ndim))
+    rows = tuple(range(x.ndim - 1))
+    of_x = jax.lax.dot_general(
+        g, kernel.astype(x.dtype), ((outs, tuple(range(1, kernel.ndim))), ((), ()))
+    )
+    of_kernel = jax.lax.dot_general(
+        x, g, ((rows, rows), ((), ())), preferred_element_type=jnp.float32
+    )
+    return of_x, of_kernel
+
+
+_wide_product.defvjp(_forward, _backward)
+
+
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Contracts the last axis of ``x`` with the first of a kernel.
+
+    Args:
+      x: [..., F] of the compute dtype.
+      kernel: float32 [F, ...].
+
+    Returns:
+      [..., ...] in the dtype of ``x``.
+    """
+    if _are_wide(x.dtype):
+        return _wide_product(x, kernel)
+    return jnp.tensordot(x, kernel.astype(x.dtype), 1)
+
+
+def spread(weight: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """A float32 weight as an operand beside activations: in their dtype.
+
+    Args:
+      weight: float32, broadcasts to ``shape``.
+      shape, dtype: of the activations. The weight gets that shape where sums are wide, so that
+        its gradient is float32 before it is summed; else it keeps its own.
+    """
+    if _are_wide(dtype):
+        return jnp.broadcast_to(weight, shape).astype(dtype)
+    return weight.astype(dtype)
+
+
+def whole(table: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """``spread`` of a table that every device has whole: it is small."""
+    if _are_wide(dtype):
+        return spread(partitioning.constrain(table, (None, None)), shape, dtype)
+    return partitioning.constrain(table.astype(dtype), (None, None))
+
+
+def take(table: jax.Array, ids: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Rows of a float32 table [N, D] for int32 ``ids`` [...], as [..., D] in ``dtype``.
+
+    The table is whole on every device: looking up rows of a sharded one moves far more.
+    """
+    if _are_wide(dtype):
+        rows = jnp.take(partitioning.constrain(table, (None, None)), ids, axis=0)
+        return rows.astype(dtype)
+    return jnp.take(partitioning.constrain(table.astype(dtype), (None, None)), ids, axis=0)
