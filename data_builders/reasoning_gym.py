@@ -96,7 +96,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
         BuildError.require(bool(key and equals), f'--set must be KEY=VALUE; got {text!r}.')
         try:
             found[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             found[key] = value
     return found
 

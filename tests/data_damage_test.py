@@ -257,6 +257,28 @@ def test_shapes_that_no_file_has(tmp_path, content, match):
 
 
 @pytest.mark.parametrize(
+    ('content', 'match'),
+    [
+        (header('(400000000000,)', '<f4'), 'must be a .npy file that is not truncated'),
+        (header('(99999999999999999999999,)', '<f4'), 'must be a .npy file'),
+        (header('(6,)', '<f4') + bytes(8), 'must be a .npy file'),
+        (header('(-6,)', '<f4') + bytes(24), 'must have a number for each|must be a .npy file'),
+        (header('(6,)', '|O') + bytes(200), 'must be a .npy file'),
+        (header('(' * 3000), 'must be a .npy file'),
+        (b'PK\x03\x04' + bytes(40), 'must be a .npy file'),
+        (b'', 'must be a .npy file'),
+        (header('(6,)', '<i4') + bytes(24), 'must have a number for each of 6 examples; got int32'),
+    ],
+)
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+def test_ratings_that_no_file_has(tmp_path, content, match):
+    root = npy(tmp_path / 'set')
+    (root / 'train' / records.ratings_file('all')).write_bytes(content)
+    with pytest.raises(DatasetError, match=rf'ratings-all\.npy ({match})'):
+        records.load(root, 'train')
+
+
+@pytest.mark.parametrize(
     ('arrays', 'match'),
     [
         ({'puzzle_identifiers': np.array([0, 1, 1 << 32])}, r'puzzle_identifiers\.npy must be in'),

@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 import tensorstore
 
+from data_builders import reasoning_gym
 from hrm_jax import locks
 from hrm_jax.checkpoint import layout, store, weights_only
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.errors import CheckpointError, ConfigError, DamagedCheckpoint, PredictionError
+from hrm_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    DamagedCheckpoint,
+    DatasetError,
+    PredictionError,
+)
+from hrm_jax.inference import saved_task
 from hrm_jax.interop import original_config, safetensors_io
 from hrm_jax.scoring import predictions
 from hrm_jax.types import Weights
@@ -158,6 +166,32 @@ def test_an_owner_whose_number_no_process_has():
     facts = locks.parsed(locks.owner())
     assert not locks.is_dead(facts | {'process': 10**30})
     assert not locks.is_dead(facts | {'process': None})
+
+
+@pytest.mark.parametrize('text', [DEEP, 'null', '[]', '{"seed": NaN}', '{"seed": {}}', '{'])
+def test_configurations_of_ours(text):
+    with pytest.raises(ConfigError):
+        ExperimentConfig.from_json(text)
+
+
+def test_settings_of_a_puzzle_maker():
+    found = reasoning_gym.read_settings([f'a={DEEP}', 'b=[1]', 'c=[1', f'd={"9" * 5000}'])
+    assert found == {'a': DEEP, 'b': [1], 'c': '[1', 'd': '9' * 5000}
+
+
+@pytest.mark.parametrize('text', [DEEP, 'null', '\x00', None])
+def test_what_a_data_set_states_to_a_solver(tmp_path, text):
+    """Where the checkpoint does not name the task, its data set is asked."""
+    file = tmp_path / 'test' / 'dataset.json'
+    file.parent.mkdir()
+    if text is None:
+        with file.open('wb') as sparse:
+            sparse.truncate(3 << 30)
+    else:
+        file.write_text(text)
+    saved = store.SavedModel(0, Weights({}, {}, None), None, ExperimentConfig(), {})
+    with pytest.raises(DatasetError, match=r'test/dataset\.json must'):
+        saved_task.task_of(saved, tmp_path, '', print)
 
 
 @pytest.fixture

@@ -53,21 +53,19 @@ def _need(package: str) -> None:
 
 
 def scenarios(
-    flags: argparse.Namespace, data: Path, folder: Path, whole: bytes
+    flags: argparse.Namespace, data: Path, folder: Path
 ) -> dict[str, tuple[str, Callable[[], Row]]]:
     """Returns name -> package that it needs, and the scenario."""
     rng = random.Random(flags.seed)
     return {
         'flips': ('jax', lambda: flips.flipped(data, folder, flags.flips, rng)),
         's3': ('jax', lambda: stores.refused_scheme(data, folder)),
-        'gcs-kills': (
-            'gcsfs', lambda: stores.killed_in_saves(data, folder, whole, flags.kills, rng)
-        ),
-        'gcs-503': ('gcsfs', lambda: stores.refused_for_a_while(data, folder, whole, 503, 20)),
-        'gcs-403': ('gcsfs', lambda: stores.refused_for_a_while(data, folder, whole, 403, 20)),
-        'gcs-new': ('gcsfs', lambda: stores.a_new_machine(data, folder, whole)),
+        'gcs-kills': ('gcsfs', lambda: stores.killed_in_saves(data, folder, flags.kills, rng)),
+        'gcs-503': ('gcsfs', lambda: stores.refused_for_a_while(data, folder, 503, 20)),
+        'gcs-403': ('gcsfs', lambda: stores.refused_for_a_while(data, folder, 403, 20)),
+        'gcs-new': ('gcsfs', lambda: stores.a_new_machine(data, folder)),
         'peers': ('jax', lambda: peers.killed_in_saves(data, folder, flags.kills, rng)),
-        'wandb': ('wandb', lambda: tracking.offline(data, folder, whole)),
+        'wandb': ('wandb', lambda: tracking.offline(data, folder)),
         'slurm': ('jax', lambda: slurm_lib.requeued(data, folder)),
     }  # fmt: skip
 
@@ -81,9 +79,8 @@ def run(flags: argparse.Namespace) -> int:
     folder.mkdir(parents=True)
     os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder / 'compiled'))
     data = stores.make_data(folder)
-    whole = stores.undisturbed(data, folder)
     rows: list[Row] = []
-    known = scenarios(flags, data, folder, whole)
+    known = scenarios(flags, data, folder)
     for name in flags.only.split(','):
         package, scenario = known[name]
         began = time.monotonic()

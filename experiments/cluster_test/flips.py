@@ -16,7 +16,8 @@ from hrm_jax.errors import DamagedCheckpoint
 
 def _content(path: Path) -> Any:
     """Everything that a resumed run takes from a checkpoint."""
-    return layout.read_meta(path), jax.tree.map(np.asarray, store.read_arrays(path))
+    arrays = jax.tree.map(np.asarray, store.read_arrays(path))
+    return layout.read_meta(path), layout.read_json(path / 'data' / 'metadata'), arrays
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -73,6 +73,9 @@ class Store:
 
 class _Handler(server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+    # One packet for head and body: two would wait 40 ms for the client's acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     store: Store
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -177,12 +177,13 @@ class Answers:
                     continue
                 try:
                     with np.load(path) as archive:
-                        yield {name: archive[name] for name in _FIELDS}
-                except (OSError, ValueError, KeyError) as error:
+                        rows = {name: archive[name] for name in _FIELDS}
+                except Exception as error:  # numpy and zipfile raise many kinds for damaged files
                     raise PredictionError(
                         f'{path} must hold the answers of one view; {error}. Remove it, and it is '
                         f'answered again.'
                     ) from error
+                yield rows
 
     def truth(self) -> dict[str, list[bytes]]:
         """The answers that the split itself has, in the order of its tests."""

@@ -14,6 +14,7 @@ import re
 import typing
 from typing import Any, Literal
 
+from hrm_jax import files
 from hrm_jax.config import lattice, parsing, rollouts
 from hrm_jax.config.checks import check_fields, require_not_negative, require_positive
 from hrm_jax.config.mesh import MeshConfig
@@ -573,7 +574,12 @@ class ExperimentConfig:
 
     @classmethod
     def from_json(cls, text: str) -> 'ExperimentConfig':
-        return cls.from_dict(json.loads(text))
+        """Builds the configuration from the text of a config.json.
+
+        Raises:
+          ConfigError: it is not JSON with an object, or see ``from_dict``.
+        """
+        return cls.from_dict(files.parse_json(text, 'a configuration', ConfigError, dict))
 
 
 def default_config_dict():

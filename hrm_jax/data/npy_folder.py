@@ -108,10 +108,14 @@ def with_task(metadata: DatasetMetadata, task: str) -> DatasetMetadata:
     return dataclasses.replace(metadata, task=task, transform=transform, held_out=held_out)
 
 
-def _open(path: pathlib.Path, field: str) -> np.ndarray:
-    """Maps an array of whole numbers; its size is checked against the file's."""
+def map_file(path: pathlib.Path) -> np.ndarray:
+    """Maps a .npy file; its size is checked against the shape that it states.
+
+    Raises:
+      DatasetError: it is missing, or not such a file.
+    """
     try:
-        array = np.lib.format.open_memmap(path, mode='r')
+        return np.lib.format.open_memmap(path, mode='r')
     except FileNotFoundError:
         raise DatasetError(
             f'{path} is missing: the folder is half-written. Build it again.'
@@ -120,6 +124,11 @@ def _open(path: pathlib.Path, field: str) -> np.ndarray:
         raise DatasetError(
             f'{path} must be a .npy file that is not truncated; {str(error)[:200]}. {_REBUILD}'
         ) from None
+
+
+def _open(path: pathlib.Path, field: str) -> np.ndarray:
+    """Maps an array of whole numbers."""
+    array = map_file(path)
     dimensions = 2 if field in ('inputs', 'labels') else 1
     DatasetError.require(
         array.ndim == dimensions and array.size > 0,

@@ -92,16 +92,13 @@ def _ratings(folder: pathlib.Path, sets: dict[str, PuzzleSet]) -> dict[str, np.n
         path = folder / ratings_file(name)
         if not path.is_file():
             continue
-        try:
-            values = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
-            raise DatasetError(f'{path} cannot be read: {error}. Build the set again.') from None
+        values = npy_folder.map_file(path)
         DatasetError.require(
             values.shape == (puzzles.num_examples,) and values.dtype.kind == 'f',
             f'{path} must have a number for each of {puzzles.num_examples} examples; got '
             f'{values.dtype} of shape {values.shape}. Build the set again.',
         )
-        found[name] = values
+        found[name] = np.array(values)
     return found
 
 

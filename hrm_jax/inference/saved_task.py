@@ -10,6 +10,7 @@ from hrm_jax import files, tasks
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.data import records
 from hrm_jax.data.puzzles import METADATA, DatasetMetadata
+from hrm_jax.errors import DatasetError
 
 
 def task_of(
@@ -46,7 +47,7 @@ def _facts_of_data(root: Path, vocab_size: int, seq_len: int) -> dict[str, Any]:
     for split in ('test', 'train'):
         path = root / split / METADATA
         if path.is_file():
-            data = DatasetMetadata.from_json(path.read_text(encoding='utf-8'), path)
+            data = DatasetMetadata.from_dict(files.read_json(path, DatasetError, dict), path)
             if (data.vocab_size, data.seq_len) == (vocab_size, seq_len) and data.task:
                 sizes = ('vocab_size', 'seq_len', 'num_puzzle_identifiers')
                 facts = dataclasses.asdict(data)
