@@ -7,7 +7,6 @@ is float32, made safe by a double ``where``.
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from hrm_jax.config import LossConfig
 from hrm_jax.types import IGNORE_LABEL_ID, Outputs, Sums
@@ -35,6 +34,12 @@ def stablemax(logits: jax.Array) -> jax.Array:
     """Probabilities that ``stablemax_cross_entropy`` scores, float32, over the last axis."""
     log_terms = _log_stablemax_terms(logits.astype(jnp.float32))
     return jnp.exp(log_terms - jax.nn.logsumexp(log_terms, axis=-1, keepdims=True))
+
+
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross entropy of logits and targets in [0, 1], float32 and of one shape, entry by entry."""
+    log_yes, log_no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    return -targets * log_yes - (1.0 - targets) * log_no
 
 
 def softmax_cross_entropy(
@@ -116,7 +121,7 @@ def act_loss(
         weighted_lm_loss = (lm_loss_B * config.step_decay ** (steps_B - 1)).sum()
 
     def q_loss(logits_B, target_B):
-        losses_B = optax.sigmoid_binary_cross_entropy(logits_B, target_B)
+        losses_B = binary_cross_entropy(logits_B, target_B)
         return jnp.where(q_rows_B, losses_B, 0.0).sum()
 
     q_halt_loss = q_continue_loss = jnp.float32(0.0)

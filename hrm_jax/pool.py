@@ -15,7 +15,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from hrm_jax import act, losses
 from hrm_jax.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig
@@ -106,12 +105,12 @@ def loss_parts(
     """
     stays = alive_BSC & target_BSC
     weight = jnp.where(stays, config.candidate_weight, config.removed_weight)
-    keep = optax.sigmoid_binary_cross_entropy(readings.keep, stays.astype(jnp.float32))
+    keep = losses.binary_cross_entropy(readings.keep, stays.astype(jnp.float32))
     keep_L = (weight * keep).mean((1, 2, 3))
     scored_BS = open_BS & (target_BSC.sum(-1) == 1) & ~conflict_B[:, None]
     choice = -jnp.where(target_BSC, jax.nn.log_softmax(readings.choice, axis=-1), 0.0).sum(-1)
     choice_L = jnp.where(scored_BS, choice, 0.0).sum((1, 2)) / jnp.maximum(scored_BS.sum(), 1)
-    conflict = optax.sigmoid_binary_cross_entropy(readings.conflict, conflict_B.astype(jnp.float32))
+    conflict = losses.binary_cross_entropy(readings.conflict, conflict_B.astype(jnp.float32))
     return keep_L, choice_L, conflict.mean(1)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
-from hrm_jax import act, optim, partitioning, types
+from hrm_jax import act, partitioning, types
 from hrm_jax.config import ExperimentConfig, ModelConfig
 from hrm_jax.config.model import FACTORS_OF_A_PUZZLE
 from hrm_jax.errors import ConfigError
@@ -45,6 +45,8 @@ def _empty_table(model: ModelConfig) -> Any:
 
 
 def _build(config: ExperimentConfig, rng: jax.Array) -> TrainState:
+    from hrm_jax import optim  # optax is not for who only answers puzzles
+
     model = config.model
     init_rng, train_rng = jax.random.split(rng)
     variables = init_variables(config, init_rng)

@@ -1,5 +1,6 @@
 """Attention: which implementation runs where, and that all of them compute the same."""
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -58,6 +59,34 @@ def test_what_can_not_run_here_is_replaced_and_said_once():
         assert attention.resolve('pallas', jnp.bfloat16, 64) == 'pallas'
         with pytest.warns(UserWarning, match='a head size of at most 128; this is bfloat16 with'):
             assert attention.resolve('pallas', jnp.bfloat16, 130) == 'xla'
+
+
+@pytest.mark.parametrize(
+    ('platform', 'capability', 'expected'), [('gpu', '9.0', 'cudnn'), ('cpu', None, 'xla')]
+)
+def test_a_jax_without_triton(monkeypatch, platform, capability, expected):
+    """Nothing fails to import, and what needs it falls back with one line."""
+    from jax.experimental import pallas
+
+    for name in ('jax.experimental.pallas.triton', 'jax._src.pallas.triton'):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(pallas, 'triton', raising=False)
+    monkeypatch.delitem(sys.modules, 'hrm_jax.model.kernels.attention_cuda')
+    monkeypatch.delitem(sys.modules, 'hrm_jax.model.attention')
+    attention = importlib.import_module('hrm_jax.model.attention')  # as in a new process
+    device = types.SimpleNamespace(platform=platform, compute_capability=capability)
+    monkeypatch.setattr(jax, 'local_devices', lambda: [device])
+    through = {'cudnn': 'cuDNN', 'xla': 'XLA'}[expected]
+    with pytest.warns(UserWarning, match=f'=pallas runs through {through}: this jax .* Pallas'):
+        assert attention.resolve('pallas', 'bfloat16', 64) == expected
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert attention.resolve('auto', 'bfloat16', 64) == expected
+        assert attention.resolve('pallas', 'bfloat16', 64) == expected
+    if expected == 'xla':
+        q, k, v = (jnp.full((1, 3, 2, 8), size, jnp.bfloat16) for size in (1, 2, 3))
+        found = attention.attend(q, k, v, 'pallas')
+        np.testing.assert_array_equal(found, attention.attend(q, k, v, 'xla'))
 
 
 def test_configuration_refuses_what_no_device_could_run():

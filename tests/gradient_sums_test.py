@@ -35,8 +35,8 @@ CONFIG = ExperimentConfig(
 )
 
 
-def _gradients(sums, mesh):
-    """Gradients of a batch as a compiled function, and its arguments."""
+def _program(sums, mesh):
+    """Text of the compiled gradients of a batch."""
     train = dataclasses.replace(CONFIG.train, gradient_sums=sums)
     config = dataclasses.replace(CONFIG, train=train)
     state = train_state.create(config, mesh)
@@ -50,35 +50,32 @@ def _gradients(sums, mesh):
             found = train_step.gradients(config, state, state.carry, batch, least, None)
             return found.params
 
-    return jax.jit(gradients).lower(state, batch).compile(), (state, batch)
+    return jax.jit(gradients).lower(state, batch).compile().as_text()
 
 
-def _numbers(compiled, arguments):
-    leaves = jax.tree_util.tree_leaves_with_path(compiled(*arguments))
-    return {jax.tree_util.keystr(path): np.asarray(leaf, np.float64) for path, leaf in leaves}
+def _product(sums, mesh):
+    """Gradient of a kernel, and that in float64."""
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=(ROWS, 9, size)).astype(jnp.bfloat16) for size in (32, 5))
+    kernel = jnp.asarray(rng.normal(size=(32, 5)), jnp.float32)
+
+    def gradient(x, g, kernel):
+        with partitioning.activate(mesh, sums):
+            return jax.vjp(gradient_sums.product, x, kernel)[1](g)[1]
+
+    found = jax.jit(gradient)(*partitioning.put_global((x, g), mesh), kernel)
+    exact = np.einsum('btf,btg->fg', x.astype(np.float64), g.astype(np.float64))
+    return float(np.abs(np.asarray(found) - exact).max() / np.abs(exact).max())
 
 
 def _report():
-    found = {}
+    mesh, found = partitioning.make_mesh(), {}
+    for sums in ('float32', 'compute'):
+        lines = _program(sums, mesh).splitlines()
+        found[sums] = [line for line in lines if re.search(r' all-reduce(-start)?\(', line)]
     for sums in ('float32', 'compute', 'auto'):
-        compiled, arguments = _gradients(sums, partitioning.make_mesh())
-        lines = compiled.as_text().splitlines()
-        found[sums] = {
-            'sums': [line for line in lines if re.search(r' all-reduce(-start)?\(', line)],
-            'gradients': {
-                name: value.tolist() for name, value in _numbers(compiled, arguments).items()
-            },
-        }
+        found[f'{sums} error'] = _product(sums, mesh)
     print(json.dumps(found))
-
-
-def _distance(found, expected):
-    """Largest difference, relative to the largest entry of each array."""
-    assert found.keys() == expected.keys()
-    return max(
-        np.abs(np.asarray(found[name]) - value).max() / np.abs(value).max()
-        for name, value in expected.items()
-    )
 
 
 def test_four_devices_sum_in_float32():
@@ -90,27 +87,21 @@ def test_four_devices_sum_in_float32():
     ).stdout  # fmt: skip
     found = json.loads(output.splitlines()[-1])
     # XLA's CPU compiler marks the 16-bit sums that it makes in float32.
-    sixteen = {sums: any('promoted' in line for line in one['sums']) for sums, one in found.items()}
-    assert sixteen == {'float32': False, 'compute': True, 'auto': False}
-    assert all(one['sums'] for one in found.values())
-
-    one_device = _numbers(*_gradients('float32', partitioning.make_mesh()))
-    assert {len(one['gradients']) for one in found.values()} == {len(one_device)}
-    assert _distance(found['float32']['gradients'], one_device) < 1e-5
-    assert found['auto']['gradients'] == found['float32']['gradients']
-    assert _distance(found['compute']['gradients'], one_device) > 1e-3  # of bfloat16
+    for sums, is_narrow in (('float32', False), ('compute', True)):
+        assert found[sums]
+        assert any('promoted' in line for line in found[sums]) == is_narrow
+    assert found['float32 error'] < 1e-6
+    assert found['auto error'] == found['float32 error']
+    assert found['compute error'] > 1e-3  # of bfloat16
 
 
 def test_one_device_is_as_it_was():
-    compute, auto, wide = (
-        _numbers(*_gradients(sums, partitioning.make_mesh()))
-        for sums in ('compute', 'auto', 'float32')
-    )
-    for name, value in compute.items():
-        np.testing.assert_array_equal(auto[name], value)
-        # Rounded once, as autodiff rounds the product of a weight's gradient.
-        rounded = jnp.asarray(wide[name], jnp.float32).astype(jnp.bfloat16)
-        assert _distance({name: rounded.astype(jnp.float32)}, {name: value}) < 2**-7
+    mesh = partitioning.make_mesh()
+    assert mesh.size == 1
+    for sums, is_wide in (('auto', False), ('compute', False), ('float32', True)):
+        with partitioning.activate(mesh, sums):
+            assert partitioning.sums_in_float32() == is_wide
+    assert not partitioning.sums_in_float32()
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16', 'float32'])

@@ -84,7 +84,7 @@ PLACES = {
     'huggingface_hub': {'interop/hub'},
     'ml_collections': {'cli/common', 'config/sections'},
     'orbax': {
-        'checkpoint/digests',
+        'checkpoint/digest_item',
         'checkpoint/layout',
         'checkpoint/retention',
         'checkpoint/saver',

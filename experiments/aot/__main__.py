@@ -7,6 +7,7 @@ Targets: v5e:2x4, v5e:16x16, v6e:16x16, v5p:2x2x2, h100:8, and other sizes of th
 that of the configuration (--config.mesh.fsdp=8). No data set is needed: the sizes of the known
 ones are built in, others come with --config.model.vocab_size, .seq_len, .num_puzzle_identifiers.
 Prints FLOPs, bytes, memory per device and the collectives; exit code 1 when it does not fit.
+--roofline=STEM adds the least time of a step and the pieces that hold it up to STEM.md.
 """
 
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ def define_flags() -> None:
     flags.DEFINE_string('target', None, 'The machine, e.g. v5e:2x4 or h100:8.')
     flags.DEFINE_string(
         'output', None, 'Adds the result to OUTPUT.json and writes OUTPUT.md from all of them.'
+    )
+    flags.DEFINE_string(
+        'roofline', None, 'Adds the bounds of the program to ROOFLINE.json and ROOFLINE.md.'
     )
 
 
@@ -68,9 +72,8 @@ def _about() -> dict[str, str]:
     commit = git('rev-parse', '--short', 'HEAD') or 'no commit'
     if git('status', '--porcelain', '--untracked-files=no', 'hrm_jax', 'configs'):
         commit += ' and changes'
-    arguments = ' '.join(
-        argument for argument in sys.argv[1:] if not argument.startswith(('--output', '-output'))
-    )
+    own = ('--output', '-output', '--roofline', '-roofline')
+    arguments = ' '.join(argument for argument in sys.argv[1:] if not argument.startswith(own))
     return {
         'date': datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%d'),
         'versions': ', '.join(f'{name} {version}' for name, version in found.items()),
@@ -86,7 +89,7 @@ def command() -> int:
     config = common.read_config()
     _without_hardware()
     from experiments import dataset_sizes
-    from experiments.aot import build, report, targets  # they import JAX
+    from experiments.aot import build, report, roofline, targets  # they import JAX
 
     target = targets.find(FLAGS.target)
     config = dataset_sizes.fill_in(config)
@@ -95,6 +98,10 @@ def command() -> int:
     print(report.describe(config, target, found))
     if FLAGS.output:
         report.add(Path(FLAGS.output), report.record(config, target, found, _about()))
+    if FLAGS.roofline and found.text:
+        entry = roofline.record(config, target, found, _about())
+        print(f'\n{roofline.describe(entry)}')
+        roofline.add(Path(FLAGS.roofline), entry)
     return 0 if report.fits(target, found) else 1
 
 

@@ -62,6 +62,7 @@ class Compiled:
       collectives: Traffic by kind.
       kernels: custom calls of attention kernels in the program.
       seconds: to lower and compile.
+      text: of the compiled program; '' where there is none.
     """
 
     devices: int
@@ -74,6 +75,7 @@ class Compiled:
     collectives: dict[str, hlo.Traffic]
     kernels: int
     seconds: float
+    text: str = dataclasses.field(default='', repr=False)
 
 
 def compile_for(config: ExperimentConfig, target: Target) -> Compiled:
@@ -114,6 +116,7 @@ def compile_for(config: ExperimentConfig, target: Target) -> Compiled:
         collectives=hlo.collectives(text) if compiled else {},
         kernels=hlo.kernels(text),
         seconds=time.monotonic() - began,
+        text=text,
     )
 
 

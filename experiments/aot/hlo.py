@@ -54,7 +54,7 @@ def _result_bytes(kind: str, is_start: bool, shape: str) -> int:
     return sum(sizes[len(sizes) // 2 :])  # (operands, results)
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+def computations(text: str) -> tuple[dict[str, list[str]], str]:
     """Lines of every computation by its name, and the name of the entry."""
     found: dict[str, list[str]] = {}
     entry, lines = '', None
@@ -70,12 +70,13 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return found, entry
 
 
-def _called(line: str) -> Iterator[str]:
+def called(line: str) -> Iterator[str]:
+    """Names of the computations that an instruction runs."""
     for one, several in _CALLED.findall(line):
         yield from [one] if one else re.findall(r'[\w.\-]+', several)
 
 
-def _turns(line: str, computations: dict[str, list[str]]) -> int:
+def turns(line: str, computations: dict[str, list[str]]) -> int:
     """How often a loop turns, by the compiler's note or by the constant it compares with."""
     noted = _TRIPS.search(line)
     if noted:
@@ -99,14 +100,14 @@ def collectives(text: str) -> dict[str, Traffic]:
     Raises:
       ValueError: the text has no entry computation.
     """
-    computations, entry = _computations(text)
+    found_in, entry = computations(text)
     if not entry:
         raise ValueError('the text must be of a compiled program; it has no ENTRY computation.')
     # TPUs overlap one collective with several fusions, each of which names it: same channel.
     found: dict[tuple[str, str], tuple[int, int]] = {}
 
     def visit(name: str, times: int) -> None:
-        for line in computations.get(name, ()):
+        for line in found_in.get(name, ()):
             match = _COLLECTIVE.search(line.split(', metadata=')[0])
             if match and ' = ' in line[: match.start()]:
                 shape = line[: match.start()].split(' = ', 1)[1]
@@ -114,9 +115,9 @@ def collectives(text: str) -> dict[str, Traffic]:
                 channel = _CHANNEL.search(line)
                 key = (match['kind'], channel[1] if channel else f'{name}: {line}')
                 found[key] = max(found.get(key, (0, 0)), (times, size))
-            inner = times * _turns(line, computations) if ' while(' in line else times
-            for called in _called(line):
-                visit(called, inner)
+            inner = times * turns(line, found_in) if ' while(' in line else times
+            for other in called(line):
+                visit(other, inner)
 
     visit(entry, 1)
     totals = {}

@@ -10,6 +10,7 @@ machine disturb less). Fixed steps run through the same loop, in which no puzzle
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -23,7 +24,7 @@ from hrm_jax.cli import common
 from hrm_jax.data import puzzles as puzzles_lib
 from hrm_jax.data import records
 from hrm_jax.errors import UserError
-from hrm_jax.inference import early_exit
+from hrm_jax.inference import early_exit, rules_exit
 from hrm_jax.inference.solver import Solver
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 
@@ -45,12 +46,19 @@ def batches(solver: Solver, data: str, repeat: int, size: int) -> list[Batch]:
 
 
 def measure(
-    solver: Solver, work: list[Batch], halting: str, steps: int, flags: argparse.Namespace
+    solver: Solver,
+    work: list[Batch],
+    halting: str,
+    steps: int,
+    slots: int,
+    flags: argparse.Namespace,
 ) -> dict[str, Any]:
     """Answers everything ``flags.rounds`` times; the fastest round counts."""
-    rule = dataclasses.replace(solver.config.act, halting=halting)
+    by_rules = halting == 'rules'
+    rule = dataclasses.replace(solver.config.act, halting='fixed' if by_rules else halting)
     config = dataclasses.replace(solver.config, act=rule).with_eval_steps(steps)
-    worker = early_exit.Worker(config, solver.mesh, flags.slots, flags.queue)
+    solved = rules_exit.of_task(solver.task) if by_rules else None
+    worker = early_exit.Worker(config, solver.mesh, slots, flags.queue, solved)
     rows, clock, processor = sum(len(batch.inputs) for batch in work), [], []
     for _ in range(flags.rounds + 1):  # the first one compiles
         began, used = time.perf_counter(), time.process_time()
@@ -61,6 +69,7 @@ def measure(
     return {
         'halting': halting,
         'longest': steps,
+        'slots': slots,
         'exact_accuracy': total.exact_accuracy / total.count,
         'mean_steps': total.steps / total.count,
         'puzzles_per_second': rows / min(clock[1:]),
@@ -77,7 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--data', default='', help='data set (default: the one trained on)')
     parser.add_argument('--repeat', type=int, default=10, help='times the test set is answered')
     parser.add_argument('--rounds', type=int, default=3, help='measurements; the best counts')
-    parser.add_argument('--slots', type=int, default=256)
+    parser.add_argument(
+        '--slots', type=int, nargs='+', default=[256], help='puzzles in progress at a time'
+    )
+    parser.add_argument(
+        '--halting', nargs='+', metavar='RULE',
+        help='only these, at the depth as trained: fixed, rules (as soon as the answer obeys those '
+        'of the task), q_learning, ... (default: all depths, and the rule of the model)',
+    )  # fmt: skip
     parser.add_argument('--queue', type=int, default=2048)
     parser.add_argument('--output', help='writes the table as JSON')
     flags = parser.parse_args(argv)
@@ -91,14 +107,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     trained = solver.config.act.halt_max_steps
     ways = [('fixed', steps) for steps in (*range(1, trained + 1), 2 * trained, 4 * trained)]
     ways += [(solver.config.act.halting, trained * factor) for factor in (1, 2, 4)]
+    if flags.halting:
+        ways = [(halting, solver.config.eval_steps) for halting in flags.halting]
     table = []
-    print('halting     longest  exact    steps    puzzles/s  puzzles/processor s')
-    for halting, steps in ways:
-        row = measure(solver, work, halting, steps, flags)
+    print('halting     longest  slots  exact    steps    puzzles/s  puzzles/processor s')
+    for slots, (halting, steps) in itertools.product(flags.slots, ways):
+        row = measure(solver, work, halting, steps, slots, flags)
         table.append(row)
         print(
-            f'{halting:11} {steps:7}  {row["exact_accuracy"]:.4f}  {row["mean_steps"]:7.3f}  '
-            f'{row["puzzles_per_second"]:9.0f}  {row["puzzles_per_processor_second"]:9.0f}',
+            f'{halting:11} {steps:7}  {slots:5}  {row["exact_accuracy"]:.4f}  '
+            f'{row["mean_steps"]:7.3f}  {row["puzzles_per_second"]:9.0f}  '
+            f'{row["puzzles_per_processor_second"]:9.0f}',
             flush=True,
         )
     if flags.output:

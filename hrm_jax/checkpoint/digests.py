@@ -7,25 +7,21 @@ be taken in any order and over any shards, which makes them the same on every me
 They find damage, not forgery.
 
 While a run trains its devices compute the digests of a state beside the save (``start``), and a
-thread of orbax fetches and writes them (``DigestSave``).
+thread of orbax fetches and writes them (digest_item.py).
 """
 
 from collections.abc import Mapping
 import dataclasses
-import json
 from typing import Any
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import future
 
 from hrm_jax.checkpoint import layout
 
 ITEM = 'digests'
-_FILE = 'digests.json'
+FILE = 'digests.json'
 _CHUNK = 2**16  # words of a host's array at a time: they stay in the cache
 _STEP = np.uint32(0x9E3779B1)
 _MIX = tuple(map(np.uint32, (0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F)))  # murmur3's, and another
@@ -141,47 +137,6 @@ def _near(array: jax.Array) -> jax.Array:
     return array
 
 
-class DigestHandler(ocp.AsyncCheckpointHandler):
-    """Writes digests as an item of a checkpoint, in the background; they are read by ``read``."""
-
-    async def async_save(self, directory: epath.Path, args: 'DigestSave') -> list[Any]:
-        return [
-            future.CommitFutureAwaitingContractedSignals(
-                self._write(directory, args), name='digests'
-            )
-        ]
-
-    def save(self, directory: epath.Path, args: 'DigestSave') -> None:
-        self._write_now(directory, args)
-
-    async def _write(self, directory: epath.Path, args: 'DigestSave') -> None:
-        self._write_now(directory, args)
-
-    def _write_now(self, directory: epath.Path, args: 'DigestSave') -> None:
-        found = args.arrays
-        arrays = found.fetch() if isinstance(found, Pending) else dict(found)
-        values = layout.sealed({'arrays': arrays, 'json': dict(args.values)})
-        if jax.process_index() == 0:
-            (directory / _FILE).write_text(json.dumps(values, indent=0))
-
-    def restore(self, directory: epath.Path, args: Any = None) -> Any:
-        return json.loads((directory / _FILE).read_text())
-
-
-@ocp.args.register_with_handler(DigestHandler, for_save=True, for_restore=True)
-@dataclasses.dataclass
-class DigestSave(ocp.args.CheckpointArgs):
-    """What the item is made of.
-
-    Attributes:
-      arrays: the digests, or what the devices are computing.
-      values: name of a JSON item -> its digest.
-    """
-
-    arrays: Pending | Mapping[str, str]
-    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
 def read(checkpoint: Any) -> dict[str, Any] | None:
     """Returns the digests of a checkpoint; None where it was written without.
 
@@ -193,7 +148,7 @@ def read(checkpoint: Any) -> dict[str, Any] | None:
     """
     if not (checkpoint / ITEM).exists():
         return None
-    values = layout.read_json(checkpoint / ITEM / _FILE)
+    values = layout.read_json(checkpoint / ITEM / FILE)
     if not isinstance(values, dict) or 'digest' not in values or not layout.is_intact(values):
         raise ValueError('its digests are damaged')
     return values

@@ -19,8 +19,6 @@ from pathlib import Path
 import re
 from typing import Any
 
-import orbax.checkpoint as ocp
-
 from hrm_jax import files
 from hrm_jax.checkpoint.places import absolute, as_path, check_installed, move, near
 from hrm_jax.config import CheckpointConfig, ExperimentConfig
@@ -69,6 +67,8 @@ def is_complete(path: Path) -> bool:
 
     orbax knows what ends a save on this storage: a rename on disks, a last object elsewhere.
     """
+    import orbax.checkpoint as ocp  # takes a second: only who reads such a checkpoint pays
+
     return (path / _COMPLETE_MARK).exists() and ocp.utils.is_checkpoint_finalized(str(path))
 
 

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from hrm_jax import locks
-from hrm_jax.checkpoint import digests, layout, retention
+from hrm_jax.checkpoint import digest_item, digests, layout, retention
 from hrm_jax.checkpoint.places import absolute, plain
 from hrm_jax.checkpoint.store import items_of, wrapped
 from hrm_jax.config import CheckpointConfig
@@ -209,7 +209,7 @@ class Saver:
         items |= {
             'data': ocp.args.JsonSave(data),
             'meta': ocp.args.JsonSave(layout.sealed(meta)),
-            digests.ITEM: digests.DigestSave(
+            digests.ITEM: digest_item.DigestSave(
                 digests.start(trees), {'data': layout.of_json(data), 'meta': ''}
             ),
         }

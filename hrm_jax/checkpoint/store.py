@@ -13,7 +13,6 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from hrm_jax.checkpoint import digests, layout
 from hrm_jax.checkpoint.places import near, plain
@@ -104,6 +103,8 @@ def restore(
       DamagedCheckpoint: a file is missing or cannot be read, an array is not what was saved, or
         not one of ``abstract``.
     """
+    import orbax.checkpoint as ocp
+
     trees = {
         name: tree
         for name, tree in items_of(abstract).items()
@@ -175,6 +176,8 @@ class SavedModel:
 
 
 def _read_numpy(path: Path) -> Any:
+    import orbax.checkpoint as ocp
+
     # A handler, not a Checkpointer: that one waits for the other processes of a run.
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
         folder = epath.Path(path)

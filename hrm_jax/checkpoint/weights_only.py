@@ -7,12 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from hrm_jax import files
 from hrm_jax.checkpoint import digests, layout, store
 from hrm_jax.checkpoint.places import plain
-from hrm_jax.checkpoint.saver import for_writing
 from hrm_jax.checkpoint.store import SavedModel
 from hrm_jax.errors import CheckpointError
 
@@ -47,9 +45,14 @@ def write_model(workdir: str | os.PathLike, saved: SavedModel) -> Path:
         'step': saved.step, 'config': saved.config.to_dict(), 'weights_only': True,
         'has_digests': True,
     }  # fmt: skip
+    import orbax.checkpoint as ocp
+
+    from hrm_jax.checkpoint import digest_item
+    from hrm_jax.checkpoint.saver import for_writing
+
     args: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     args['meta'] = ocp.args.JsonSave(layout.sealed(json.loads(json.dumps(meta))))
-    args[digests.ITEM] = digests.DigestSave(found, {'meta': ''})
+    args[digests.ITEM] = digest_item.DigestSave(found, {'meta': ''})
     with files.new_folder(folder) as beside:
         beside.rmdir()  # orbax makes it itself
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:

@@ -85,8 +85,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn')
     _add_rollout_flags(parser)
     parser.add_argument(
-        '--all-steps', action='store_true', help='never stop early: all puzzles run all steps'
-    )
+        '--all-steps', action='store_true',
+        help='never stop early, by the halting rule or those of the task: all run all steps',
+    )  # fmt: skip
     parser.add_argument(
         '--show', choices=FORMS, help='form of the answers (default: by the ending of OUTPUT)'
     )

@@ -21,7 +21,7 @@ import numpy as np
 
 from hrm_jax import act, losses, partitioning
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.inference import bounded
+from hrm_jax.inference import bounded, rules_exit
 from hrm_jax.inference.slots import (
     Answers,
     Finished,
@@ -50,10 +50,11 @@ def work(
     first: jax.Array,
     drain: jax.Array,
     key: jax.Array | None = None,
+    solved: rules_exit.Solved | None = None,
 ) -> tuple[Slots, Finished, Sums]:
     """``proceed`` to the end of a queue: the slots, what has finished, and the sums over it."""
     new = begun(config, slots, queue.inputs.shape[0])
-    new, _ = proceed(config, weights, new, queue, length, first, drain, key)
+    new, _ = proceed(config, weights, new, queue, length, first, drain, key, solved=solved)
     return new.slots, new.done, new.sums
 
 
@@ -67,6 +68,7 @@ def proceed(
     drain: jax.Array,
     key: jax.Array | None = None,
     limit: jax.Array | int | None = None,
+    solved: rules_exit.Solved | None = None,
 ) -> tuple[Work, jax.Array]:
     """Runs ACT steps until the queue is empty and a slot idle, or until nothing is left to do.
 
@@ -84,6 +86,7 @@ def proceed(
         its steps that of its own. None: nothing is drawn.
       limit: ACT steps at most; None: no limit. Calls with a limit, one after the other, compute
         what one call without it does.
+      solved: a puzzle also leaves when this accepts its answer (rules_exit.py).
 
     Returns:
       The new state, and bool []: whether something is left to do.
@@ -121,7 +124,11 @@ def proceed(
 
         busy_B = number_B >= 0
         least_B = act.inference_min_steps(steps_B, rule)
-        ready_B = busy_B & act.halt(outputs, steps_B, least_B, rule)
+        ready_B = act.halt(outputs, steps_B, least_B, rule)
+        predictions_BS = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+        if solved is not None:
+            ready_B = ready_B | solved(batch.inputs, predictions_BS)
+        ready_B = busy_B & ready_B
         if rollouts.halt_together:
             # Slots and queue hold whole puzzles, whose chains start and stop together.
             first_B = ready_B.reshape(-1, rollouts.breadth).any(1)
@@ -143,9 +150,7 @@ def proceed(
         done = Finished(
             count=done.count + answers_B.sum(dtype=jnp.int32),
             number=put(done.number, number_B),
-            predictions=put(
-                done.predictions, jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
-            ),
+            predictions=put(done.predictions, predictions_BS),
             q_halt=put(done.q_halt, outputs.q_halt),
             q_continue=put(done.q_continue, outputs.q_continue),
             steps=put(done.steps, steps_B),
@@ -175,9 +180,17 @@ class Worker:
       mesh: the slots spread over it.
       slots: puzzles in progress at a time; a multiple of the devices.
       queue: puzzles handed to the device at a time.
+      solved: see ``proceed``.
     """
 
-    def __init__(self, config: ExperimentConfig, mesh: Mesh, slots: int, queue: int):
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        mesh: Mesh,
+        slots: int,
+        queue: int,
+        solved: rules_exit.Solved | None = None,
+    ):
         partitioning.check_batch_size('the number of slots', slots, mesh)
         self.config = config
         self.slots = slots
@@ -187,13 +200,13 @@ class Worker:
         def run(weights, slots, queue, length, first, drain, seed):
             with partitioning.activate(mesh):
                 key = jax.random.key(seed)
-                return work(config, weights, slots, queue, length, first, drain, key)
+                return work(config, weights, slots, queue, length, first, drain, key, solved)
 
         def some(weights, state, queue, length, first, drain, seed, limit):
             with partitioning.activate(mesh):
                 key = jax.random.key(seed)
                 found = (queue, length, first, drain, key, limit)
-                return proceed(config, weights, state, *found)
+                return proceed(config, weights, state, *found, solved=solved)
 
         rows, whole = partitioning.batch_sharding(mesh), partitioning.replicated(mesh)
         self._run: Callable[..., Any] = jax.jit(

@@ -26,7 +26,7 @@ from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleDataset
 from hrm_jax.errors import ConfigError, PuzzleError
 from hrm_jax.inference import rollouts as rollouts_lib
-from hrm_jax.inference import saved_task
+from hrm_jax.inference import rules_exit, saved_task
 from hrm_jax.inference.early_exit import Worker
 from hrm_jax.inference.rollouts import Rollout
 from hrm_jax.inference.rollouts_choice import has_halted
@@ -244,7 +244,8 @@ class Solver:
           retries: chains for each puzzle whose answer breaks the rules of the task, in rounds of
             eight (the number is rounded up) until one obeys them: random starts where the model
             draws them, and random symmetric views.
-          early_exit: stop each puzzle by its own halting rule; False: all run ``steps``.
+          early_exit: stop each puzzle by its own halting rule, or where the model has none as soon
+            as its answer obeys the rules of the task (Sudoku); False: all run ``steps``.
           identifiers: row of the puzzle table for each puzzle; None: the blank one.
           seed: of everything random: symmetries, and what the model draws.
           progress: called with how many more puzzles are done; less than 0 where the rules take
@@ -438,9 +439,12 @@ class Solver:
             else:
                 early = config.eval.halting == 'adaptive'
                 rule = config.act if early else dataclasses.replace(config.act, halting='fixed')
+                # A model that never halts by itself leaves it to the rules, where they are known.
+                by_rules = early and config.act.halting == 'fixed'
                 made = Worker(
-                    dataclasses.replace(config, act=rule), self.mesh, slots, slots * _QUEUE
-                )
+                    dataclasses.replace(config, act=rule), self.mesh, slots, slots * _QUEUE,
+                    rules_exit.of_task(self.task) if by_rules else None,
+                )  # fmt: skip
             self._workers[slots, config] = made
         return self._workers[slots, config]
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 import functools
+import importlib
+from types import ModuleType
 from typing import Any
 import warnings
 
@@ -10,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
-from hrm_jax.model.kernels import attention_cuda, attention_tpu, interpret
+from hrm_jax.model.kernels import interpret
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -36,12 +38,25 @@ def _attend_cudnn(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> ja
         return _attend_xla(q_BTNK, k_BTNK, v_BTNK)
 
 
-def _on_each_shard(kernel: Callable[..., jax.Array]) -> Attend:
+@functools.cache
+def _kernels(name: str) -> ModuleType | None:
+    """A module of kernels, imported when it is first asked for; None: this jax cannot have it.
+
+    Pallas takes most of a second to import, and jax announces the end of its Triton backend.
+    """
+    try:
+        return importlib.import_module(f'hrm_jax.model.kernels.{name}')
+    except ImportError:
+        return None
+
+
+def _on_each_shard(name: str) -> Attend:
     """Runs a kernel where the rows and heads are: XLA does not know how to shard a kernel."""
 
     def attend(q_BTNK, k_BTNK, v_BTNK):
-        mesh = partitioning.active_mesh()
-        here = functools.partial(kernel, interpret=interpret.is_on())
+        mesh, module = partitioning.active_mesh(), _kernels(name)
+        assert module is not None  # resolve has looked
+        here = functools.partial(module.attend, interpret=interpret.is_on())
         if mesh is None or mesh.size == 1:
             return here(q_BTNK, k_BTNK, v_BTNK)
         names = (types.BATCH, types.CELLS, types.HEADS, types.HEAD_DIM)
@@ -52,11 +67,12 @@ def _on_each_shard(kernel: Callable[..., jax.Array]) -> Attend:
     return attend
 
 
+_KERNELS = {'pallas': 'attention_cuda', 'tpu': 'attention_tpu'}  # modules of kernels/
 _IMPLEMENTATIONS: dict[str, Attend] = {
     'xla': _attend_xla,
     'cudnn': _attend_cudnn,
-    'pallas': _on_each_shard(attention_cuda.attend),
-    'tpu': _on_each_shard(attention_tpu.attend),
+    'pallas': _on_each_shard('attention_cuda'),
+    'tpu': _on_each_shard('attention_tpu'),
 }
 
 
@@ -74,30 +90,29 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
     ampere = device.platform == 'gpu' and major.isdigit() and int(major) >= 8
     halves = ('bfloat16', 'float16')
     # What must hold, and whether it does.
-    needs: dict[str, list[tuple[str, bool]]] = {
-        'xla': [],
-        'cudnn': [
+    needs: list[tuple[str, bool]] = []
+    if name == 'cudnn':
+        needs = [
             ('an NVIDIA GPU of compute capability 8.0 or later', ampere),
             ('bfloat16 or float16', kind in halves),
             (
                 'a head size that is a multiple of 8 and at most 128',
                 head_dim % 8 == 0 and head_dim <= 128,
             ),
-        ],
-        'pallas': [
-            ('an NVIDIA GPU of compute capability 8.0 or later', ampere or interpret.is_on()),
-            (' or '.join(attention_cuda.DTYPES), kind in attention_cuda.DTYPES),
-            (
-                f'a head size of at most {attention_cuda.MAX_HEAD_DIM}',
-                head_dim <= attention_cuda.MAX_HEAD_DIM,
-            ),
-        ],
-        'tpu': [
-            ('a TPU', device.platform == 'tpu' or interpret.is_on()),
-            (' or '.join(attention_tpu.DTYPES), kind in attention_tpu.DTYPES),
-        ],
-    }
-    missing = [what for what, holds in needs[name] if not holds]
+        ]
+    elif name in _KERNELS:
+        module = _kernels(_KERNELS[name])
+        if module is None:
+            return f'this jax ({jax.__version__}) has not the part of Pallas that it is written in'
+        needs = [
+            ('an NVIDIA GPU of compute capability 8.0 or later', ampere or interpret.is_on())
+            if name == 'pallas'
+            else ('a TPU', device.platform == 'tpu' or interpret.is_on()),
+            (' or '.join(module.DTYPES), kind in module.DTYPES),
+        ]
+        most = getattr(module, 'MAX_HEAD_DIM', head_dim)
+        needs.append((f'a head size of at most {most}', head_dim <= most))
+    missing = [what for what, holds in needs if not holds]
     if not missing:
         return ''
     where = getattr(device, 'device_kind', device.platform)
@@ -117,14 +132,18 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
     at most 128), and XLA everywhere else. From which length on ``pallas`` and ``tpu`` are faster
     is to be measured with experiments/benchmark; until then they run only where asked for.
 
-    An implementation that cannot run here is replaced by ``xla``, with a warning the first time.
+    An implementation that cannot run here is replaced by what ``auto`` takes, with a warning the
+    first time.
     """
     if implementation == 'auto':
         return 'xla' if obstacle('cudnn', dtype, head_dim) else 'cudnn'
     missing = obstacle(implementation, dtype, head_dim)
     if missing:
-        _say_once(f'model.attention={implementation} runs through XLA: {missing}.')
-        return 'xla'
+        # cuDNN's attention is what a GPU without our kernels has.
+        instead = 'xla' if obstacle('cudnn', dtype, head_dim) else 'cudnn'
+        through = {'xla': 'XLA', 'cudnn': 'cuDNN'}[instead]
+        _say_once(f'model.attention={implementation} runs through {through}: {missing}.')
+        return instead
     return implementation
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
-from orbax.checkpoint import multihost
 
 from hrm_jax.checkpoint.compatible import differences
 from hrm_jax.errors import RESTART, ClusterError, LostProcess
@@ -192,7 +191,7 @@ def is_first() -> bool:
 
 def is_joined() -> bool:
     """Whether this process is one of several."""
-    return multihost.is_jax_distributed_client_initialized() and jax.process_count() > 1
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 @contextlib.contextmanager
@@ -225,6 +224,8 @@ def _key(process: int) -> str:
 
 def _exchange(own: Mapping[str, Any], seconds: int) -> dict[int, dict[str, Any]]:
     """Shows the others what this process has, and returns what those that came have."""
+    from orbax.checkpoint import multihost
+
     client = multihost.get_jax_distributed_client()
     client.key_value_set(_key(jax.process_index()), json.dumps(own))
     deadline = time.monotonic() + seconds
