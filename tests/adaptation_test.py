@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from hrm_jax.adaptation.answers import Answers
 from hrm_jax.adaptation.settings import Settings
 from hrm_jax.checkpoint import layout
 from hrm_jax.config import ExperimentConfig
-from hrm_jax.errors import ConfigError, WorkdirError
+from hrm_jax.data import records
+from hrm_jax.errors import ConfigError, PredictionError, WorkdirError
 from hrm_jax.scoring import arc_votes
 from tests import arc_tasks_test
+from tests.npy_sets import header
 
 SETTINGS = Settings(steps=6, augmentations=1, folds=0, checkpoints=2)
 CONTENT = {
@@ -121,6 +124,25 @@ def test_a_run_killed_twice_gives_the_bytes_of_an_undisturbed_one(
     for path in (undisturbed[0] / 'work' / 'final' / 'answers').rglob('*.npz'):
         other = tmp_path / 'work' / path.relative_to(undisturbed[0] / 'work')
         assert other.read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'PK\x03\x04' + bytes(40), header('(6,)') + bytes(6), header('(400000000000,)'),
+    header('(6,)', '|O') + bytes(99), header('(' * 3000),
+])  # fmt: skip
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+@pytest.mark.parametrize('member', [False, True])
+def test_damaged_answers_are_named(undisturbed, tmp_path, content, member):
+    data = records.load(undisturbed[0] / 'work' / 'final' / 'dataset', 'predict')
+    answers = Answers(tmp_path, data, 1)
+    path = answers._path(7, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    if member:
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('example.npy', content)
+    with pytest.raises(PredictionError, match=f'{path.name} must hold the answers of one view'):
+        list(answers._rows([7]))
 
 
 def test_a_workdir_belongs_to_one_request(undisturbed, tmp_path):

@@ -1,6 +1,7 @@
 """Evaluations in several calls: the same numbers, and a stop signal is answered in between."""
 
 import dataclasses
+import threading
 
 import jax
 import numpy as np
@@ -86,6 +87,49 @@ def test_a_stop_is_answered_between_the_calls_of_a_batch(setup, monkeypatch, opt
     step = evaluate.make_step(config, mesh)
     assert evaluate.evaluate(config, step, weights, dataset, mesh, should_stop) is None
     assert len(asked) <= 4  # of the 5 steps that the first batch alone takes
+
+
+class _Call:
+    """What a call computes for as long as nobody lets it end."""
+
+    def __init__(self, error=None):
+        self.ended, self._error = threading.Event(), error
+
+    def block_until_ready(self):
+        assert self.ended.wait(60)
+        if self._error is not None:
+            raise self._error
+        return self
+
+
+@pytest.mark.parametrize('wish', [False, True])
+def test_a_stop_is_answered_within_a_call(monkeypatch, wish):
+    call, asked = _Call(), []
+
+    def should_stop():
+        asked.append(call.ended.is_set())
+        if len(asked) == 3 and not wish:
+            call.ended.set()
+        return wish and len(asked) >= 2
+
+    assert bounded.stopped_before(call, should_stop) == wish
+    assert call.ended.is_set() != wish
+    assert asked[:2] == [False, False]
+    call.ended.set()
+
+    # Several processes ask equally often, whoever of them is faster.
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    call, asked = _Call(), []
+    threading.Timer(0.5, call.ended.set).start()
+    bounded.stopped_before(call, should_stop)
+    assert asked == [True]
+
+
+def test_an_error_of_a_call_is_raised():
+    call = _Call(ArithmeticError('of the device'))
+    call.ended.set()
+    with pytest.raises(ArithmeticError, match='of the device'):
+        bounded.stopped_before(call, lambda: False)
 
 
 def test_answers_in_calls_are_those_of_one_call(setup):

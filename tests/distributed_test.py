@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hrm_jax.checkpoint import layout
-from hrm_jax.errors import ClusterError
+from hrm_jax.errors import CheckpointError, ClusterError, StorageError
 from hrm_jax.run import distributed
 from tests import commands, tiny_run
 
@@ -58,6 +58,11 @@ def test_who_is_missing_has_failed_or_differs_is_named(monkeypatch):
         distributed._compare({0: same}, 5)
     with pytest.raises(ClusterError, match='process 1 could not begin: no data'):
         distributed._compare({0: same, 1: {'failed': 'no data'}}, 5)
+    for error in (StorageError('it does not answer'), CheckpointError('no such bucket')):
+        it = {'failed': str(error), 'code': error.exit_code}
+        with pytest.raises(ClusterError, match=f'process 2 could not begin: {error}') as caught:
+            distributed._compare({0: same, 1: same, 2: it}, 5)
+        assert caught.value.exit_code == error.exit_code
     other = {'facts': {'config': {'lr': 2}}}
     message = r'process 2 differs .*\n  config.lr: 1 in process 0, 2 in process 2'
     with pytest.raises(ClusterError, match=message):

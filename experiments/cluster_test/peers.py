@@ -2,6 +2,7 @@
 
 from pathlib import Path
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -19,13 +20,19 @@ ALLOWED = (0, -signal.SIGKILL, RESTART, -signal.SIGABRT)
 def undisturbed(data: Path, folder: Path, name: str, steps: int, every: int) -> bytes:
     """Returns metrics.jsonl of two processes that nobody disturbs."""
     run = folder / name
-    # Nobody dies here: a machine that stands still for minutes must not look like it.
+    # Nobody dies here: a machine that stands still for minutes must not look like it. JAX's own
+    # limit of 30 s for the first exchange is not ours to set: then anew.
     calm = [f'--{name}-timeout={stores.limit(300)}' for name in ('heartbeat', 'start')]
     words = [*stores.command(data, run, steps=steps, every=every), *calm]
-    logs = folder / f'logs_{name}'
-    if any(lives.end_of(lives.start(words, 2, 2, logs), stores.limit(600))):
-        raise Failed(f'the undisturbed pair failed; see {logs}')
-    return stores.metrics_of(run)
+    for attempt in range(5):
+        shutil.rmtree(run, ignore_errors=True)
+        logs = folder / f'logs_{name}_{attempt}'
+        ended = lives.end_of(lives.start(words, 2, 2, logs), stores.limit(600))
+        if not any(ended):
+            return stores.metrics_of(run)
+        if any(code not in ALLOWED for code in ended):
+            break
+    raise Failed(f'the undisturbed pair ended with {ended}; see {logs}')
 
 
 def _saved_unfinished(run: Path) -> list[str]:
@@ -46,7 +53,9 @@ def killed_in_saves(data: Path, folder: Path, kills: int, rng: random.Random) ->
     """Kills one of two processes during saves; the end must be that of an undisturbed pair."""
     began, run, every = time.monotonic(), folder / 'pair', 2
     whole = undisturbed(data, folder, 'pair_undisturbed', stores.STEPS, every)
-    extra = [f'--heartbeat-timeout={stores.limit(10)}', f'--start-timeout={stores.limit(60)}']
+    # A false alarm on a machine that stands still costs one more life, and a long heartbeat the
+    # same time after every kill.
+    extra = ['--heartbeat-timeout=10', f'--start-timeout={stores.limit(60)}']
     words = [*stores.command(data, run, every=every), *extra]
     hits, number, lost, codes = 0, 0, 0, set()
     while True:

@@ -40,6 +40,8 @@ def command(
         sys.executable, '-m', 'hrm_jax.main', '--config=configs/quickstart.py', f'--workdir={run}',
         f'--config.data.path={data}', '--config.model.hidden_size=32',
         '--config.model.intermediate_size=64', '--config.model.puzzle_emb_ndim=32',
+        # Most of a life is the tracing and compilation of its step.
+        *(f'--config.model.{level}_{what}=1' for level in 'HL' for what in ('layers', 'cycles')),
         f'--config.train.global_batch_size={BATCH}', '--config.train.epochs=80',
         '--config.train.eval_interval=80', f'--config.train.max_steps={steps}',
         f'--config.checkpoint.every_steps={every}', f'--config.checkpoint.directory={directory}',

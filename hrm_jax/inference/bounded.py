@@ -1,9 +1,11 @@
 """Evaluation of a batch in several calls of about a second, so that a stop signal is answered.
 
+One process does not even wait for a call: what it computes is not needed after a stop.
 The ACT steps and their numbers are those of ``eval_step``, which runs all of them in one call.
 """
 
 from collections.abc import Callable
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,29 @@ from hrm_jax.config import ExperimentConfig
 from hrm_jax.model import draws, flops
 from hrm_jax.types import Batch, Weights
 
+_POLL = 0.1  # seconds between questions whether to stop
+_WAITING = futures.ThreadPoolExecutor(1, thread_name_prefix='bounded')
+
 
 def steps_per_call(config: ExperimentConfig, rows: int, mesh: Mesh) -> int:
     """ACT steps of ``rows`` rows at inference that take about a second."""
     return partitioning.steps_per_call(flops.act_step(config.inference_model), rows, mesh)
+
+
+def stopped_before(value: jax.Array, should_stop: Callable[[], bool]) -> bool:
+    """Waits for a value of a call, or for the wish to stop, and returns whether there is one.
+
+    A single ACT step of a large model can take seconds. Several processes ask once, after the call,
+    because all of them must ask equally often.
+    """
+    if jax.process_count() == 1:
+        waits = _WAITING.submit(jax.block_until_ready, value)
+        while not futures.wait((waits,), _POLL).done:
+            if should_stop():
+                return True
+        waits.result()  # raises what the call raised
+    jax.block_until_ready(value)  # calls in a queue could not be taken back
+    return should_stop()
 
 
 class BoundedEvalStep:
@@ -77,18 +98,19 @@ class BoundedEvalStep:
         first: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> eval_step.EvalResult | None:
-        """Answers and scores a batch; None where ``should_stop``, asked between calls, ended it."""
+        """Answers and scores a batch; None where ``should_stop`` ended it."""
         given = (weights, batch, draws.seed_of(seed), jnp.int32(first))
         latent, number, found = self._begin(*given), 1, []
         for depth in self._depths:
             while number < depth:
                 end = min(depth, number + self._steps)
                 latent, done = self._advance(latent, jnp.int32(number), jnp.int32(end), *given)
-                jax.block_until_ready(done)  # calls in a queue could not be taken back
                 number = end
-                if should_stop():
+                if stopped_before(done, should_stop):
                     return None
             latent, result = self._read(latent, jnp.int32(depth), *given)
+            if stopped_before(result.q_halt, should_stop):
+                return None
             found.append(result)
             number = depth + 1
         return found[0].replace(deeper=tuple(one.sums for one in found[1:]))

@@ -269,9 +269,9 @@ class Worker:
         state, is_busy = self._begun(slots), True
         while is_busy:
             state, more = self._some(weights, state, *given, self._limit)
-            is_busy = bool(more)  # waits for the call
-            if should_stop():
+            if bounded.stopped_before(more, should_stop):
                 return None
+            is_busy = bool(more)
         return state.slots, state.done, state.sums
 
     def _padded(self, batch: Batch | None) -> Batch:

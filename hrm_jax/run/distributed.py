@@ -212,10 +212,13 @@ def arrival(seconds: int = START_TIMEOUT) -> Iterator[dict[str, Any]]:
     try:
         yield facts
     except Exception as error:
-        _exchange({'failed': f'{error}'}, seconds=1)
+        _exchange({'failed': f'{error}', 'code': getattr(error, 'exit_code', 1)}, seconds=1)
         raise
     found = _exchange({'facts': facts}, seconds)
     _compare(found, seconds)
+    # The first collective connects the processes, for which JAX allows 30 s: now, while all are
+    # here, and not after one of them has compiled for longer than another.
+    wait_for_all('arrived')
 
 
 def _key(process: int) -> str:
@@ -242,10 +245,13 @@ def _exchange(own: Mapping[str, Any], seconds: int) -> dict[int, dict[str, Any]]
 
 
 def _compare(found: Mapping[int, Mapping[str, Any]], seconds: int) -> None:
-    failed = {process: it['failed'] for process, it in found.items() if 'failed' in it}
+    failed = {process: it for process, it in found.items() if 'failed' in it}
     if failed:
-        process, message = next(iter(failed.items()))
-        raise ClusterError(f'process {process} could not begin: {message}')
+        process, it = next(iter(failed.items()))
+        # All end with the code of the one that failed: storage that does not answer is nothing
+        # that a person must change.
+        kind = LostProcess if it.get('code') == RESTART else ClusterError
+        raise kind(f'process {process} could not begin: {it["failed"]}')
     missing = [process for process in range(jax.process_count()) if process not in found]
     if missing:
         raise LostProcess(
