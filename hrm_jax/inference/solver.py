@@ -25,8 +25,8 @@ from hrm_jax.config import ExperimentConfig, RolloutConfig
 from hrm_jax.data import augment
 from hrm_jax.data.puzzles import PuzzleDataset
 from hrm_jax.errors import ConfigError, PuzzleError
+from hrm_jax.inference import guesses, rules_exit, saved_task
 from hrm_jax.inference import rollouts as rollouts_lib
-from hrm_jax.inference import rules_exit, saved_task
 from hrm_jax.inference.early_exit import Worker
 from hrm_jax.inference.rollouts import Rollout
 from hrm_jax.inference.rollouts_choice import has_halted
@@ -243,7 +243,8 @@ class Solver:
             experiment's ``eval.rollouts``.
           retries: chains for each puzzle whose answer breaks the rules of the task, in rounds of
             eight (the number is rounded up) until one obeys them: random starts where the model
-            draws them, and random symmetric views.
+            draws them, random symmetric views, and after the first round of a Sudoku guesses
+            (guesses.py).
           early_exit: stop each puzzle by its own halting rule, or where the model has none as soon
             as its answer obeys the rules of the task (Sudoku); False: all run ``steps``.
           identifiers: row of the puzzle table for each puzzle; None: the blank one.
@@ -309,28 +310,60 @@ class Solver:
     ) -> list[Solution]:
         """The solutions, those that break the rules replaced by chains that do not."""
         from_random = self.config.model.initial_state in ('random', 'random_in_training')
-        symmetric = self.transform in ('sudoku', 'dihedral')
         solver = self.with_eval(random_start=True) if from_random else self
-        asked = RolloutConfig(
-            breadth=_RETRIES_AT_ONCE, select='rules', views='random' if symmetric else 'none'
-        )
-        config = solver._run_config(asked, steps, early_exit=True)
-        left = _invalid(found)
+        left = [n for n, solution in enumerate(found) if solution.valid is False]
+        attempts = {n: found[n].answer for n in left}
         progress(-len(left))
-        for done in range(0, retries, _RETRIES_AT_ONCE):
+        for number in range(-(-retries // _RETRIES_AT_ONCE)):
             if not left:
                 break
-            questions = np.stack([found[n].question for n in left])
-            again = solver._roll_out(questions, ids[left], config, seed + 1 + done, lambda _: None)
-            for n, solution in zip(left, again, strict=True):
-                last = found[n]
+            asked = np.stack([found[n].question for n in left])
+            guessing = self.task.takes_guesses and guesses.number_of(number) > 0
+            again = solver._guess if guessing else solver._rerun
+            tried = again(asked, [attempts[n] for n in left], ids[left], steps, number, seed)
+            for n, solution in zip(left, tried, strict=True):
+                attempts[n], last = solution.answer, found[n]
                 spent = last.steps * last.chains + solution.steps * solution.chains
                 chains = last.chains + solution.chains
                 best = solution if solution.valid else last
                 found[n] = dataclasses.replace(best, steps=spent / chains, chains=chains)
-            before, left = left, _invalid(found)
+            before, left = left, [n for n in left if found[n].valid is False]
             progress(len(before) - len(left))
         progress(len(left))
+        return found
+
+    def _rerun(self, questions, attempts, ids, steps, number, seed) -> list[Solution]:
+        """A round of chains from random starts, on symmetric views."""
+        del attempts
+        symmetric = self.transform in ('sudoku', 'dihedral')
+        asked = RolloutConfig(
+            breadth=_RETRIES_AT_ONCE, select='rules', views='random' if symmetric else 'none'
+        )
+        config = self._run_config(asked, steps, early_exit=True)
+        own = seed + 1 + number * _RETRIES_AT_ONCE
+        return self._roll_out(questions, ids, config, own, lambda _: None)
+
+    def _guess(self, questions, attempts, ids, steps, number, seed) -> list[Solution]:
+        """A round of chains that begin with guesses."""
+        rng, count = np.random.default_rng((seed, number)), guesses.number_of(number)
+        filled = [
+            guesses.question(self.task, asked, attempt, count, rng)
+            for asked, attempt in zip(questions, attempts, strict=True)
+            for _ in range(_RETRIES_AT_ONCE)
+        ]
+        chains = self.solve(
+            filled, steps=steps, rollouts=RolloutConfig(), seed=seed + number,
+            identifiers=np.repeat(ids, _RETRIES_AT_ONCE),
+        )  # fmt: skip
+        found = []
+        for n, asked in enumerate(questions):
+            own = chains[n * _RETRIES_AT_ONCE : (n + 1) * _RETRIES_AT_ONCE]
+            one = own[guesses.best(self.task, asked, [chain.answer for chain in own])]
+            found.append(dataclasses.replace(
+                one, question=asked, valid=self.task.is_valid(asked, one.answer),
+                steps=float(np.mean([chain.steps for chain in own])), chains=len(own),
+                agreement=1 / len(own),
+            ))  # fmt: skip
         return found
 
     @property
@@ -465,8 +498,3 @@ class Solver:
             valid=self.task.is_valid(question, answer),
             agreement=len(rows) / len(answers),
         )
-
-
-def _invalid(found: list[Solution]) -> list[int]:
-    """Which solutions break the rules of their task."""
-    return [n for n, solution in enumerate(found) if solution.valid is False]

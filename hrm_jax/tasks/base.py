@@ -316,6 +316,18 @@ class Task:
         """Whether an answer obeys the rules of the task; None where those are unknown."""
         return None
 
+    @property
+    def takes_guesses(self) -> bool:
+        """Whether symbols of an attempt can be made givens of a question (``undisputed``)."""
+        return False
+
+    def undisputed(self, question: np.ndarray, attempt: np.ndarray) -> np.ndarray:
+        """Open cells of a question whose symbol in an attempt contradicts no other: bool [S].
+
+        Filled in, all or some of them, they make a question that breaks no rule at sight.
+        """
+        return np.zeros(question.shape, bool)
+
     def judge(self, question: np.ndarray, answer: np.ndarray) -> dict[str, bool]:
         """Judges an answer by the rules alone, whatever the label is.
 

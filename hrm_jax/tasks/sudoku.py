@@ -82,6 +82,20 @@ class Sudoku(Board):
         kept = (question == self.blank) | (question == answer)
         return bool(kept.all() and answer.min() > 1 and self._clash(answer) is None)
 
+    @property
+    def takes_guesses(self) -> bool:
+        return bool(self.side)
+
+    def undisputed(self, question: np.ndarray, attempt: np.ndarray) -> np.ndarray:
+        is_open = question == self.blank
+        board = np.where(is_open, attempt, question)
+        units = sudoku_search.units(self.side)
+        in_units = board[units]
+        twice = (in_units[:, :, None] == in_units[:, None, :]).sum(-1) > 1
+        disputed = np.zeros(board.shape, bool)
+        np.logical_or.at(disputed, units.reshape(-1), twice.reshape(-1))
+        return is_open & ~disputed & (board > self.blank)
+
     def difficulty(self, question: np.ndarray) -> int:
         """Digits that are given."""
         return int((question > self.blank).sum())
