@@ -1,10 +1,13 @@
 """The installed Sudoku model: what a newcomer types first."""
 
+import dataclasses
+
 import jax
 import pytest
 
 from hrm_jax import Solver
 from hrm_jax.cli import play, solve
+from hrm_jax.config import RolloutConfig
 from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import formats, pretrained
 from tests import browser as browser_lib
@@ -102,3 +105,12 @@ def test_the_page_of_the_installed_model_solves(tmp_path):
         )
     assert text.startswith('Solved: obeys all rules')
     assert shown == ANSWER
+
+
+def test_slots_stay_in_the_caches_of_a_cpu():
+    solver = Solver.pretrained('sudoku9')
+    assert solver._shapes(solver.config) == (1, 8)  # 93 kB for each
+    small = dataclasses.replace(solver.config.model, hidden_size=1, num_heads=1)
+    assert solver._shapes(dataclasses.replace(solver.config, model=small))[-1] == 256
+    chains = solver.with_eval(rollouts=RolloutConfig(breadth=16, select='rules'))
+    assert chains._shapes(chains.config)[-1] == 256  # those of one puzzle side by side
