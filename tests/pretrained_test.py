@@ -1,7 +1,5 @@
 """The installed Sudoku model: what a newcomer types first."""
 
-import dataclasses
-
 import jax
 import pytest
 
@@ -107,10 +105,10 @@ def test_the_page_of_the_installed_model_solves(tmp_path):
     assert shown == ANSWER
 
 
-def test_slots_stay_in_the_caches_of_a_cpu():
+def test_slots_stay_in_the_caches_of_a_cpu(monkeypatch):
     solver = Solver.pretrained('sudoku9')
     assert solver._shapes(solver.config) == (1, 8)  # 93 kB for each
-    small = dataclasses.replace(solver.config.model, hidden_size=1, num_heads=1)
-    assert solver._shapes(dataclasses.replace(solver.config, model=small))[-1] == 256
-    chains = solver.with_eval(rollouts=RolloutConfig(breadth=16, select='rules'))
+    chains = solver.with_eval(rollouts=RolloutConfig(16, select='rules', views='random'))
     assert chains._shapes(chains.config)[-1] == 256  # those of one puzzle side by side
+    monkeypatch.setattr('hrm_jax.inference.solver._CACHED_BYTES', 1e9)
+    assert solver._shapes(solver.config)[-1] == 256
