@@ -75,6 +75,8 @@ def test_who_is_asked(monkeypatch):
     assert choose(None, None, training=False).number == 0
     assert choose(None, 2, training=False, config=_config(rows=3, evaluated=10)).number == 2
     assert choose(None, 2, training=False, config=_config(evaluated=9)).number == 1
+    of_checkpoint = _config(evaluated=9, mesh={'cpu_devices': 2})
+    assert choose(training=False, config=of_checkpoint).number == 1
     with pytest.raises(UsageError, match=r'--cpu-devices 2, XLA_FLAGS 4\. Keep one'):
         choose(2, xla=4)
     with pytest.raises(UsageError, match='must be 1 or more; got 0'):

@@ -5,6 +5,7 @@ import pytest
 
 from hrm_jax import Solver
 from hrm_jax.cli import play, solve
+from hrm_jax.config import RolloutConfig
 from hrm_jax.errors import CheckpointError
 from hrm_jax.interop import formats, pretrained
 from tests import browser as browser_lib
@@ -102,3 +103,12 @@ def test_the_page_of_the_installed_model_solves(tmp_path):
         )
     assert text.startswith('Solved: obeys all rules')
     assert shown == ANSWER
+
+
+def test_slots_stay_in_the_caches_of_a_cpu(monkeypatch):
+    solver = Solver.pretrained('sudoku9')
+    assert solver._shapes(solver.config) == (1, 8)  # 93 kB for each
+    chains = solver.with_eval(rollouts=RolloutConfig(16, select='rules', views='random'))
+    assert chains._shapes(chains.config)[-1] == 256  # those of one puzzle side by side
+    monkeypatch.setattr('hrm_jax.inference.solver._CACHED_BYTES', 1e9)
+    assert solver._shapes(solver.config)[-1] == 256

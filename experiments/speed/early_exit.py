@@ -29,11 +29,11 @@ from hrm_jax.inference.solver import Solver
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 
 
-def batches(solver: Solver, data: str, repeat: int, size: int) -> list[Batch]:
-    """Returns the test set, ``repeat`` times, as batches of ``size`` rows."""
+def batches(solver: Solver, data: str, count: int, repeat: int, size: int) -> list[Batch]:
+    """Returns the test set (``count`` of it; 0: all), ``repeat`` times, in ``size`` rows."""
     dataset = records.load(data or solver.config.data.path, 'test')
     one = next(iter(dataset.sets.values()))
-    chosen = np.arange(one.num_examples)
+    chosen = np.arange(min(count or one.num_examples, one.num_examples))
     inputs, labels = puzzles_lib.stored_examples(one, dataset.metadata, chosen)
     ignored = labels == dataset.metadata.ignore_label_id
     labels = np.where(ignored, IGNORE_LABEL_ID, labels.astype(np.int32))
@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument('--checkpoint', required=True, help='folder of a run or checkpoint')
     parser.add_argument('--data', default='', help='data set (default: the one trained on)')
+    parser.add_argument('--puzzles', type=int, default=0, help='the first ones only; 0: all')
     parser.add_argument('--repeat', type=int, default=10, help='times the test set is answered')
     parser.add_argument('--rounds', type=int, default=3, help='measurements; the best counts')
     parser.add_argument(
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     common.quiet_orbax()
     try:
         solver = Solver.from_checkpoint(flags.checkpoint)
-        work = batches(solver, flags.data, flags.repeat, flags.queue)
+        work = batches(solver, flags.data, flags.puzzles, flags.repeat, flags.queue)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -35,6 +35,9 @@ from hrm_jax.types import IGNORE_LABEL_ID, Batch, Weights
 
 # Slots of the compiled programs: the smallest that holds all puzzles, or the largest.
 _SHAPES = (1, 8, 64, 256)
+# On a CPU the states of all slots should stay in its caches: sudoku9 answers twice as many puzzles
+# a second with 8 slots as with 32 (experiments/results/solve_speed.md).
+_CACHED_BYTES = 1.5e6
 _QUEUE = 4  # puzzles handed over at a time, per slot
 _RETRIES_AT_ONCE = 8  # chains of an unsolved puzzle, before the next ones are begun
 
@@ -464,7 +467,8 @@ class Solver:
     def _worker(self, count: int, config: ExperimentConfig) -> Any:
         """The compiled loop of an experiment: a ``Runner`` of rollouts, or a ``Worker``."""
         devices = self.mesh.devices.size
-        slots = next((shape for shape in _SHAPES if shape >= count), _SHAPES[-1])
+        shapes = self._shapes(config)
+        slots = next((shape for shape in shapes if shape >= count), shapes[-1])
         slots = -(-slots // devices) * devices
         if (slots, config) not in self._workers:
             if config.chooses_answers:
@@ -480,6 +484,17 @@ class Solver:
                 )  # fmt: skip
             self._workers[slots, config] = made
         return self._workers[slots, config]
+
+    def _shapes(self, config: ExperimentConfig) -> tuple[int, ...]:
+        """Numbers of slots to compile for."""
+        if self.mesh.devices.flat[0].platform != 'cpu' or config.chooses_answers:
+            return _SHAPES  # chains of one puzzle must find room beside each other
+        model = config.model
+        values = (
+            model.total_len * model.hidden_size * (model.num_symbols if model.has_symbols else 1)
+        )
+        most = max(_SHAPES[1], _CACHED_BYTES / (4 * values))
+        return tuple(shape for shape in _SHAPES if shape <= most)
 
     def _choose(self, question, answers, confidence, steps) -> Solution:
         answers = [self.task.finished(question, answer) for answer in answers]

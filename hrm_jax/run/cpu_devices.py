@@ -117,6 +117,8 @@ def choose(
     Raises:
       UsageError: two places state different numbers.
     """
+    if not training:  # the configuration is that of the checkpoint's run
+        run = config.mesh.cpu_devices or run
     named = {} if asked is None else {'--cpu-devices': asked}
     if config.mesh.cpu_devices and config.mesh.cpu_devices != run:
         named.setdefault('--config.mesh.cpu_devices', config.mesh.cpu_devices)
