@@ -190,7 +190,8 @@ def test_what_a_data_set_states_to_a_solver(tmp_path, text):
     else:
         file.write_text(text)
     saved = store.SavedModel(0, Weights({}, {}, None), None, ExperimentConfig(), {})
-    with pytest.raises(DatasetError, match=r'test/dataset\.json must'):
+    what = 'be JSON' if text else 'have at most 268,435,456 bytes'
+    with pytest.raises(DatasetError, match=rf'test/dataset\.json must {what}'):
         saved_task.task_of(saved, tmp_path, '', print)
 
 

@@ -41,9 +41,11 @@ def _saved_unfinished(run: Path) -> list[str]:
 
 def _in_a_save(run: Path, pair: list[subprocess.Popen], passing: int) -> bool:
     """Waits until a save has begun after ``passing`` others; False if a process ended before."""
-    before = set(layout.steps(run))
+    before, is_old = set(layout.steps(run)), True
     while all(process.poll() is None for process in pair):
-        if _saved_unfinished(run) and len(set(layout.steps(run)) - before) >= passing:
+        saves = bool(_saved_unfinished(run))
+        is_old = is_old and saves  # what the life before left, until this one clears it away
+        if saves and not is_old and len(set(layout.steps(run)) - before) >= passing:
             return True
         time.sleep(0.002)
     return False

@@ -143,8 +143,9 @@ class Cluster:
     def ask(self, *words: str) -> str:
         """Runs a command of SLURM's and returns its output."""
         found = subprocess.run(
-            words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
+            words, env=self.environment, capture_output=True, text=True, check=False,
+            timeout=stores.limit(300),
+        )  # fmt: skip
         return found.stdout.strip()
 
 
@@ -244,8 +245,14 @@ class Job:
         _wait(lambda: self.restarts() > before, 400, what)
         if what == 'time limit':
             self._limit(60)
-        _wait(lambda: 'JobState=RUNNING' in self.facts(), 300, what)
+        _wait(self._runs, 300, what)
         return None
+
+    def _runs(self) -> bool:
+        facts = self.facts()
+        if 'Reason=BeginTime' in facts:  # SLURM holds a job that was requeued for two minutes
+            self._cluster.ask('scontrol', 'update', f'JobId={self.number}', 'StartTime=now')
+        return 'JobState=RUNNING' in facts
 
     def _limit(self, minutes: int) -> None:
         self._cluster.ask('scontrol', 'update', f'JobId={self.number}', f'TimeLimit={minutes}')
@@ -268,7 +275,7 @@ def requeued(data: Path, folder: Path) -> Row:
     """A job of two tasks on two nodes is disturbed in every way of EVENTS; same bytes."""
     began, run = time.monotonic(), folder / 'slurm_run'
     # SLURM looks at time limits twice a minute: the run must still be there then.
-    steps, every = 3000, 10
+    steps, every = 1500, 10
     with cluster(folder / 'slurm') as one:
         whole = peers.undisturbed(data, folder, 'slurm_undisturbed', steps, every)
         one.environment |= {

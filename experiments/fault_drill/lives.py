@@ -83,7 +83,9 @@ def wait_for_moment(moment: str, life: list, logs: Path, run: Path, pause: float
         'saving': saving,
         'evaluating': lambda: 'evaluate:' in text(),
     }[moment]
-    while not ready():
+    is_old = moment == 'saving'  # what the life before left, until this one clears it away
+    while is_old or not ready():
+        is_old = is_old and saving()
         if life[0].poll() is not None:
             return False
         time.sleep(0.002 if moment == 'saving' else 0.02)
