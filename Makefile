@@ -1,6 +1,6 @@
 # The commands of the README need Python 3.11 or newer, pip and this file; nothing else.
 #   make quickstart [SEED=1]   train a small model on generated Sudokus and look at it think
-#                              (CPU_DEVICES=1: the same numbers on every machine of its kind)
+#                              (CPU_DEVICES=N: devices that the CPU is split into)
 #   make test                  the test suite
 #   make test-torch            the tests that need PyTorch as well
 #   make cluster-test         gs://, two processes, W&B and SLURM, disturbed on purpose; a table

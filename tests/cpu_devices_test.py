@@ -11,7 +11,7 @@ from hrm_jax.run import cpu_devices
 from tests import commands, tiny_run
 
 
-def _config(rows=32, evaluated=0, **sections):
+def _config(rows=64, evaluated=0, **sections):
     values = {
         'model': {'hidden_size': 64, 'num_heads': 2},
         'train': {'global_batch_size': rows},
@@ -24,10 +24,10 @@ def _config(rows=32, evaluated=0, **sections):
 
 def test_as_many_as_pay():
     paying = cpu_devices.paying
-    assert [paying(_config(64), cores) for cores in (1, 2, 3, 4, 16)] == [1, 2, 2, 4, 4]
-    assert paying(_config(rows=31), 4) == 1
-    assert paying(_config(rows=96, evaluated=90), 4) == 3  # both batches divide
-    assert paying(_config(rows=128, train={'micro_batches': 4}), 4) == 2  # 16 rows in each part
+    assert [paying(_config(128), cores) for cores in (1, 2, 3, 4, 16)] == [1, 2, 2, 4, 4]
+    assert paying(_config(rows=63), 4) == 1
+    assert paying(_config(rows=192, evaluated=180), 4) == 4  # both batches divide
+    assert paying(_config(rows=256, train={'micro_batches': 4}), 4) == 2  # 32 rows in each part
     assert paying(_config(rows=4096), 64) == 8
     assert paying(_config(model={'hidden_size': 512, 'num_heads': 8}), 4) == 1
     assert paying(_config(mesh={'fsdp': 2}), 4) == 1  # somebody has arranged the devices
@@ -56,8 +56,8 @@ def test_who_is_asked(monkeypatch):
 
     new = choose()
     assert new.number == 2
-    assert new.why.startswith('CPU devices: 2 on 2 cores (16 rows each; ')
-    assert 'more would not pay' in choose(config=_config(rows=31)).why
+    assert new.why.startswith('CPU devices: 2 on 2 cores (32 rows each; ')
+    assert 'more would not pay' in choose(config=_config(rows=63)).why
     assert choose(1) == cpu_devices.Choice(1)
     assert choose(xla=4) == choose(jax=4) == cpu_devices.Choice(4)
     assert choose(config=_config(mesh={'cpu_devices': 3})).number == 3
@@ -126,9 +126,9 @@ def _as_on_two_cores():
 def test_a_run_keeps_its_number(tmp_path):
     data = tiny_run.write_dataset(tmp_path / 'data')
     settings = {
-        'train': {'global_batch_size': 32, 'max_steps': 5},
+        'train': {'global_batch_size': 64, 'max_steps': 5},
         'model': {'forward_dtype': 'float32'},
-        'eval': {'global_batch_size': 32},
+        'eval': {'global_batch_size': 64},
     }
     file = tiny_run.write_config_file(tmp_path / 'config.py', data, **settings)
 
@@ -143,7 +143,7 @@ def test_a_run_keeps_its_number(tmp_path):
 
     text, number = start('run')
     assert number == 2
-    assert 'CPU devices: 2 on 2 cores (16 rows each;' in text
+    assert 'CPU devices: 2 on 2 cores (32 rows each;' in text
     assert '2 x cpu (data 2)' in text
     for flags in ([], ['--mode=eval']):  # the number of the run, without a word
         text, number = start('run', '--config.train.max_steps=8', *flags)

@@ -23,7 +23,7 @@ from hrm_jax.run.workdir import CONFIG
 # What pays was measured on two cores (experiments/results/cpu_devices.md): models of this width at
 # most, and parts of a batch that still have some rows.
 _WIDEST = 128
-_ROWS = 16
+_ROWS = 32
 _AT_MOST = 8
 # XLA runs the collectives of a device side by side and each holds a thread until every device has
 # come. With as few threads as cores a device can wait for one that has no thread left; XLA then
