@@ -35,7 +35,8 @@ quickstart: $(VENV)/installed
 	  $(if $(CPU_DEVICES),--cpu-devices=$(CPU_DEVICES))
 
 test: $(VENV)/installed-dev
-	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
+	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  $(TESTS)
 
 cluster-test: $(VENV)/installed-cluster
 	@$(VENV)/bin/python -m experiments.cluster_test $(CLUSTER)

@@ -69,8 +69,8 @@ def _programs_in(equation: Any) -> list[Any]:
         list(equation.params.values()),
         is_leaf=lambda value: isinstance(value, core.ClosedJaxpr | core.Jaxpr),
     )
-    closed = [each.jaxpr for each in found if isinstance(each, core.ClosedJaxpr)]
-    return closed + [each for each in found if isinstance(each, core.Jaxpr)]
+    programs = [each for each in found if isinstance(each, core.ClosedJaxpr | core.Jaxpr)]
+    return [getattr(each, 'jaxpr', each) for each in programs]  # one class since JAX 0.11
 
 
 def optimized_flops(text: str) -> int:

@@ -14,7 +14,7 @@ import jax
 import pytest
 
 from hrm_jax import partitioning, train, train_state
-from hrm_jax.checkpoint import digests, layout
+from hrm_jax.checkpoint import digest_item, layout
 from hrm_jax.checkpoint import saver as saver_lib
 from hrm_jax.checkpoint.saver import Saver
 from hrm_jax.cli import exits
@@ -280,7 +280,7 @@ class _Storage:
 
     def __init__(self, monkeypatch, failures):
         self.failures, self.now = failures, 0.0
-        write = digests.DigestHandler._write_now
+        write = digest_item.DigestHandler._write_now
 
         def failing(handler, directory, args):
             if self.failures:
@@ -288,7 +288,7 @@ class _Storage:
                 raise OSError('UNAVAILABLE: the bucket does not answer')
             write(handler, directory, args)
 
-        monkeypatch.setattr(digests.DigestHandler, '_write_now', failing)
+        monkeypatch.setattr(digest_item.DigestHandler, '_write_now', failing)
 
     def clock(self):
         return self.now

@@ -426,7 +426,7 @@ def test_every_command_takes_every_format(everywhere, tmp_path, capsys, name):
         other_task = Solver.from_checkpoint(path, task='maze', log=logged.append)
         assert isinstance(other_task.task, tasks.TASKS['maze'])
         assert commands.exit_code(solve.main, '--checkpoint', path, PUZZLE) == 0
-        assert one.text in capsys.readouterr().out
+        assert 'unsolved' in capsys.readouterr().out
         code = commands.exit_code(
             view.main, path, '--data', data, '-o', tmp_path / 'x.html', '--count', 2
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_builders import sudoku_boards
+from experiments import flop_counts
 from hrm_jax import evaluate, metrics, partitioning, pool, train, train_state, train_step
 from hrm_jax.cli.solutions import Entry, Show
 from hrm_jax.config import DataConfig, ExperimentConfig, ModelConfig, RolloutConfig
@@ -22,7 +23,6 @@ from hrm_jax.model.candidates import Readings
 from hrm_jax.tasks import Sudoku
 from hrm_jax.types import IGNORE_LABEL_ID, Batch
 from tests import commands, npy_sets
-from tests.equivariant_test import dot_flops
 from tests.resume_test import assert_same_end
 
 BASE = {
@@ -396,10 +396,10 @@ def test_the_count_by_hand_is_that_of_the_programs_dots():
     forward = jax.jit(
         lambda w, z, x: hrm.act_step(config.model, w, z, x, None, jax.random.key(0))
     ).lower(state.weights, state.carry.latent, inputs)
-    counted = dot_flops(forward.compile().as_text())
+    counted = flop_counts.optimized_flops(forward.compile().as_text())
     assert counted / flops.act_step(config.model) == pytest.approx(1, abs=0.005)
     step = train_step.make_train_step(config, 100, mesh()).lower(state, state.carry.batch)
-    counted = dot_flops(step.compile().as_text())
+    counted = flop_counts.optimized_flops(step.compile().as_text())
     assert counted / flops.train_step(config.model, config.act) == pytest.approx(1, abs=0.005)
 
 

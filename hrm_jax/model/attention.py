@@ -112,6 +112,8 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
         ]
         most = getattr(module, 'MAX_HEAD_DIM', head_dim)
         needs.append((f'a head size of at most {most}', head_dim <= most))
+    elif name != 'xla':
+        raise KeyError(f'no attention called {name!r}')
     missing = [what for what, holds in needs if not holds]
     if not missing:
         return ''
