@@ -41,6 +41,17 @@ def _is_rule(line: str, symbols: Collection[str]) -> bool:
     return set(line) <= _RULES | _CORNERS and any(a in drawn and b in drawn for a, b in ends)
 
 
+def _lines(text: str, symbols: Collection[str]) -> list[str]:
+    """The rows of a text as they are written, without comments and frames."""
+    if '\\' not in symbols:
+        text = text.replace('\\n', '\n')
+    lines = text.replace(BYTE_ORDER_MARK, '').splitlines()
+    lines = [
+        line for line in lines if not is_comment(line, symbols) and not _is_rule(line, symbols)
+    ]
+    return lines if '/' in symbols else [part for line in lines for part in line.split('/')]
+
+
 def rows_of(text: str, symbols: Collection[str]) -> list[str]:
     """Returns the lines that hold cells, without frames and separators.
 
@@ -49,14 +60,7 @@ def rows_of(text: str, symbols: Collection[str]) -> list[str]:
       symbols: characters that stand for cells. Blanks, and lines of nothing else, are kept only
         where one of them is a blank.
     """
-    if '\\' not in symbols:
-        text = text.replace('\\n', '\n')
-    lines = text.replace(BYTE_ORDER_MARK, '').splitlines()
-    lines = [
-        line for line in lines if not is_comment(line, symbols) and not _is_rule(line, symbols)
-    ]
-    if '/' not in symbols:
-        lines = [part for line in lines for part in line.split('/')]
+    lines = _lines(text, symbols)
     dropped = dict.fromkeys((c for c in _SEPARATORS if c not in symbols), '')
     if ' ' in symbols:
         return [line.translate(str.maketrans(dropped)) for line in lines]
@@ -69,7 +73,7 @@ def fields(text: str, side: int, symbols: Collection[str]) -> list[str] | None:
     """Returns the cells of a board written as a table, '' for empty ones, or None where it is none.
 
     Args:
-      text: a line for each row, or one line; commas, semicolons or tabs between the cells, and
+      text: as for ``rows_of``, or all in one row; commas, semicolons or tabs between the cells, and
         perhaps one at the end of a line.
       side: rows and columns of the board.
       symbols: characters that stand for cells.
@@ -78,9 +82,8 @@ def fields(text: str, side: int, symbols: Collection[str]) -> list[str] | None:
       PuzzleError: a row has more or fewer fields than the others need: what its cells are, cannot
         be told.
     """
-    lines = [line for line in text.replace(BYTE_ORDER_MARK, '').splitlines()
-             if not is_comment(line, symbols) and not _is_rule(line, symbols)]  # fmt: skip
-    for mark in (mark for mark in _FIELD_MARKS if mark not in symbols):
+    lines = _lines(text, symbols)
+    for mark in (mark for mark in _FIELD_MARKS if side and mark not in symbols):
         rows = [line.split(mark) for line in lines if mark in line or line.strip()]
         rows = [row[:-1] if len(row) % side == 1 and not row[-1].strip() else row for row in rows]
         if {len(row) for row in rows} in ({side}, {side * side}):
