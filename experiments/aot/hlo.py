@@ -17,7 +17,7 @@ _CHANNEL = re.compile(r'channel_id=(\d+)')
 _CONDITION = re.compile(r'condition=%?([\w.\-]+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CONSTANT = re.compile(r' s32\[\]\S* constant\((\d+)\)')
-_ARRAY = re.compile(r'\b([a-z]\w*)\[([\d,]*)\]')
+_ARRAY = re.compile(r'\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?')
 _BITS = re.compile(r'^[a-z]+?(\d+)')
 
 
@@ -34,19 +34,34 @@ class Traffic:
     bytes: int = 0
 
 
-def _array_bytes(shape: str) -> list[int]:
-    """Bytes of every array in the text of a (tuple) shape."""
-    sizes = []
-    for dtype, dims in _ARRAY.findall(shape):
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """An array in the text of a shape.
+
+    Attributes:
+      dims: its sizes.
+      bytes: of all elements; a token's are none.
+      in_memory: False: a TPU keeps it beside the device's memory.
+    """
+
+    dims: list[int]
+    bytes: int
+    in_memory: bool
+
+
+def arrays(shape: str) -> list[Array]:
+    """The arrays in the text of a shape, of a tuple in their order."""
+    found = []
+    for dtype, text, layout in _ARRAY.findall(shape):
+        dims = [int(size) for size in text.split(',') if size]
         bits = _BITS.match(dtype)
-        each = int(bits[1]) if bits else 8  # pred; token has no dimensions worth counting
-        elements = math.prod(int(size) for size in dims.split(',') if size)
-        sizes.append(elements * each // 8)
-    return sizes
+        each = int(bits[1]) if bits else 0 if dtype == 'token' else 8  # pred
+        found.append(Array(dims, math.prod(dims) * each // 8, 'S(1)' not in layout))
+    return found
 
 
 def _result_bytes(kind: str, is_start: bool, shape: str) -> int:
-    sizes = _array_bytes(shape)
+    sizes = [array.bytes for array in arrays(shape)]
     if not is_start or kind in ('all-reduce', 'all-to-all', 'reduce-scatter'):
         return sum(sizes)
     if kind == 'collective-permute':  # (operand, result) and two counters
@@ -55,7 +70,11 @@ def _result_bytes(kind: str, is_start: bool, shape: str) -> int:
 
 
 def computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Lines of every computation by its name, and the name of the entry."""
+    """Lines of every computation by its name, and the name of the entry.
+
+    Raises:
+      ValueError: there is no entry.
+    """
     found: dict[str, list[str]] = {}
     entry, lines = '', None
     for line in text.splitlines():
@@ -67,6 +86,8 @@ def computations(text: str) -> tuple[dict[str, list[str]], str]:
                 entry = header['name'] if header['entry'] else entry
         elif lines is not None:
             lines.append(line)
+    if not entry:
+        raise ValueError('the text must be of a compiled program; it has no ENTRY computation.')
     return found, entry
 
 
@@ -101,8 +122,6 @@ def collectives(text: str) -> dict[str, Traffic]:
       ValueError: the text has no entry computation.
     """
     found_in, entry = computations(text)
-    if not entry:
-        raise ValueError('the text must be of a compiled program; it has no ENTRY computation.')
     # TPUs overlap one collective with several fusions, each of which names it: same channel.
     found: dict[tuple[str, str], tuple[int, int]] = {}
 

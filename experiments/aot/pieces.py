@@ -16,7 +16,6 @@ from experiments.aot import hlo
 
 _INSTRUCTION = re.compile(r'^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<rest>.*)$')
 _OPCODE = re.compile(r' ([a-z][\w\-]*)\(')
-_ARRAY = re.compile(r'\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?')
 _NAME = re.compile(r'%([\w.\-]+)')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
@@ -119,24 +118,13 @@ def _read(lines: Sequence[str]) -> dict[str, _Instruction]:
     return found
 
 
-def _dims(text: str) -> list[int]:
-    return [int(size) for size in text.split(',') if size]
-
-
 def bytes_of(shape: str) -> int:
     """Bytes in the device's memory of an array or a tuple; what a TPU keeps beside it is free."""
-    total = 0
-    for dtype, dims, layout in _ARRAY.findall(shape):
-        if 'S(1)' in (layout or '') or dtype == 'token':
-            continue
-        bits = re.match(r'[a-z]+?(\d+)', dtype)
-        total += math.prod(_dims(dims)) * (int(bits[1]) if bits else 8) // 8
-    return total
+    return sum(array.bytes for array in hlo.arrays(shape) if array.in_memory)
 
 
 def _first(shape: str) -> list[int]:
-    array = _ARRAY.search(shape)
-    return _dims(array[2]) if array else []
+    return next((array.dims for array in hlo.arrays(shape)), [])
 
 
 def _product_flops(one: _Instruction, own: dict[str, _Instruction]) -> float:
@@ -164,7 +152,7 @@ def _kernel_flops(one: _Instruction, own: dict[str, _Instruction]) -> float:
     The forward pass and its log sums: two products of [T, T, K]; gradients of keys and values:
     four; of queries: three (both recompute the weights).
     """
-    shapes = [_dims(dims) for _, dims, _ in _ARRAY.findall(one.shape)]
+    shapes = [array.dims for array in hlo.arrays(one.shape)]
     heads = [shape for shape in shapes if len(shape) == 4]
     if not heads or not one.operands or one.operands[0] not in own:
         return 0.0
@@ -227,8 +215,6 @@ def pieces(text: str) -> list[Piece]:
       ValueError: it has no entry computation.
     """
     computations, entry = hlo.computations(text)
-    if not entry:
-        raise ValueError('the text must be of a compiled program; it has no ENTRY computation.')
     read = {name: _read(lines) for name, lines in computations.items()}
 
     def visit(name: str, times: int) -> Iterator[Piece]:
