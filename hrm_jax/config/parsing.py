@@ -30,9 +30,8 @@ def build(cls: type, values: Mapping[str, Any], path: str = '') -> Any:
         full = f'{path}{name}'
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
-            hint = f' Did you mean {path}{near[0]}?' if near else ''
-            known = ', '.join(sorted(fields))
-            raise ConfigError(f'unknown config key {full}.{hint} Known here: {known}.')
+            hint = f'Did you mean {path}{near[0]}?' if near else f'Known here: {", ".join(fields)}.'
+            raise ConfigError(f'unknown config key {full}. {hint}')
         kwargs[name] = _coerce(hints[name], value, full)
     return cls(**kwargs)
 
