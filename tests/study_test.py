@@ -206,3 +206,9 @@ def test_a_verdict_needs_two_standard_errors(tasks):
     assert report.verdict(row(EVERY[2], 0.41, 0.40, 0.42), base).endswith('hurts')
     assert report.verdict(row(EVERY[2], 0.1, 0.5, 0.9), base).endswith('within the spread')
     assert 'one seed shows no spread' in report.verdict(row(EVERY[2], 0.9), row(EVERY[1], 0.1))
+
+
+def test_a_missing_data_set_is_built(tmp_path):
+    folder = arms.data_folder(tmp_path, arms.PATHS, hints=False)
+    assert (folder / 'dataset.json').is_file()
+    assert arms.data_folder(tmp_path, arms.PATHS, hints=False) == folder

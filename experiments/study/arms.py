@@ -240,7 +240,8 @@ def data_folder(workdir: Path, task: Task, hints: bool) -> Path:
     """Returns the folder of a data set, which is built when it is missing."""
     folder = workdir / 'data' / (task.name + ('-hints' if hints else ''))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.exclusive(folder.parent / f'.{folder.name}.lock', 'file', wait=True):
+    # Not the lock of the builder, which refuses a second one instead of waiting.
+    with locks.exclusive(folder.parent / f'.{folder.name}.study', 'file', wait=True):
         if not folder.exists():
             task.build(str(folder), hints)
     return folder
