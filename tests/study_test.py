@@ -210,5 +210,5 @@ def test_a_verdict_needs_two_standard_errors(tasks):
 
 def test_a_missing_data_set_is_built(tmp_path):
     folder = arms.data_folder(tmp_path, arms.PATHS, hints=False)
-    assert (folder / 'dataset.json').is_file()
+    assert (folder / 'train' / 'dataset.json').is_file()
     assert arms.data_folder(tmp_path, arms.PATHS, hints=False) == folder
