@@ -112,21 +112,26 @@ def draw_maps(pairs: Sequence[Pair], num_aug: int, draw: Draw) -> np.ndarray:
     return np.concatenate(kept)
 
 
-def rooms(pairs: Sequence[Pair]) -> np.ndarray:
-    """Returns int [pairs, 2]: how many rows and columns each untransformed pair can move."""
+def rooms(pairs: Sequence[Pair], side: int = ARC_SIDE) -> np.ndarray:
+    """Returns int [pairs, 2]: how many rows and columns each untransformed pair can move.
+
+    Args:
+      pairs: of a puzzle.
+      side: rows and columns of the canvas.
+    """
     sides = np.array([np.max([grid.shape for grid in p.grids()], axis=0) for p in pairs])
-    return ARC_SIDE - sides.reshape(-1, 2)
+    return side - sides.reshape(-1, 2)
 
 
 def draw_offsets(
-    pairs: Sequence[Pair], dihedral_A: np.ndarray, rng: np.random.Generator
+    pairs: Sequence[Pair], dihedral_A: np.ndarray, rng: np.random.Generator, side: int = ARC_SIDE
 ) -> np.ndarray:
     """Draws the places of the training pairs: one of each augmentation stays, the others move.
 
     Returns:
       uint8 [A, pairs, 2].
     """
-    room = rooms(pairs)
+    room = rooms(pairs, side)
     room = np.where(SWAPS_SIDES[dihedral_A][:, None, None], room[None, :, ::-1], room[None])
     offsets = rng.integers(0, room + 1)
     still = rng.integers(0, len(pairs), len(dihedral_A))
@@ -160,10 +165,14 @@ class OriginalDraws:
         return dihedral, colours
 
     def offsets(
-        self, pairs: Sequence[Pair], dihedral_A: np.ndarray, translated: bool
+        self,
+        pairs: Sequence[Pair],
+        dihedral_A: np.ndarray,
+        translated: bool,
+        side: int = ARC_SIDE,
     ) -> np.ndarray:
         """Like ``draw_offsets``; the pair that stays is drawn even where nothing moves."""
-        room = rooms(pairs) + 1
+        room = rooms(pairs, side) + 1
         swapped = np.ascontiguousarray(room[:, ::-1])
         offsets = np.zeros((len(dihedral_A), len(pairs), 2), np.uint8)
         moving = [np.delete(np.arange(len(pairs)), k) for k in range(len(pairs))]

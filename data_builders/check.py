@@ -4,6 +4,7 @@ Prints a report. The exit status is 1 when there are faults.
 """
 
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -205,12 +206,13 @@ def arc_boxes(cells_BS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       int [B, 4] (top, left, height, width), and bool [B]: the grid has holes, or its end
       markers are not exactly the row below and the column to the right.
     """
-    canvas = cells_BS.reshape(-1, augment.ARC_SIDE, augment.ARC_SIDE)
+    side = math.isqrt(cells_BS.shape[1])
+    canvas = cells_BS.reshape(-1, side, side)
     colour = canvas >= augment.FIRST_COLOUR
     rows, columns = colour.any(axis=2), colour.any(axis=1)
     top, left = rows.argmax(axis=1), columns.argmax(axis=1)
     height, width = rows.sum(axis=1), columns.sum(axis=1)
-    line = np.arange(augment.ARC_SIDE)
+    line = np.arange(side)
 
     def inside(start, length):
         return (line >= start[:, None]) & (line < (start + length)[:, None])
@@ -261,7 +263,7 @@ def arc_pairs(data: PuzzleDataset) -> list[tuple[str, arc_puzzles.Pair]]:
             grids = []
             for side, box in zip(cells, boxes, strict=True):
                 top, left, height, width = box[k]
-                canvas = side[k].reshape(augment.ARC_SIDE, augment.ARC_SIDE)
+                canvas = side[k].reshape(data.metadata.side, data.metadata.side)
                 grid = canvas[top : top + height, left : left + width]
                 grids.append(grid - np.uint8(augment.FIRST_COLOUR))
             pairs.append((names[owner], arc_puzzles.Pair(*grids, is_test=False)))

@@ -63,7 +63,7 @@ def train_model(flags: argparse.Namespace, tasks: dict[str, Any], folder: Path) 
         adapt.write_tasks(source, {'tasks': shown})
     build_data.build_arc(
         source, data, num_aug=flags.augmentations, seed=flags.seed, allow_leaks=True,
-        test_subsets=(),
+        side=flags.side, test_subsets=(),
     )  # fmt: skip
     steps = layout.steps(run)
     if steps and (steps[-1] >= flags.train_steps or budget.left <= 0):
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument('workdir', type=Path)
     parser.add_argument('--tasks', type=int, default=36, help='tasks to train on')
     parser.add_argument('--unseen', type=int, default=10, help='tasks to adapt to')
+    parser.add_argument('--side', type=int, default=12, help='rows and columns of the canvas')
     parser.add_argument('--hidden-size', type=int, default=128)
     parser.add_argument('--act-steps', type=int, default=4)
     parser.add_argument('--puzzle-embedding', choices=('table', 'composed'), default='table')

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import json
+import math
 from pathlib import Path
 import time
 from typing import Any
@@ -25,6 +26,7 @@ import jax
 
 from hrm_jax import files, partitioning, train, train_state
 from hrm_jax.adaptation import settings as settings_lib
+from hrm_jax.adaptation import task_files
 from hrm_jax.adaptation.answers import Answers, Ballot
 from hrm_jax.adaptation.budget import Budget
 from hrm_jax.adaptation.settings import Settings
@@ -42,7 +44,7 @@ from hrm_jax.types import Weights
 from hrm_jax.visualize import arc_report
 
 RECORD, REPORT, ENDED = 'adaptation.json', 'report.html', 'ended.json'
-_ARC = {'vocab_size': augment.ARC_COLOURS + augment.FIRST_COLOUR, 'seq_len': augment.ARC_SIDE**2}
+_VOCAB_SIZE = augment.ARC_COLOURS + augment.FIRST_COLOUR
 _MOST_FOR_VOTE = 0.4  # of the time of a part, kept for its vote
 Log = Callable[[str], None]
 
@@ -77,6 +79,11 @@ class Origin:
     config: ExperimentConfig
     checkpoint: str = ''
 
+    @property
+    def side(self) -> int:
+        """Rows and columns of the model's canvas."""
+        return math.isqrt(self.config.model.seq_len) if self.checkpoint else augment.ARC_SIDE
+
 
 def from_checkpoint(selector: str) -> Origin:
     """The experiment of a checkpoint of any format.
@@ -86,12 +93,11 @@ def from_checkpoint(selector: str) -> Origin:
     """
     saved, path = formats.open_model(selector)
     model = saved.config.model
-    for name, size in _ARC.items():
-        CheckpointError.require(
-            getattr(model, name) == size,
-            f'{path} must be the checkpoint of an ARC model, with model.{name}={size}; it has '
-            f'{getattr(model, name)}.',
-        )
+    CheckpointError.require(
+        model.vocab_size == _VOCAB_SIZE and math.isqrt(model.seq_len) ** 2 == model.seq_len,
+        f'{path} must be the checkpoint of an ARC model, with model.vocab_size={_VOCAB_SIZE} and a '
+        f'square canvas (model.seq_len=900); it has {model.vocab_size} and {model.seq_len}.',
+    )
     return Origin(saved.config, str(path) if Path(str(path)).exists() else selector)
 
 
@@ -108,7 +114,7 @@ class _Part:
             write_tasks(source, contents)
         build_data.build_arc(
             source, data, num_aug=settings.augmentations, seed=settings.seed, allow_leaks=True,
-            test_subsets=('held_out',) if split == 'test' else (),
+            side=origin.side, test_subsets=('held_out',) if split == 'test' else (),
         )  # fmt: skip
         metadata = records.load(str(data), 'train').metadata
         watched = 'test' if split == 'test' else 'train'
@@ -216,6 +222,7 @@ def run(
     Raises:
       UserError: of any kind; what is wrong and what to do.
     """
+    asked = task_files.fitting(asked, origin.side)
     workdir = workdir_lib.prepare(workdir)
     with workdir_lib.lock(workdir, log):
         is_new = _check_request(workdir, asked, origin, settings)

@@ -79,6 +79,36 @@ def read(source: str, subset: str = '') -> Tasks:
     return Tasks(tasks, tests, left_out, source)
 
 
+def fitting(asked: Tasks, side: int) -> Tasks:
+    """Leaves out, by name, the tasks of which a grid does not fit a model's canvas.
+
+    Args:
+      asked: the tasks.
+      side: rows and columns of the canvas.
+
+    Raises:
+      DatasetError: none is left.
+    """
+    kept, left_out = {}, dict(asked.left_out)
+    for name, task in asked.tasks.items():
+        pairs = [*task['train'], *task['test']]
+        grids = [pair[key] for pair in pairs for key in ('input', 'output') if key in pair]
+        largest = max(max(len(grid), len(grid[0])) for grid in grids)
+        if largest <= side:
+            kept[name] = task
+        else:
+            left_out[name] = (
+                f'a grid has {largest} rows or columns; the model was trained on canvases of '
+                f'{side} x {side}'
+            )
+    DatasetError.require(
+        any(task['train'] for task in kept.values()),
+        f'the tasks of {asked.where} must have grids of at most {side} rows and columns, as the '
+        f'model was trained; all have larger ones.',
+    )
+    return dataclasses.replace(asked, tasks=kept, left_out=left_out)
+
+
 def number_of_tests(content: Any) -> int:
     """Number of answers that a task asks for; 1 where a malformed one does not state it."""
     tests = content.get('test') if isinstance(content, Mapping) else None

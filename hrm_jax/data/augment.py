@@ -18,6 +18,7 @@ counter-clockwise rotations by 90, 180, 270 degrees; 4 left-right flip; 5 up-dow
 6 transposition; 7 reflection at the anti-diagonal.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -206,10 +207,12 @@ def mapped_extents(extents_B4: Array, dihedral_B: Array, xp: Any = np) -> Array:
     return xp.where(swap, extents[:, xp.asarray([1, 0, 3, 2])], extents)
 
 
-def random_offsets(uniforms_B2: Array, extents_B4: Array, dihedral_B: Array, xp: Any = np) -> Array:
+def random_offsets(
+    uniforms_B2: Array, extents_B4: Array, dihedral_B: Array, side: int = ARC_SIDE, xp: Any = np
+) -> Array:
     """Draws top-left corners at which input and label both still fit, int32 [B, 2]."""
     sides = mapped_extents(extents_B4, dihedral_B, xp)
-    room = ARC_SIDE - xp.maximum(sides[:, :2], sides[:, 2:])
+    room = side - xp.maximum(sides[:, :2], sides[:, 2:])
     return xp.minimum((uniforms_B2 * (room + 1)).astype(xp.int32), room)
 
 
@@ -223,20 +226,21 @@ def place_arc(
     """Recolours, turns and places ARC grids, and marks their ends.
 
     Args:
-      cells_BS: [B, 900] tokens (2 + colour) in the top left corner of a 30 x 30 canvas.
+      cells_BS: [B, S] tokens (2 + colour) in the top left corner of a square canvas of S cells
+        (900 in the originals).
       extents_B2: [B, 2] height and width of the stored grids.
       maps_BM: uint8 [B, 11].
       offsets_B2: [B, 2] row and column of the top left corner of the result.
       xp: array namespace.
 
     Returns:
-      [B, 900] of the same dtype: the grid, EOS in the row below it (the grid's width) and in
+      [B, S] of the same dtype: the grid, EOS in the row below it (the grid's width) and in
       the column right of it (the grid's height) where the canvas has room, padding elsewhere
       (np_grid_to_seq_translational_augment of the original's dataset/build_arc_dataset.py).
     """
-    batch, side = cells_BS.shape[0], ARC_SIDE
+    batch, side = cells_BS.shape[0], math.isqrt(cells_BS.shape[1])
     dihedral = maps_BM[:, 0]
-    # The canvas has 900 cells; two more hold what is outside the grid.
+    # Behind the cells of the canvas two more hold what is outside the grid.
     outside, end = side * side, side * side + 1
     row_terms = xp.asarray(_SOURCE_ROW)[dihedral]
     column_terms = xp.asarray(_SOURCE_COLUMN)[dihedral]
@@ -268,7 +272,7 @@ def place_arc(
     colours = maps_BM[:, 1:].astype(cells_BS.dtype) + xp.asarray(FIRST_COLOUR, cells_BS.dtype)
     fixed = xp.broadcast_to(xp.arange(2, dtype=cells_BS.dtype), (batch, 2))
     table = xp.concatenate([fixed, colours], axis=1)
-    padded = xp.concatenate([cells_BS, fixed], axis=1)  # cells 900 and 901: PAD and EOS
+    padded = xp.concatenate([cells_BS, fixed], axis=1)  # the two: PAD and EOS
     moved = xp.take_along_axis(padded, source.astype(xp.int32), axis=1)
     return xp.take_along_axis(table, moved.astype(xp.int32), axis=1)
 

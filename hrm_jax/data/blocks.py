@@ -59,8 +59,8 @@ def _encode_block(
     examples = slice(*puzzles.puzzle_indices[[units.start, units.stop]])
     values = {
         'set_name': np.frombuffer(name.encode(), np.uint8),
-        'inputs': inputs if extents is None else inputs[_inside(extents[:, :2])],
-        'labels': labels if extents is None else labels[_inside(extents[:, 2:])],
+        'inputs': inputs if extents is None else inputs[_inside(extents[:, :2], metadata.side)],
+        'labels': labels if extents is None else labels[_inside(extents[:, 2:], metadata.side)],
         'extents': extents,
         'group_puzzles': np.diff(groups),
         'puzzle_first': first - rows.start,
@@ -83,9 +83,9 @@ def _field_dtype(field: str, metadata: DatasetMetadata) -> np.dtype:
     return np.dtype(FIELDS[field] or CELL_DTYPES[metadata.cell_bytes])
 
 
-def _inside(extents_N2: np.ndarray) -> np.ndarray:
-    """Cells of the ARC canvas that belong to grids of these sides: bool [N, 900]."""
-    line = np.arange(augment.ARC_SIDE)
+def _inside(extents_N2: np.ndarray, side: int) -> np.ndarray:
+    """Cells of the ARC canvas that belong to grids of these sides: bool [N, side * side]."""
+    line = np.arange(side)
     rows, columns = (line < extents_N2[:, k, None] for k in range(2))
     return (rows[:, :, None] & columns[:, None, :]).reshape(len(extents_N2), -1)
 
@@ -134,14 +134,14 @@ def _decode_block(
         sides = extents[:, columns].astype(np.int64)
         # Before the canvas is made: a few bytes may claim more examples than the memory holds.
         DatasetError.require(
-            sides.max() <= augment.ARC_SIDE
+            sides.max() <= metadata.side
             and sides.prod(axis=1).sum() == len(cells)
             and len(extents) <= _MOST_EXAMPLES,
             f'{where}: {field} must have the cells of {len(extents)} grids (at most '
-            f'{_MOST_EXAMPLES} of {augment.ARC_SIDE} x {augment.ARC_SIDE}); it has {len(cells)}. '
+            f'{_MOST_EXAMPLES} of {metadata.side} x {metadata.side}); it has {len(cells)}. '
             f'{_REBUILD}',
         )
-        mask = _inside(extents[:, columns])
+        mask = _inside(extents[:, columns], metadata.side)
         canvas = np.zeros(mask.shape, cells.dtype)
         canvas[mask] = cells
         values[field] = canvas

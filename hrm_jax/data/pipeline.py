@@ -85,7 +85,8 @@ def gather(
             dihedral = np.zeros(len(stored), np.uint8) if maps is None else maps[:, 0]
             assert puzzles.extents is not None  # ``check_augmentation``
             extents = puzzles.extents[stored]
-            offsets = augment.random_offsets(own[:, :2], extents, dihedral) * moved[:, None]
+            offsets = augment.random_offsets(own[:, :2], extents, dihedral, side)
+            offsets = offsets * moved[:, None]
     inputs, labels = realise(puzzles, metadata, stored, maps, offsets)
     if form := _DIGIT_FORMS.get(augmentation):
         assert rng is not None  # see Args

@@ -13,8 +13,6 @@ from hrm_jax.scoring import arc
 from hrm_jax.scoring.arc_names import PuzzleMaps
 from hrm_jax.scoring.arc_votes import Votes, to_rows
 
-_SIDE = augment.ARC_SIDE
-
 
 @dataclasses.dataclass(frozen=True)
 class ArcAnswer:
@@ -70,16 +68,17 @@ def solve_task(
     Raises:
       PuzzleError: the task is malformed; the pair and cell are named.
     """
-    tests = [_grid(pair, 'input', index) for index, pair in enumerate(_tests(task))]
+    side = solver.task.side
+    tests = [_grid(pair, 'input', index, side) for index, pair in enumerate(_tests(task))]
     identifiers, inverse = _views(name, maps, samples, seed)
-    forward = augment.inverse_maps('arc', inverse, _SIDE)  # the inverse of the way back
+    forward = augment.inverse_maps('arc', inverse, side)  # the inverse of the way back
     answers = []
     for grid, pair in zip(tests, _tests(task), strict=True):
-        canvas = np.zeros((len(forward), _SIDE, _SIDE), np.uint8)
+        canvas = np.zeros((len(forward), side, side), np.uint8)
         canvas[:, : grid.shape[0], : grid.shape[1]] = grid + augment.FIRST_COLOUR
         extents = np.tile(np.array(grid.shape), (len(forward), 1))
         corner = np.zeros((len(forward), 2), np.uint8)
-        views = augment.place_arc(canvas.reshape(-1, _SIDE * _SIDE), extents, forward, corner)
+        views = augment.place_arc(canvas.reshape(-1, side * side), extents, forward, corner)
         found = solver.solve(list(views), steps=steps, identifiers=identifiers)
         grids = arc.undo(np.stack([one.answer for one in found]), inverse)
         votes = Votes()
@@ -113,14 +112,14 @@ def _tests(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return tests
 
 
-def _grid(pair: Any, field: str, index: int) -> np.ndarray:
+def _grid(pair: Any, field: str, index: int, side: int) -> np.ndarray:
     where = f'test pair {index + 1}, {field}'
     rows = pair.get(field) if isinstance(pair, Mapping) else None
-    if not isinstance(rows, list) or not 1 <= len(rows) <= _SIDE:
-        raise PuzzleError(f'{where} must be a list of 1 to {_SIDE} rows.')
+    if not isinstance(rows, list) or not 1 <= len(rows) <= side:
+        raise PuzzleError(f'{where} must be a list of 1 to {side} rows.')
     for r, row in enumerate(rows):
-        if not isinstance(row, list) or not 1 <= len(row) <= _SIDE or len(row) != len(rows[0]):
-            raise PuzzleError(f'{where}, row {r + 1} must have as many cells as row 1, 1..{_SIDE}.')
+        if not isinstance(row, list) or not 1 <= len(row) <= side or len(row) != len(rows[0]):
+            raise PuzzleError(f'{where}, row {r + 1} must have as many cells as row 1, 1..{side}.')
         for c, cell in enumerate(row):
             if type(cell) is not int or not 0 <= cell < augment.ARC_COLOURS:
                 raise PuzzleError(
@@ -136,6 +135,6 @@ def _views(name, maps, samples, seed) -> tuple[np.ndarray, np.ndarray]:
         known = sorted(known, key=lambda i: not maps.is_original[i])[:samples]
         return np.array(known, np.int32), maps.inverse[known]
     uniforms = np.random.default_rng(seed).random((samples, augment.ARC_COLOURS), np.float32)
-    inverse = augment.random_maps('arc', uniforms, _SIDE).astype(np.uint8)
-    inverse[0] = augment.identity_map('arc', _SIDE)
+    inverse = augment.random_maps('arc', uniforms, augment.ARC_SIDE).astype(np.uint8)
+    inverse[0] = augment.identity_map('arc', augment.ARC_SIDE)
     return np.zeros(samples, np.int32), inverse

@@ -9,6 +9,7 @@ grid travels as bytes).
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ __all__ = ['ArcResult', 'ArcScorer', 'PuzzleScore', 'crop_extents', 'to_bytes', 
 
 KS = (1, 2, 5, 10, 100, 1000)
 _REPORTED = (1, 2)  # of these the log has standard errors
-_SIDE = augment.ARC_SIDE
 
 
 def crop_extents(tokens_BS: np.ndarray) -> np.ndarray:
@@ -35,13 +35,14 @@ def crop_extents(tokens_BS: np.ndarray) -> np.ndarray:
     of the largest area win, the first of equal ones. No colour in the corner: (0, 0).
 
     Args:
-      tokens_BS: [B, 900]; end markers, padding and anything else end a run.
+      tokens_BS: [B, S], a square canvas; end markers, padding and anything else end a run.
     """
-    grid = tokens_BS.reshape(-1, _SIDE, _SIDE)
+    side = math.isqrt(tokens_BS.shape[1])
+    grid = tokens_BS.reshape(-1, side, side)
     other = (grid < _FIRST) | (grid > _LAST)
-    run = np.where(other.any(2), other.argmax(2), _SIDE).astype(np.int32)
+    run = np.where(other.any(2), other.argmax(2), side).astype(np.int32)
     width = np.minimum.accumulate(run, axis=1)
-    area = width * np.arange(1, _SIDE + 1, dtype=np.int32)
+    area = width * np.arange(1, side + 1, dtype=np.int32)
     best = area.argmax(1)
     width = np.take_along_axis(width, best[:, None], 1)[:, 0]
     return np.stack([np.where(width > 0, best + 1, 0), width], 1).astype(np.int32)
@@ -52,7 +53,8 @@ def undo(tokens_BS: np.ndarray, inverse_BM: np.ndarray) -> list[bytes]:
     extents = crop_extents(tokens_BS)
     cells = tokens_BS.astype(np.uint8)
     corner = np.zeros((len(cells), 2), np.uint8)
-    canvas = augment.place_arc(cells, extents, inverse_BM, corner).reshape(-1, _SIDE, _SIDE)
+    side = math.isqrt(tokens_BS.shape[1])
+    canvas = augment.place_arc(cells, extents, inverse_BM, corner).reshape(-1, side, side)
     swapped = augment.SWAPS_SIDES[inverse_BM[:, 0]][:, None]
     sides = np.where(swapped, extents[:, ::-1], extents).tolist()
     return [
@@ -202,9 +204,9 @@ class ArcScorer:
 
         Args:
           puzzle_identifiers: int [B].
-          inputs: int [B, 900].
-          labels: int [B, 900], or None when the truth is known already.
-          predictions: int [B, 900].
+          inputs: int [B, S].
+          labels: int [B, S], or None when the truth is known already.
+          predictions: int [B, S].
           q_halt: float [B], logits.
 
         Raises:

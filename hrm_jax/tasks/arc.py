@@ -12,9 +12,10 @@ from hrm_jax.tasks.base import Task
 
 
 class Arc(Task):
-    """ARC grids on a canvas of 30 x 30: 0 padding, 1 end marker, colour c is token c + 2.
+    """ARC grids on a square canvas: 0 padding, 1 end marker, colour c is token c + 2.
 
-    The colours are those of ARC's own viewer.
+    The canvas has 30 x 30 cells, or fewer where the data set was built for smaller grids. The
+    colours are those of ARC's own viewer.
     """
 
     name = 'arc'
@@ -30,23 +31,30 @@ class Arc(Task):
     )  # fmt: skip
 
     @staticmethod
-    def encode(grid: Any) -> np.ndarray:
-        """Turns a grid of colours 0 to 9 into tokens, int32 [900], in the upper left corner.
+    def encode(grid: Any, side: int = SIDE) -> np.ndarray:
+        """Turns a grid of colours 0 to 9 into tokens, in the upper left corner.
+
+        Args:
+          grid: rows of colours.
+          side: rows and columns of the canvas.
+
+        Returns:
+          int32 [side * side].
 
         Raises:
-          PuzzleError: the grid is larger than 30 x 30, empty, or has another colour.
+          PuzzleError: the grid is larger than the canvas, empty, or has another colour.
         """
         grid = np.asarray(grid)
         PuzzleError.require(
-            grid.ndim == 2 and grid.size > 0 and max(grid.shape) <= Arc.SIDE,
-            f'an ARC grid has 1 to 30 rows and columns; got {grid.shape}.',
+            grid.ndim == 2 and grid.size > 0 and max(grid.shape) <= side,
+            f'an ARC grid for this canvas has 1 to {side} rows and columns; got {grid.shape}.',
         )
         PuzzleError.require(
             grid.dtype.kind in 'iu' and grid.min() >= 0 and grid.max() < Arc.COLOURS,
             'an ARC grid has the colours 0 to 9.',
         )
         rows, columns = grid.shape
-        tokens = np.zeros((Arc.SIDE, Arc.SIDE), np.int32)
+        tokens = np.zeros((side, side), np.int32)
         tokens[:rows, :columns] = grid + Arc.FIRST_COLOUR
         tokens[rows : rows + 1, :columns] = Arc.END
         tokens[:rows, columns : columns + 1] = Arc.END
@@ -68,7 +76,7 @@ class Arc(Task):
                 len(row) == len(rows[0]) and all(c.isdecimal() and len(c) == 1 for c in row),
                 f'row {number} must have as many cells as row 1, each a colour 0..9; got {row!r}.',
             )
-        return self.encode([list(map(int, row)) for row in rows])
+        return self.encode([list(map(int, row)) for row in rows], self.side)
 
     def extent(self, tokens: np.ndarray) -> tuple[int, int]:
         return self.decode(tokens).shape
