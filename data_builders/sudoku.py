@@ -69,6 +69,13 @@ class Options(WriterOptions):
     size: Literal[4, 6, 9, 16] = option(9, help='digits of generated boards')
     train_count: int = option(1000, help='generated training boards')
     test_count: int = option(200, help='generated test boards')
+    min_givens: int | None = option(
+        None, help='fewest givens of generated boards',
+        unset='5, 10, 28 or 104 of 4x4, 6x6, 9x9 and 16x16 boards',
+    )  # fmt: skip
+    max_givens: int | None = option(
+        None, help='most givens of generated boards', unset='8, 16, 36 or 132'
+    )
     allow_leaks: bool = option(False, help=leaks.ALLOW_HELP)
 
 
@@ -96,6 +103,10 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     BuildError.require(
         lowest is None or math.isfinite(lowest), f'--min-difficulty must be a number; got {lowest}.'
     )
+    BuildError.require(
+        options.source == GENERATED or options.min_givens is options.max_givens is None,
+        f'--min-givens and --max-givens are of generated boards: they need --source {GENERATED}.',
+    )
     rng = np.random.default_rng(options.seed)
     sizes = {'train': options.subsample_size, 'test': options.test_subsample_size}
     if options.source == GENERATED:
@@ -104,7 +115,10 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
             '--min-difficulty and --subsample-size choose from boards that exist. For generated '
             'ones use --train-count and --test-count.',
         )
-        boards = generate(options.size, options.train_count, options.test_count, rng, options.show)
+        boards = generate(
+            options.size, options.train_count, options.test_count, rng, options.show,
+            options.min_givens, options.max_givens,
+        )  # fmt: skip
         size, origin = options.size, [{'path': GENERATED, 'size': options.size}]
     else:
         boards, origin = _read(options)

@@ -12,29 +12,52 @@ CLUES = {4: (5, 8), 6: (10, 16), 9: (28, 36), 16: (104, 132)}
 
 
 def generate(
-    size: int, train_count: int, test_count: int, rng: np.random.Generator, show: bool = False
+    size: int,
+    train_count: int,
+    test_count: int,
+    rng: np.random.Generator,
+    show: bool = False,
+    fewest: int | None = None,
+    most: int | None = None,
 ) -> dict[str, Table]:
     """Generates boards with exactly one solution; test solutions never occur in training.
 
+    Args:
+      size: digits.
+      train_count, test_count: boards of each split.
+      rng: draws them.
+      show: a progress bar.
+      fewest, most: givens that a board is to have, drawn evenly between them; None: those of
+        ``CLUES``. A board whose solution would no longer be the only one keeps more.
+
     Raises:
-      BuildError: more boards are wanted than there are.
+      BuildError: more boards are wanted than there are, or givens that no board can have.
     """
     BuildError.require(size in CLUES, f'--size must be one of {sorted(CLUES)}; got {size}.')
     BuildError.require(
         train_count > 0 and test_count > 0, '--train-count and --test-count must be at least 1.'
     )
+    low, high = CLUES[size]
+    low, high = (low if fewest is None else fewest), (high if most is None else most)
+    BuildError.require(
+        0 < low <= high < size * size,
+        f'--min-givens and --max-givens must be in 1..{size * size - 1}, in this order; got {low} '
+        f'and {high}.',
+    )
     counts = {'test': test_count, 'train': train_count}
     make = _generate_4 if size == 4 else _generate_by_solver
-    return make(size, counts, rng, show)
+    return make(size, (low, high), counts, rng, show)
 
 
-def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
+def _generate_4(
+    size: int, givens: tuple[int, int], counts: dict[str, int], rng, show: bool
+) -> dict[str, Table]:
     """Picks clues of the 288 solutions at random and keeps those that determine it."""
     solutions = sudoku_rules.all_solutions_4()
     order = rng.permutation(len(solutions))
     # One solution in seven is for testing.
     pools = {'test': order[: len(order) // 7], 'train': order[len(order) // 7 :]}
-    low, high = CLUES[4]
+    low, high = givens
     boards = {}
     for split, count in counts.items():
         seen: dict[bytes, np.ndarray] = {}
@@ -61,9 +84,11 @@ def _generate_4(size: int, counts: dict[str, int], rng, show: bool) -> dict[str,
     return boards
 
 
-def _generate_by_solver(size: int, counts: dict[str, int], rng, show: bool) -> dict[str, Table]:
+def _generate_by_solver(
+    size: int, givens: tuple[int, int], counts: dict[str, int], rng, show: bool
+) -> dict[str, Table]:
     solver = sudoku_rules.solver(size)
-    low, high = CLUES[size]
+    low, high = givens
     boards, held_out = {}, set()
     for split, count in counts.items():
         questions, answers = [], []

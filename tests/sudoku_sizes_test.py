@@ -153,3 +153,26 @@ def test_a_task_on_boards_of_another_size():
     assert tasks.kind_of('nqueens')(36, 3).with_side(8) == tasks.kind_of('nqueens')(64, 3)
     with pytest.raises(PuzzleError, match='2 to 25 rows; got 26'):
         small.with_side(26)
+
+
+@pytest.mark.parametrize(('size', 'fewest', 'most'), [(4, 9, 12), (6, 20, 24), (9, 45, 50)])
+def test_boards_have_the_givens_that_are_asked_for(size, fewest, most):
+    boards = sudoku_boards.generate(
+        size, 30, 10, np.random.default_rng(0), fewest=fewest, most=most
+    )
+    for part in boards.values():
+        givens = (part.questions > 0).sum(1)
+        assert givens.min() >= fewest
+        assert givens.max() <= most
+    assert sudoku_boards.CLUES[size][1] < fewest  # not those of the default
+
+
+@pytest.mark.parametrize(('fewest', 'most'), [(0, 9), (9, 8), (9, 36)])
+def test_givens_that_no_board_can_have_are_refused(fewest, most):
+    with pytest.raises(BuildError, match=r'--min-givens and --max-givens must be in 1\.\.35'):
+        sudoku_boards.generate(6, 1, 1, np.random.default_rng(0), fewest=fewest, most=most)
+
+
+def test_givens_are_of_generated_boards(tmp_path):
+    with pytest.raises(BuildError, match='need --source generated'):
+        sudoku.build(str(tmp_path / 'x'), source='boards.csv', min_givens=30, show=False)
