@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -202,11 +203,16 @@ def example(split: Split) -> str:
     if not task.is_board or task.side > _LARGEST_DRAWN:
         return ''
     boxes = f' with boxes of {task.boxes[0]} x {task.boxes[1]}' if task.boxes else ''
-    sides = [task.cells(side[0]) for side in (puzzles.inputs, puzzles.labels)]
+    left, right = (
+        [f'|{" ".join(row)}|' for row in task.cells(side[0])]
+        for side in (puzzles.inputs, puzzles.labels)
+    )
+    width = max(map(len, left))  # an answer of ARC may have more rows than its question
     lines = [
         f'boards of {task.side} x {task.side}{boxes}; the first for training, with its answer:'
     ]
-    lines += [f'  |{" ".join(q)}|   |{" ".join(a)}|' for q, a in zip(*sides, strict=True)]
+    rows = itertools.zip_longest(left, right, fillvalue='')
+    lines += [f'  {q:{width}}   {a}'.rstrip() for q, a in rows]
     return '\n'.join(lines)
 
 

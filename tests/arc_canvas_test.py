@@ -152,3 +152,17 @@ def test_tasks_beyond_the_model_are_left_out(source):
     assert 'e2' in task_files.fitting(asked, SIDE).left_out
     with pytest.raises(DatasetError, match='at most 2 rows'):
         task_files.fitting(dataclasses.replace(asked), 2)
+
+
+def test_a_first_answer_of_another_size_is_drawn(tmp_path, capsys):
+    pair = {'input': [[1, 2]], 'output': [[3], [4], [5]]}
+    (tmp_path / 'source' / 'training').mkdir(parents=True)
+    path = tmp_path / 'source' / 'training' / 'a.json'
+    path.write_text(json.dumps({'train': [pair], 'test': []}))
+    builder.build(
+        str(tmp_path / 'set'), source=[str(tmp_path / 'source')], side=4, num_aug=0,
+        test_subsets=(),
+    )  # fmt: skip
+    shown = capsys.readouterr().err.splitlines()
+    first = shown.index('  |1 2|   |3|')
+    assert shown[first + 1 : first + 3] == ['          |4|', '          |5|']
