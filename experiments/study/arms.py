@@ -70,27 +70,27 @@ class Task:
 
 def _sudoku(folder: str, hints: bool) -> None:
     sudoku.build(
-        folder, source='generated', size=6, train_count=2000, test_count=500, num_aug=8,
-        hints=hints, show=False,
+        folder, source='generated', size=6, min_givens=18, max_givens=24, train_count=2000,
+        test_count=500, num_aug=8, hints=hints, show=False,
     )  # fmt: skip
 
 
 def _maze(folder: str, hints: bool) -> None:
     del hints
     maze.build(
-        folder, source='generated', size=9, min_path=8, train_count=4000, test_count=500, aug=True,
+        folder, source='generated', size=7, min_path=6, train_count=4000, test_count=500, aug=True,
         show=False,
     )  # fmt: skip
 
 
 def _paths(folder: str, hints: bool) -> None:
     del hints
-    pathfinding.build(folder, board_size=6, train_count=8000, val_count=500, show=False)
+    pathfinding.build(folder, board_size=5, train_count=8000, val_count=500, show=False)
 
 
 SUDOKU = Task('sudoku6', '6x6 Sudoku', _sudoku, 3e12, 'exact_accuracy', 1, hints=True)
-MAZE = Task('maze9', 'Maze-Unique 9x9', _maze, 5e12, 'exact_accuracy', 2)
-PATHS = Task('paths6', 'path finding 6x6', _paths, 3e12, 'shortest_path', 0)
+MAZE = Task('maze7', 'Maze-Unique 7x7', _maze, 3e12, 'exact_accuracy', 2)
+PATHS = Task('paths5', 'path finding 5x5', _paths, 3e12, 'shortest_path', 0)
 TASKS = (SUDOKU, MAZE, PATHS)
 
 
