@@ -88,7 +88,7 @@ def _paths(folder: str, hints: bool) -> None:
     pathfinding.build(folder, board_size=5, train_count=8000, val_count=500, show=False)
 
 
-SUDOKU = Task('sudoku6', '6x6 Sudoku', _sudoku, 3e12, 'exact_accuracy', 1, hints=True)
+SUDOKU = Task('sudoku6', '6x6 Sudoku', _sudoku, 2.4e12, 'exact_accuracy', 1, hints=True)
 MAZE = Task('maze9', 'Maze-Unique 9x9', _maze, 4e12, 'exact_accuracy', 2)
 PATHS = Task('paths5', 'path finding 5x5', _paths, 3e12, 'shortest_path', 0)
 TASKS = (SUDOKU, MAZE, PATHS)
