@@ -5,7 +5,7 @@ r"""ARC-AGI-1's small tasks on two CPU cores: those whose grids fit 12 x 12 cell
     python -m hrm_jax.main --config=configs/arc1_cpu.py --workdir=runs/arc1_cpu
 
 220 of the 400 training tasks, whose 234 tests are held out: a set to try ideas on, not the
-benchmark. 144 tokens in place of 900, and a model of 128 channels.
+benchmark. 144 tokens in place of 900, and a model of 64 channels.
 """
 
 from configs import arc1
@@ -15,9 +15,9 @@ def get_config():
     config = arc1.get_config()
     config.name = 'arc1_cpu'
     config.data.path = 'data/arc-1-small-aug-100'
-    config.model.hidden_size = 128
+    config.model.hidden_size = 64
     config.model.num_heads = 4
-    config.model.puzzle_emb_ndim = 128
+    config.model.puzzle_emb_ndim = 64
     config.model.H_layers = 1
     config.model.L_layers = 1
     config.model.forward_dtype = 'float32'
