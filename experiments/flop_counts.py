@@ -12,7 +12,6 @@ import dataclasses
 import importlib
 import math
 from pathlib import Path
-import re
 import sys
 from typing import Any
 
@@ -21,6 +20,7 @@ from jax.extend import core
 import jax.numpy as jnp
 
 from experiments import dataset_sizes
+from experiments.aot import pieces
 from hrm_jax import partitioning, train_state, train_step
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.files import write_text
@@ -32,7 +32,6 @@ NAMES = (
 )  # fmt: skip
 _COLUMNS = ('configuration', 'program', 'GFLOP by hand', 'traced / by hand')
 _OPTIMIZED = ('optimized / by hand', 'GFLOP by XLA', 'elementwise share')
-_RESULT = re.compile(r'%?([\w.-]+) = \w+\[([\d,]*)\]\S* ([\w-]+)\((?:\w+\[\S* )?%?([\w.-]+)')
 
 
 def traced_flops(program: Callable[..., Any], *arguments: Any) -> int:
@@ -74,22 +73,12 @@ def _programs_in(equation: Any) -> list[Any]:
 
 
 def optimized_flops(text: str) -> int:
-    """Multiplications and additions of the dot operations of an optimized program without loops.
+    """Multiplications and additions of the matrix products of an optimized program.
 
     Args:
       text: of the compiled program, in HLO.
     """
-    shapes: dict[str, list[int]] = {}
-    total = 0
-    for line in text.splitlines():
-        if found := _RESULT.search(line):
-            name, sizes, operation, operand = found.groups()
-            shapes[name] = [int(size) for size in sizes.split(',') if size]
-            if operation == 'dot':
-                [axes] = re.findall(r'lhs_contracting_dims=\{([\d,]*)\}', line)
-                inner = math.prod(shapes[operand][int(axis)] for axis in axes.split(',') if axis)
-                total += 2 * math.prod(shapes[name]) * inner
-    return total
+    return round(sum(one.times * one.flops for one in pieces.pieces(text)))
 
 
 @dataclasses.dataclass(frozen=True)
