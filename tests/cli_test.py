@@ -189,3 +189,21 @@ def test_errors_of_a_user_are_short_and_others_keep_their_traceback(capsys):
     for error in (ValueError('a fault'), OSError('without a number'), KeyError('x')):
         with pytest.raises(type(error)):
             common.run(fails_with(error))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        (['--stepz=3'], 'error: unknown: --stepz=3. Did you mean --steps? '),
+        (['--xyzzy'], 'error: unknown: --xyzzy. All flags'),
+        (['--steps', 'x'], "invalid int value: 'x'. All flags"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(capsys, arguments, expected):
+    from hrm_jax.cli import solve
+
+    assert commands.exit_code(solve.main, *arguments) == 2
+    shown = capsys.readouterr().err
+    assert expected in shown
+    assert shown.endswith('All flags: hrm-jax solve --help\n')
+    assert shown.count('\n') == 1

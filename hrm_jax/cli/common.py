@@ -7,12 +7,13 @@ all other commands use argparse.
 import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
+import difflib
 import functools
 import os
 from pathlib import Path
 import re
 import runpy
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -278,11 +279,24 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f'{text} (default: %(default)s)'
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, not below all its flags."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message, with the nearest flag for an unknown one; exits with 2."""
+        what, colon, given = message.partition(': ')
+        if colon and what == 'unrecognized arguments':
+            known = [flag for action in self._actions for flag in action.option_strings]
+            first = given.split()[0]
+            near = difflib.get_close_matches(first.partition('=')[0], known, n=1)
+            message = f'unknown: {given}' + (f'. Did you mean {near[0]}?' if near else '')
+        end = '' if message.endswith(('.', '?')) else '.'
+        self.exit(2, f'error: {message}{end} All flags: {self.prog} --help\n')
+
+
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """Returns the parser of ``hrm-jax NAME``; the description's first line is its summary."""
-    return argparse.ArgumentParser(
-        prog=f'hrm-jax {name}', description=description, formatter_class=HelpFormatter
-    )
+    return Parser(prog=f'hrm-jax {name}', description=description, formatter_class=HelpFormatter)
 
 
 def path(text: str) -> str:
