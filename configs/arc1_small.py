@@ -11,8 +11,8 @@ in 8 parts whose blocks are computed again in the backward pass (``remat``).
 Memory, counted on the traced step: weights and both moments 83 MB, what identifiers are made of 42
 MB, the carry of 256 rows 238 MB (and as much again for its successor); for the backward pass of a
 part JAX keeps 141 MB, 8.8 GB without ``remat`` (5.0 GB of them attention scores, where XLA computes
-the attention). What a compiler plans beside that is not in these figures: ``make aot
-AOT='--config=configs/arc1_small.py --target=h100:1'``. No published result.
+the attention). XLA's plan for one H100 (experiments/results/aot_compile.md): 1.9 GB in all, 9.0 GB
+without ``remat``. No published result.
 """
 
 from configs import arc1

@@ -176,3 +176,49 @@ def test_givens_that_no_board_can_have_are_refused(fewest, most):
 def test_givens_are_of_generated_boards(tmp_path):
     with pytest.raises(BuildError, match='need --source generated'):
         sudoku.build(str(tmp_path / 'x'), source='boards.csv', min_givens=30, show=False)
+
+
+def test_parts_of_a_training_on_several_sizes_share_their_weights(tmp_path, monkeypatch):
+    from experiments import sudoku_sizes
+    from hrm_jax import train
+    from hrm_jax.checkpoint import layout
+
+    done = []
+
+    def fake(config, run, selector, log):
+        done.append((config.data.path, config.train.max_steps, selector))
+        assert config.model.any_size
+        (run / layout.FOLDER / str(config.train.max_steps)).mkdir(parents=True)
+        return train.Outcome(config.train.max_steps, {}, 'SIGTERM' if len(done) == 4 else '', None)
+
+    monkeypatch.setattr(sudoku_sizes.train, 'train', fake)
+    monkeypatch.setattr(
+        sudoku_sizes.layout, 'steps',
+        lambda run: [int(p.name) for p in (run / layout.FOLDER).glob('*')],
+    )  # fmt: skip
+    tested = []
+
+    def rounds():
+        return sudoku_sizes.train_rounds(
+            tmp_path, 2, 0.1, lambda text: None, lambda *of: tested.append(of)
+        )
+
+    assert rounds() == 'SIGTERM'
+    assert rounds() == ''  # parts that are done are not trained again
+    sizes = [4, 6, 9, 4, 6, 9]
+    assert [path for path, _, _ in done] == [str(tmp_path / 'data' / str(n)) for n in sizes]
+    assert [steps for _, steps, _ in done] == [5, 10, 25] * 2
+    runs = [str(tmp_path / f'round_{k}_{n}') for k in (1, 2) for n in (4, 6, 9)]
+    assert [selector for _, _, selector in done] == ['', *runs[:-1]]
+    assert tested == [(1, runs[2]), (1, runs[2]), (2, runs[5])]
+
+
+def test_the_table_of_several_sizes_has_every_depth():
+    from experiments import sudoku_sizes
+
+    found = {str(size): {'16': 0.5, '64': size / 16} for size in sudoku_sizes.TESTED}
+    first, rule, row = sudoku_sizes.table({'round 1': found}).splitlines()
+    assert first.count('|') == rule.count('|') == row.count('|') == 10
+    assert first.startswith('| weights | 4x4, 16 steps | 4x4, 64 steps | 6x6')
+    assert row.startswith('| round 1 | 50.0% | 25.0% | 50.0%')
+    assert row.endswith('| 50.0% | 100.0% |')
