@@ -78,7 +78,7 @@ def _sudoku(folder: str, hints: bool) -> None:
 def _maze(folder: str, hints: bool) -> None:
     del hints
     maze.build(
-        folder, source='generated', size=9, min_path=8, train_count=4000, test_count=500, aug=True,
+        folder, source='generated', size=7, min_path=4, train_count=1200, test_count=500, aug=True,
         show=False,
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def _paths(folder: str, hints: bool) -> None:
 
 
 SUDOKU = Task('sudoku6', '6x6 Sudoku', _sudoku, 2.4e12, 'exact_accuracy', 1, hints=True)
-MAZE = Task('maze9', 'Maze-Unique 9x9', _maze, 4e12, 'exact_accuracy', 2)
+MAZE = Task('maze7', 'Maze-Unique 7x7', _maze, 2.4e12, 'exact_accuracy', 2)
 PATHS = Task('paths5', 'path finding 5x5', _paths, 3e12, 'shortest_path', 0)
 TASKS = (SUDOKU, MAZE, PATHS)
 
