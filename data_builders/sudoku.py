@@ -70,11 +70,13 @@ class Options(WriterOptions):
     train_count: int = option(1000, help='generated training boards')
     test_count: int = option(200, help='generated test boards')
     min_givens: int | None = option(
-        None, help='fewest givens of generated boards',
-        unset='5, 10, 28 or 104 of 4x4, 6x6, 9x9 and 16x16 boards',
-    )  # fmt: skip
+        None,
+        help='fewest givens of generated boards; without it 5, 10, 28 or 104, for the sizes 4, 6, '
+        '9 and 16',
+        unset='none',
+    )
     max_givens: int | None = option(
-        None, help='most givens of generated boards', unset='8, 16, 36 or 132'
+        None, help='most givens of generated boards; without it 8, 16, 36 or 132', unset='none'
     )
     allow_leaks: bool = option(False, help=leaks.ALLOW_HELP)
 

@@ -100,7 +100,8 @@ RECORDED = {
         'source': 'generated', 'test_fraction': 0.1, 'subsample_size': None,
         'test_subsample_size': None,
         'min_difficulty': None, 'num_aug': 0, 'hints': False, 'check_unique': True, 'size': 4,
-        'train_count': 12, 'test_count': 3, 'allow_leaks': False,
+        'train_count': 12, 'test_count': 3, 'min_givens': None, 'max_givens': None,
+        'allow_leaks': False,
     },
     'maze': {
         'source': 'generated', 'test_fraction': 0.1, 'subsample_size': None, 'aug': True,
@@ -109,7 +110,7 @@ RECORDED = {
     },
     'arc': {
         'source': ['ROOT/raw'], 'subsets': [], 'num_aug': 2, 'test_subsets': ['evaluation', 'none'],
-        'synthetic': [], 'draw_order': 'own', 'allow_leaks': False,
+        'synthetic': [], 'side': 30, 'draw_order': 'own', 'allow_leaks': False,
     },
     'colouring': {
         'vertices': 6, 'colours': 3, 'edge_prob': 0.5, 'min_open': 3, 'train_count': 12,
