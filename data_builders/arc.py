@@ -126,7 +126,7 @@ def build(output_dir: str, options: Options) -> dict[str, Any]:
     ]
     if options.synthetic:
         shares = arc_synthetic.read_shares(options.synthetic)
-        subsets, added = arc_synthetic.add(subsets, shares, held_out, options.seed)
+        subsets, added = arc_synthetic.add(subsets, shares, held_out, options.seed, options.side)
         origins += added
         described += [
             f'{one["name"]}: {one["pairs"]:,} pairs of {one["puzzles"]} tasks, licence: '

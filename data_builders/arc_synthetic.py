@@ -16,6 +16,7 @@ import numpy as np
 
 from data_builders.arc_puzzles import Pair, Puzzle, parse
 from hrm_jax import files
+from hrm_jax.data.augment import ARC_SIDE
 from hrm_jax.errors import BuildError
 
 _LICENCES = ('LICENSE*', 'LICENCE*', 'COPYING*')
@@ -67,6 +68,7 @@ def add(
     shares: Sequence[Share],
     held_out: set[str],
     seed: int,
+    side: int = ARC_SIDE,
 ) -> tuple[list[list[Puzzle]], list[dict[str, Any]]]:
     """Adds synthetic pairs to the puzzles of the other sources.
 
@@ -76,6 +78,7 @@ def add(
       held_out: subsets whose tests are for testing; their puzzles get no synthetic pairs, which
         would show their rules.
       seed: of the draw.
+      side: rows and columns of the canvas; pairs with a larger grid are not drawn.
 
     Returns:
       The subsets, those of new tasks last, and an entry of the manifest for each folder.
@@ -93,7 +96,9 @@ def add(
         wanted = max(1, round(own * one.share / rest / len(listed)))
         digest, used, new = hashlib.sha256(), 0, []
         for path in listed:
-            pairs = list(_drawn(path, one.path.name, wanted, seed))
+            pairs = list(_drawn(path, one.path.name, wanted, seed, side))
+            if not pairs:  # none fits the canvas
+                continue
             used += len(pairs)
             digest.update(f'{path.stem}\n'.encode())
             for pair in pairs:
@@ -134,13 +139,23 @@ def _tasks(folder: pathlib.Path) -> list[pathlib.Path]:
     return listed
 
 
-def _drawn(path: pathlib.Path, subset: str, wanted: int, seed: int) -> Iterator[Pair]:
+def _fits(pair: Any, side: int) -> bool:
+    """Whether no grid of a pair is larger than the canvas; what is malformed fits, to be named."""
+    grids = [pair.get('input'), pair.get('output')] if isinstance(pair, dict) else []
+    grids = [grid for grid in grids if isinstance(grid, list)]
+    rows = [row for grid in grids for row in grid if isinstance(row, list)]
+    return max(map(len, [*grids, *rows]), default=0) <= side
+
+
+def _drawn(path: pathlib.Path, subset: str, wanted: int, seed: int, side: int) -> Iterator[Pair]:
     """Draws some pairs of a task, in the order of its file; all where there are fewer."""
     content = files.read_json(path, BuildError, list)
     name = int.from_bytes(hashlib.blake2b(path.stem.encode(), digest_size=4).digest())
     rng = np.random.default_rng([seed, _DRAW, name])
-    chosen = rng.choice(len(content), min(wanted, len(content)), replace=False)
-    for number in sorted(chosen.tolist()):
+    # On the largest canvas nothing is left out: a larger grid is an error there.
+    there = [k for k, one in enumerate(content) if side == ARC_SIDE or _fits(one, side)]
+    chosen = rng.choice(len(there), min(wanted, len(there)), replace=False)
+    for number in (there[k] for k in sorted(chosen.tolist())):
         one = {'train': [content[number]], 'test': []}
         yield parse(one, path.stem, subset, f'{path}, entry {number + 1}').pairs[0]
 

@@ -166,3 +166,19 @@ def test_a_first_answer_of_another_size_is_drawn(tmp_path, capsys):
     shown = capsys.readouterr().err.splitlines()
     first = shown.index('  |1 2|   |3|')
     assert shown[first + 1 : first + 3] == ['          |4|', '          |5|']
+
+
+def test_synthetic_pairs_beyond_the_canvas_are_not_drawn(source, tmp_path):
+    synthetic = tmp_path / 're_arc' / 'tasks'
+    synthetic.mkdir(parents=True)
+    small, large = ([{key: [[n] * size] * size for key in ('input', 'output')} for n in range(4)]
+                    for size in (3, 9))  # fmt: skip
+    (synthetic / 't0.json').write_text(json.dumps(small + large))
+    (synthetic / 'new.json').write_text(json.dumps(large))
+    manifest = builder.build(
+        str(tmp_path / 'set'), source=[str(source)], side=SIDE, num_aug=0, show=False,
+        synthetic=[f'{synthetic.parent}=0.6'], allow_leaks=True,
+    )  # fmt: skip
+    assert manifest['sources'][-1]['pairs'] == 4
+    data = records.load(str(tmp_path / 'set'), 'train')
+    assert 'new' not in [name for puzzles in data.sets.values() for name in puzzles.names]
