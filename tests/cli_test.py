@@ -207,3 +207,18 @@ def test_a_wrong_flag_is_one_line(capsys, arguments, expected):
     assert expected in shown
     assert shown.endswith('All flags: hrm-jax solve --help\n')
     assert shown.count('\n') == 1
+
+
+def test_a_folder_without_a_run_is_named_first(tmp_path):
+    printed = python(
+        'import sys\n'
+        'sys.stderr = sys.stdout\n'
+        'from hrm_jax import main\n'
+        f'sys.argv = ["x", "--mode=eval", "--workdir={tmp_path}/nowhere"]\n'
+        'try:\n'
+        '    main.main()\n'
+        'except SystemExit as end:\n'
+        '    print(end.code)\n'
+    )
+    assert f"error: '{tmp_path}/nowhere' holds no run; give the experiment" in printed
+    assert printed.split()[-1] == '2'

@@ -104,8 +104,10 @@ def read_config() -> ExperimentConfig:
     """
     if flags.FLAGS.config is None:
         names = ', '.join(shipped.names())
+        place = flags.FLAGS.workdir
         raise UsageError(
-            f'give the experiment with --config=FILE or --config=NAME of: {names}; or the folder '
+            (f'{place!r} holds no run; ' if place else '')
+            + f'give the experiment with --config=FILE or --config=NAME of: {names}; or the folder '
             f'of a run with --workdir'
         )
     return ExperimentConfig.from_dict(flags.FLAGS.config)
