@@ -158,6 +158,12 @@ TECHNIQUE_ARMS = (
         'model.intermediate_size': 0, 'model.symbol_exchange': 'mean',
         'model.symbol_input': 'roles',
     }),
+    # The installed 9x9 model's block: what a cell hears is said, not learned.
+    Arm('symbols and groups', 'I', only='sudoku6', changes={
+        'model.block': 'group_mixing', 'model.pos_encodings': 'none', 'model.puzzle_emb_ndim': 0,
+        'model.hidden_size': 32, 'model.num_heads': 1, 'model.intermediate_size': 64,
+        'model.symbol_exchange': 'mean', 'model.symbol_input': 'roles',
+    }),
     Arm('hints', 'H', hints=True),
     Arm('running mean', 'K', changes={
         'model.running_mean': True, 'model.mean_decay': 0.9, 'model.learned_mean_decay': True,
