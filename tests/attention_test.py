@@ -19,8 +19,8 @@ import pytest
 from experiments import attention_equality
 from hrm_jax.config import ModelConfig
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import attention
-from hrm_jax.model.kernels import attention_cuda, interpret
+from hrm_jax.model import attention, kernels, layers
+from hrm_jax.model.kernels import attention_cuda, choice, interpret
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_auto_takes_what_the_device_can(
 
 
 def test_what_can_not_run_here_is_replaced_and_said_once():
-    attention._say_once.cache_clear()
+    choice.say_once.cache_clear()
     for name in ('cudnn', 'pallas', 'tpu'):
         with pytest.warns(
             UserWarning, match=f'attention={name} runs through XLA: it needs .* on cpu'
@@ -72,7 +72,9 @@ def test_a_jax_without_triton(monkeypatch, platform, capability, expected):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr(pallas, 'triton', raising=False)
     monkeypatch.delitem(sys.modules, 'hrm_jax.model.kernels.attention_cuda')
-    monkeypatch.delitem(sys.modules, 'hrm_jax.model.attention')
+    for name in ('attention', 'kernels.choice'):
+        monkeypatch.delitem(sys.modules, f'hrm_jax.model.{name}')
+    monkeypatch.delattr(kernels, 'choice')
     attention = importlib.import_module('hrm_jax.model.attention')  # as in a new process
     device = types.SimpleNamespace(platform=platform, compute_capability=capability)
     monkeypatch.setattr(jax, 'local_devices', lambda: [device])
@@ -117,6 +119,41 @@ def test_equals_attention_in_float32(implementation, length, head_dim, dtype):
     assert max(found.values()) < attention_equality.TOLERANCES[dtype], found
 
 
+@pytest.mark.parametrize(('length', 'head_dim', 'dtype'), [
+    (82, 64, 'bfloat16'), (97, 32, 'float16'), (50, 42, 'float32'), (33, 18, 'float32'),
+])  # fmt: skip
+def test_heads_rotated_as_they_are_read_equal_rotated_heads(length, head_dim, dtype):
+    rng = np.random.default_rng(length)
+    qkv = jnp.asarray(2 * rng.normal(size=(2, length, 3, 2, head_dim)), dtype)
+    do = jnp.asarray(rng.normal(size=(2, length, 2, head_dim)), dtype)
+    tables = layers.rotary_tables(length, head_dim, 100.0)
+
+    def plain(x):
+        turned = (layers.rotate(x[:, :, i], *tables) for i in range(2))
+        return attention.attend(*turned, x[:, :, 2], 'xla')
+
+    def both(function, x):
+        out, pull_back = jax.vjp(function, x)
+        return out, *pull_back(do.astype(x.dtype))
+
+    exact = jax.jit(lambda x: both(plain, x))(qkv.astype(jnp.float32))
+    with interpret.interpreted():
+        assert attention.rotates('pallas', dtype, head_dim)
+        got = jax.jit(lambda x: both(lambda x: attention.attend_rotated(x, *tables), x))(qkv)
+    for x, y in zip(got, exact, strict=True):
+        assert x.dtype == dtype
+        assert np.abs(x - y).max() / np.abs(y).max() < attention_equality.TOLERANCES[dtype]
+
+
+def test_heads_that_the_kernel_can_not_rotate():
+    with interpret.interpreted():
+        assert not attention.rotates('pallas', 'float32', 16)
+        assert not attention.rotates('pallas', 'float32', 33)
+        assert not attention.rotates('xla', 'float32', 64)
+    with pytest.raises(ValueError, match=r'must be even and 17 at least; got 16'):
+        attention_cuda.attend_rotated(jnp.ones((1, 5, 3, 1, 16)), *[jnp.ones((5, 8))] * 2)
+
+
 def test_padding_does_not_win_where_all_scores_are_low():
     """A position beyond the end has the score 0, the others about -256."""
     q, k, v, do = attention_equality.operands(20, 16, 'float32')
@@ -132,22 +169,26 @@ def test_padding_does_not_win_where_all_scores_are_low():
         np.testing.assert_allclose(x, y, atol=bound * np.abs(y).max())
 
 
+@pytest.mark.parametrize('rotated', [False, True])
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_kernels_lower_for_cuda(dtype):
+def test_kernels_lower_for_cuda(dtype, rotated):
     """No GPU is needed to find what Triton does not know; float32 products are whole ones."""
     device = AbstractDevice(device_kind='NVIDIA H100 80GB HBM3', num_cores=None, platform='gpu')
-    operand = jax.ShapeDtypeStruct((2, 97, 4, 42), dtype)
-    gradients = jax.grad(
-        lambda *qkv: attention_cuda.attend(*qkv).astype(jnp.float32).sum(), argnums=(0, 1, 2)
-    )
+    operands = [jax.ShapeDtypeStruct((2, 97, 4, 42), dtype)] * 3
+    attend, of = attention_cuda.attend, (0, 1, 2)
+    if rotated:
+        tables = [jax.ShapeDtypeStruct((97, 21), 'float32')] * 2
+        operands = [jax.ShapeDtypeStruct((2, 97, 3, 4, 42), dtype), *tables]
+        attend, of = attention_cuda.attend_rotated, (0,)
+    gradients = jax.grad(lambda *args: attend(*args).astype(jnp.float32).sum(), argnums=of)
     safe = [export.DisabledSafetyCheck.custom_call(n) for n in ('__gpu$xla.gpu.triton',)]
     with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
         program = export.export(jax.jit(gradients), platforms=['cuda'], disabled_checks=safe)(
-            operand, operand, operand
+            *operands
         ).mlir_module()
     for name in ('attention_forward', 'attention_backward_keys', 'attention_backward_queries'):
         assert program.count(f'name = "{name}"') == 1
-    products = str(jax.make_jaxpr(gradients)(operand, operand, operand)).count('HIGHEST')
+    products = str(jax.make_jaxpr(gradients)(*operands)).count('HIGHEST')
     assert bool(products) == (dtype == 'float32')
 
 
@@ -166,9 +207,10 @@ def test_train_step_on_many_devices():
         def moments(implementation):
             config = ExperimentConfig.from_dict({
                 'model': {'vocab_size': 7, 'seq_len': 9, 'num_puzzle_identifiers': 5,
-                          'hidden_size': 32, 'num_heads': 2, 'H_layers': 1, 'L_layers': 1,
-                          'H_cycles': 1, 'L_cycles': 1, 'puzzle_emb_ndim': 32,
-                          'forward_dtype': 'float32', 'attention': implementation},
+                          'hidden_size': 64, 'num_heads': 2, 'H_layers': 1, 'L_layers': 1,
+                          'H_cycles': 1, 'L_cycles': 2, 'puzzle_emb_ndim': 64,
+                          'forward_dtype': 'float32', 'attention': implementation,
+                          'gated_unit_kernel': implementation},
                 'train': {'global_batch_size': 8}})
             mesh = partitioning.make_mesh(config=MeshConfig(data=2, fsdp=2, model=2))
             state = train_state.create(config, mesh)
@@ -178,7 +220,8 @@ def test_train_step_on_many_devices():
             with interpret.interpreted():
                 batch = partitioning.put_global(batch, mesh)
                 traced = step.trace(state, batch)
-            found = [str(traced.jaxpr).count(n) for n in ('shard_map[', 'name=attention_')]
+            names = 'shard_map[', 'name=attention_', 'name=gated_'
+            found = [str(traced.jaxpr).count(name) for name in names]
             state, sums = traced.lower().compile()(state, batch)
             arrays = jax.tree.leaves((state.opt_state, sums))
             return found, [np.asarray(x, np.float64).tolist() for x in arrays]
@@ -193,7 +236,7 @@ def test_train_step_on_many_devices():
     devices, (found, got), (nothing, expected) = json.loads(done.stdout.splitlines()[-1])
     assert devices == 8
     assert min(found) > 0
-    assert nothing == [0, 0]
+    assert nothing == [0, 0, 0]
     for x, y in zip(got, expected, strict=True):
         scale = np.abs(y).max() + 1e-12
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4 * scale)

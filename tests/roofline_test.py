@@ -54,6 +54,7 @@ ENTRY %main (a: bf16[16,32], b: bf16[32,8], q: bf16[2,82,8,64], e: f32[6,4,5], f
   %inside = bf16[16,8]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused_product
   %batched = f32[6,4,7]{2,1,0} convolution(%e, %f), window={size=6 stride=5 pad=0_0 lhs_dilate=6}, dim_labels=0bf_0io->0bf
   %kernel = (bf16[2,82,8,64]{3,2,1,0}, f32[2,8,82]{2,1,0}) custom-call(%q, %q, %q), custom_call_target="__gpu$xla.gpu.triton"
+  %hidden = bf16[16,8]{1,0} custom-call(%a, %b, %b), custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="jit(f)/gated_unit/pallas_call"}
   %near = f32[1000]{0:T(1024)S(1)} fusion(), kind=kLoop, calls=%fused_product
   ROOT %copied = f32[3]{0} copy(%c)
 }
@@ -61,13 +62,17 @@ ENTRY %main (a: bf16[16,32], b: bf16[32,8], q: bf16[2,82,8,64], e: f32[6,4,5], f
 
 
 def test_pieces_of_a_program():
-    found = {(one.what, one.times): one for one in pieces.pieces(PROGRAM)}
+    made = pieces.pieces(PROGRAM)
+    (hidden,) = (one for one in made if one.place == 'gated_unit/pallas_call')
+    made.remove(hidden)
+    assert (hidden.bytes, hidden.flops) == (2 * (16 * 32 + 32 * 8 + 16 * 8), 4 * 16 * 8 * 32)
+    found = {(one.what, one.times): one for one in made}
     library = found['__cublas$lt$matmul', 3]
     assert (library.bytes, library.flops) == (2 * (16 * 32 + 32 * 32 + 16 * 32), 2 * 16 * 32 * 32)
     assert library.place == 'L_level/layers/mlp/dot_general'
     assert found['fusion', 3].bytes == 2 * 64 + 4 * 0 + 2 * 64 + 4  # a slice, its index, the result
     kernel = found['__gpu$xla.gpu.triton', 1]
-    assert kernel.bytes == 4 * 2 * (2 * 82 * 8 * 64) + 4 * 2 * 8 * 82
+    assert kernel.bytes == 2 * 2 * (2 * 82 * 8 * 64) + 4 * 2 * 8 * 82  # one array for q, k, v
     assert kernel.flops == 2 * 2 * 2 * 8 * 82 * 82 * 64
     assert found['convolution', 1].flops == 2 * 6 * 4 * 7 * 5
     assert found['convolution', 1].is_wide

@@ -147,12 +147,14 @@ def _product_flops(one: _Instruction, own: dict[str, _Instruction]) -> float:
 
 
 def _kernel_flops(one: _Instruction, own: dict[str, _Instruction]) -> float:
-    """FLOPs of our attention kernels, by what they return.
+    """FLOPs of our kernels, by what they return.
 
-    The forward pass and its log sums: two products of [T, T, K]; gradients of keys and values:
-    four; of queries: three (both recompute the weights).
+    Attention's forward pass and its log sums: two products of [T, T, K]; gradients of keys and
+    values: four; of queries: three (both recompute the weights). The gated unit: two of [R, D, F].
     """
     shapes = [array.dims for array in hlo.arrays(one.shape)]
+    if [len(shape) for shape in shapes] == [2]:
+        return 4.0 * math.prod(shapes[0]) * _first(own[one.operands[0]].shape)[1]
     heads = [shape for shape in shapes if len(shape) == 4]
     if not heads or not one.operands or one.operands[0] not in own:
         return 0.0
@@ -241,7 +243,10 @@ def pieces(text: str) -> list[Piece]:
             wide = all(_is_wide(other, inner) for count, other in products if count)
         else:
             moved = bytes_of(one.shape) + sum(
-                bytes_of(own[name].shape) for name in one.operands if name in own
+                # A kernel may be given one array several times, for its parts.
+                bytes_of(own[name].shape)
+                for name in dict.fromkeys(one.operands)
+                if name in own
             )
             wide = bool(flops) and _is_wide(one, own)
             if one.opcode == 'copy-start':

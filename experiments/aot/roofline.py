@@ -56,6 +56,7 @@ def record(
         'config': config.name,
         'rows': config.train.global_batch_size // (found.mesh['data'] * found.mesh['fsdp']),
         'settings': f'{model.forward_dtype}, attention={model.attention}'
+        + f', gated_unit_kernel={model.gated_unit_kernel}' * (model.gated_unit_kernel != 'xla')
         + ', remat' * model.remat + ', cycles unrolled' * model.unroll_cycles,
         'bytes': total.bytes,
         'flops': total.flops,

@@ -39,6 +39,7 @@ InitialState = Literal['fixed', 'learned', 'random', 'random_low', 'random_in_tr
 FlowTimes = Literal['sorted', 'random_start']
 PuzzleEmbedding = Literal['table', 'composed']
 Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu']
+GatedUnitKernel = Literal['xla', 'pallas']
 NOISES = ('update_noise', 'high_step_noise', 'low_step_noise')
 SRUPP_HEADS = 4  # fixed in the original
 LARGE_TABLE = 2**16  # rows from which on the puzzle table is sharded over the devices
@@ -165,6 +166,7 @@ class ModelConfig:
     initializer: Initializer = 'truncated_normal'
     lattice: LatticeConfig = LatticeConfig()  # candidate sets in place of states (LDT)
     attention: Attention = 'auto'  # who computes it: model/attention.py
+    gated_unit_kernel: GatedUnitKernel = 'xla'  # likewise: model/gated_unit.py
     remat: bool = False  # recompute the blocks in the backward pass to save memory
     unroll_cycles: bool = False  # no loops in the program: exact FLOP counts, slower compile
 

@@ -174,7 +174,7 @@ def check_flow(model: Any) -> None:
 
 
 def check_attention(model: Any) -> None:
-    """Checks that the chosen attention can compute the heads (model/attention.py)."""
+    """Checks that the chosen attention and gated unit can compute the model."""
     name = model.attention
     needs = {
         'cudnn': (
@@ -189,4 +189,9 @@ def check_attention(model: Any) -> None:
         holds,
         f'model.attention={name} needs {what}; got {model.forward_dtype} and '
         f'{model.head_dim}. Use model.attention=auto.',
+    )
+    ConfigError.require(
+        model.gated_unit_kernel == 'xla' or model.gated_unit == 'swiglu',
+        f'model.gated_unit_kernel={model.gated_unit_kernel} has gated_unit=swiglu alone; got '
+        f'{model.gated_unit}. Use model.gated_unit_kernel=xla.',
     )

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 import functools
-import importlib
-from types import ModuleType
 from typing import Any
-import warnings
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from hrm_jax import partitioning, types
-from hrm_jax.model.kernels import interpret
+from hrm_jax.model.kernels import choice, interpret
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -34,35 +32,38 @@ def _attend_cudnn(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> ja
     try:
         return jax.nn.dot_product_attention(q_BTNK, k_BTNK, v_BTNK, implementation='cudnn')
     except (RuntimeError, NotImplementedError) as error:  # no cuDNN, or an old one
-        _say_once(f'attention runs through XLA instead of cuDNN: {error}')
+        choice.say_once(f'attention runs through XLA instead of cuDNN: {error}')
         return _attend_xla(q_BTNK, k_BTNK, v_BTNK)
 
 
-@functools.cache
-def _kernels(name: str) -> ModuleType | None:
-    """A module of kernels, imported when it is first asked for; None: this jax cannot have it.
+def _on_each_shard(kernel: Callable[..., jax.Array], spread: Any, *whole: jax.Array) -> jax.Array:
+    """Runs a kernel where the rows and heads are: XLA does not know how to shard a kernel.
 
-    Pallas takes most of a second to import, and jax announces the end of its Triton backend.
+    Args:
+      kernel: of the operands; its output [B, T, N, K] is sharded as the operands are.
+      spread: operands [B, T, ..., N, K].
+      *whole: further ones, which every device has.
     """
-    try:
-        return importlib.import_module(f'hrm_jax.model.kernels.{name}')
-    except ImportError:
-        return None
+    mesh = partitioning.active_mesh()
+    here = functools.partial(kernel, interpret=interpret.is_on())
+    if mesh is None or mesh.size == 1:
+        return here(*spread, *whole)
+    names = (types.BATCH, types.CELLS, *[None] * (spread[0].ndim - 4), types.HEADS, types.HEAD_DIM)
+    spec = partitioning.spec_for(spread[0].shape, names, mesh)
+    shape = (*spread[0].shape[:2], *spread[0].shape[-2:])
+    names = (types.BATCH, types.CELLS, types.HEADS, types.HEAD_DIM)
+    cut = jax.shard_map(
+        here, mesh=mesh, in_specs=(*[spec] * len(spread), *[PartitionSpec()] * len(whole)),
+        out_specs=partitioning.spec_for(shape, names, mesh), check_vma=False,
+    )  # fmt: skip
+    return cut(*spread, *whole)
 
 
-def _on_each_shard(name: str) -> Attend:
-    """Runs a kernel where the rows and heads are: XLA does not know how to shard a kernel."""
-
+def _by_kernel(name: str) -> Attend:
     def attend(q_BTNK, k_BTNK, v_BTNK):
-        mesh, module = partitioning.active_mesh(), _kernels(name)
+        module = choice.module(name)
         assert module is not None  # resolve has looked
-        here = functools.partial(module.attend, interpret=interpret.is_on())
-        if mesh is None or mesh.size == 1:
-            return here(q_BTNK, k_BTNK, v_BTNK)
-        names = (types.BATCH, types.CELLS, types.HEADS, types.HEAD_DIM)
-        spec = partitioning.spec_for(q_BTNK.shape, names, mesh)
-        cut = jax.shard_map(here, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-        return cut(q_BTNK, k_BTNK, v_BTNK)
+        return _on_each_shard(module.attend, (q_BTNK, k_BTNK, v_BTNK))
 
     return attend
 
@@ -71,29 +72,20 @@ _KERNELS = {'pallas': 'attention_cuda', 'tpu': 'attention_tpu'}  # modules of ke
 _IMPLEMENTATIONS: dict[str, Attend] = {
     'xla': _attend_xla,
     'cudnn': _attend_cudnn,
-    'pallas': _on_each_shard('attention_cuda'),
-    'tpu': _on_each_shard('attention_tpu'),
+    'pallas': _by_kernel('attention_cuda'),
+    'tpu': _by_kernel('attention_tpu'),
 }
-
-
-def _device() -> Any:
-    """A device that the function being traced is for: it need not be one of this machine's."""
-    mesh = partitioning.active_mesh()
-    return jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
 
 
 def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
     """What an implementation would need and does not find; '' where it can run."""
-    device, kind = _device(), jnp.dtype(dtype).name
-    # '9.0' on NVIDIA; AMD's names ('gfx90a') are no numbers.
-    major = str(getattr(device, 'compute_capability', '')).partition('.')[0]
-    ampere = device.platform == 'gpu' and major.isdigit() and int(major) >= 8
+    device, kind, ampere = choice.device(), jnp.dtype(dtype).name, choice.is_nvidia()
     halves = ('bfloat16', 'float16')
     # What must hold, and whether it does.
     needs: list[tuple[str, bool]] = []
     if name == 'cudnn':
         needs = [
-            ('an NVIDIA GPU of compute capability 8.0 or later', ampere),
+            (choice.NVIDIA, ampere),
             ('bfloat16 or float16', kind in halves),
             (
                 'a head size that is a multiple of 8 and at most 128',
@@ -101,11 +93,11 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
             ),
         ]
     elif name in _KERNELS:
-        module = _kernels(_KERNELS[name])
+        module = choice.module(_KERNELS[name])
         if module is None:
-            return f'this jax ({jax.__version__}) has not the part of Pallas that it is written in'
+            return choice.without_pallas()
         needs = [
-            ('an NVIDIA GPU of compute capability 8.0 or later', ampere or interpret.is_on())
+            (choice.NVIDIA, ampere or interpret.is_on())
             if name == 'pallas'
             else ('a TPU', device.platform == 'tpu' or interpret.is_on()),
             (' or '.join(module.DTYPES), kind in module.DTYPES),
@@ -119,11 +111,6 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
         return ''
     where = getattr(device, 'device_kind', device.platform)
     return f'it needs {", ".join(missing)}; this is {kind} with heads of {head_dim} on {where}'
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
 
 
 def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
@@ -144,7 +131,7 @@ def resolve(implementation: str, dtype: jnp.dtype, head_dim: int) -> str:
         # cuDNN's attention is what a GPU without our kernels has.
         instead = 'xla' if obstacle('cudnn', dtype, head_dim) else 'cudnn'
         through = {'xla': 'XLA', 'cudnn': 'cuDNN'}[instead]
-        _say_once(f'model.attention={implementation} runs through {through}: {missing}.')
+        choice.say_once(f'model.attention={implementation} runs through {through}: {missing}.')
         return instead
     return implementation
 
@@ -195,3 +182,26 @@ def attend(
         return _attend_xla(q_BTNK, k_BTNK, v_BTNK)
     name = resolve(implementation, q_BTNK.dtype, q_BTNK.shape[-1])
     return _IMPLEMENTATIONS[name](q_BTNK, k_BTNK, v_BTNK)
+
+
+def rotates(implementation: str, dtype: jnp.dtype, head_dim: int) -> bool:
+    """Whether the implementation that will run applies rotary positions by itself."""
+    if resolve(implementation, dtype, head_dim) != 'pallas':
+        return False
+    module = choice.module(_KERNELS['pallas'])
+    return head_dim % 2 == 0 and head_dim >= getattr(module, 'MIN_ROTATED_HEAD_DIM', head_dim + 1)
+
+
+def attend_rotated(qkv_BTCNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
+    """``attend`` of q, k and v in one array, the first two rotated, where ``rotates`` says so.
+
+    Args:
+      qkv_BTCNK: [B, T, 3, N, K].
+      cos_TK, sin_TK: float32 [T, K / 2], of ``layers.rotary_tables``.
+
+    Returns:
+      [B, T, N, K].
+    """
+    module = choice.module(_KERNELS['pallas'])
+    assert module is not None
+    return _on_each_shard(module.attend_rotated, (qkv_BTCNK,), cos_TK, sin_TK)

@@ -5,7 +5,9 @@ a symbol axis the rows are (puzzle, symbol) pairs, and the symbols exchange betw
 of a block (model/symbols.py).
 """
 
+from collections.abc import Callable
 import functools
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -38,19 +40,12 @@ class SelfAttention(nn.Module):
 
         def heads(x, part=slice(None)):
             names = (types.BATCH, types.CELLS, types.QKV, types.HEADS, types.HEAD_DIM)
-            y = partitioning.constrain(project(x, part), names)
-            return [y[..., i, :, :] for i in range(y.shape[-3])]
+            return partitioning.constrain(project(x, part), names)
 
-        if first_only:
-            (q_BTNK,), (k_BTNK, v_BTNK) = heads(x_BTD[:, :1], slice(1)), heads(x_BTD, slice(1, 3))
-        else:
-            q_BTNK, k_BTNK, v_BTNK = heads(x_BTD)
-        if config.uses_rope:
-            q_BTNK, k_BTNK = self._rotate(q_BTNK, k_BTNK)
         drop = None
         if config.attention_dropout > 0 and self.has_rng('dropout'):
             drop = functools.partial(layers.dropout, self, rate=config.attention_dropout)
-        mixed_BTNK = attention.attend(q_BTNK, k_BTNK, v_BTNK, config.attention, drop)
+        mixed_BTNK = self._mix(x_BTD, heads, first_only, drop)
         return layers.Projection(
             (dim,),
             (types.HEADS, types.HEAD_DIM),
@@ -61,30 +56,60 @@ class SelfAttention(nn.Module):
             name='o_proj',
         )(mixed_BTNK)
 
-    def _rotate(self, q_BTNK: jax.Array, k_BTNK: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _mix(self, x_BTD: jax.Array, heads: Callable, first_only: bool, drop: Any) -> jax.Array:
+        """Attention [B, T, N, K] over x, whose queries, keys and values ``heads`` makes."""
         config = self.config
-        length, queries = k_BTNK.shape[1] - config.added_tokens, q_BTNK.shape[1]
-        if config.pos_encodings in ('rope2d', 'rope2d_pairs'):
-            turn = layers.rotate if config.pos_encodings == 'rope2d' else layers.rotate_pairs
-            tables = layers.board_rotary_tables(
-                config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
-            )
-            rows, columns = (layers.padded_tables(pair, config.added_tokens) for pair in tables)
-            first = jax.tree.map(lambda table: table[:queries], (rows, columns))
-            return (
-                layers.rotate_on_board(q_BTNK, first[0], first[1], turn),
-                layers.rotate_on_board(k_BTNK, rows, columns, turn),
-            )
+        if first_only:
+            queries = _unstacked(heads(x_BTD[:, :1], slice(1)))
+            parts = (*queries, *_unstacked(heads(x_BTD, slice(1, 3))))
+        else:
+            qkv_BTCNK = heads(x_BTD)
+            tables = self._tables(x_BTD.shape[1]) if drop is None else None
+            kind = config.attention, qkv_BTCNK.dtype, config.head_dim
+            if tables is not None and attention.rotates(*kind):
+                return attention.attend_rotated(qkv_BTCNK, *tables)
+            parts = _unstacked(qkv_BTCNK)
+        q_BTNK, k_BTNK, v_BTNK = parts
+        if config.uses_rope:
+            q_BTNK, k_BTNK = self._rotate(q_BTNK, k_BTNK)
+        return attention.attend(q_BTNK, k_BTNK, v_BTNK, config.attention, drop)
+
+    def _tables(self, positions: int) -> tuple[jax.Array, jax.Array] | None:
+        """Cosines and sines of ``layers.rotate`` for all positions; None: rotated otherwise."""
+        config = self.config
+        if not config.uses_rope or config.pos_encodings in ('rope2d', 'rope2d_pairs'):
+            return None
         if config.pos_encodings == 'rope2d_whole':
             tables = layers.whole_head_tables(
                 config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
             )
         else:
+            length = positions - config.added_tokens
             tables = layers.rotary_tables(length, config.head_dim, config.rope_theta)
-        tables = layers.padded_tables(tables, config.added_tokens)
-        first = (table[:queries] for table in tables)
-        k_BTNK = layers.rotate(k_BTNK, *tables)
-        return layers.rotate(q_BTNK, *first), k_BTNK
+        return layers.padded_tables(tables, config.added_tokens)
+
+    def _rotate(self, q_BTNK: jax.Array, k_BTNK: jax.Array) -> tuple[jax.Array, jax.Array]:
+        config = self.config
+        queries = q_BTNK.shape[1]
+        tables = self._tables(k_BTNK.shape[1])
+        if tables is not None:
+            first = (table[:queries] for table in tables)
+            k_BTNK = layers.rotate(k_BTNK, *tables)
+            return layers.rotate(q_BTNK, *first), k_BTNK
+        turn = layers.rotate if config.pos_encodings == 'rope2d' else layers.rotate_pairs
+        on_board = layers.board_rotary_tables(
+            config.board_shape, config.prefix_len, config.head_dim, config.rope_theta
+        )
+        rows, columns = (layers.padded_tables(pair, config.added_tokens) for pair in on_board)
+        first = jax.tree.map(lambda table: table[:queries], (rows, columns))
+        return (
+            layers.rotate_on_board(q_BTNK, first[0], first[1], turn),
+            layers.rotate_on_board(k_BTNK, rows, columns, turn),
+        )
+
+
+def _unstacked(x_BTCNK: jax.Array) -> list[jax.Array]:
+    return [x_BTCNK[..., i, :, :] for i in range(x_BTCNK.shape[-3])]
 
 
 def _add(block: nn.Module, x: jax.Array, change: jax.Array, norm: str) -> jax.Array:

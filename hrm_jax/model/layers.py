@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from hrm_jax import partitioning, types
 from hrm_jax.config import ModelConfig
-from hrm_jax.model import gradient_sums
+from hrm_jax.model import gated_unit, gradient_sums
 
 # Standard deviation of a standard normal truncated to [-2, 2].
 _TRUNCATED_STD = 0.87962566103423978
@@ -178,15 +178,23 @@ class Projection(nn.Module):
     bias_init: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: jax.Array, part: slice = slice(None)) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        part: slice = slice(None),
+        through: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    ) -> jax.Array:
         """Maps [..., *inputs] to [..., *features] in the dtype of ``x``.
 
-        ``part`` takes those entries of the first new axis only.
+        ``part`` takes those entries of the first new axis only. ``through`` takes the product's
+        place, and what comes after it: it is given ``x`` and the kernel, float32.
         """
         num_in = len(self.in_names)
         in_shape = x.shape[x.ndim - num_in :]
         names = (*self.in_names, *self.out_names)
         kernel = param(self, 'kernel', self.kernel_init, (*in_shape, *self.features), names)
+        if through is not None:
+            return through(x, kernel)
         # One plain matrix product whatever the axes: XLA's CPU backend is slower on the rest.
         # Not where the mesh shards a new axis, which a merged one could not show.
         rows = x.reshape(*x.shape[: x.ndim - num_in], math.prod(in_shape))
@@ -321,26 +329,17 @@ class GatedUnit(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         dim = x.shape[-1]
-        gate_up = Projection(
+        project = Projection(
             (2, self.inner),
             (self.axis_name,),
             (types.GATE_UP, types.MLP),
             kernel_initializer(self.config, dim),
             name='gate_up_proj',
-        )(x)
-        gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
-        match self.config.gated_unit:
-            case 'swiglu':
-                hidden = nn.silu(gate) * up
-            case 'sigmoid_rms':
-                hidden = nn.sigmoid(gate) * rms_norm(gate * up, self.config.rms_norm_eps)
-            case 'conv_swiglu':
-                hidden = nn.silu(gate) * up
-                if self.config.conv_dtype == 'bfloat16':
-                    hidden = hidden.astype(jnp.bfloat16)
-                hidden = nn.silu(DepthwiseConvolution(name='conv')(hidden))
-            case _:
-                raise ValueError(f'no gated unit called {self.config.gated_unit!r}')
+        )
+        if gated_unit.uses_kernel(self.config.gated_unit_kernel, x.dtype):
+            hidden = project(x, through=gated_unit.swiglu)
+        else:
+            hidden = self._hidden(project(x))
         hidden = partitioning.constrain(hidden, (types.BATCH, None, types.MLP))
         # The residual of a bfloat16 convolution in a float32 model is added in float32.
         return Projection(
@@ -350,6 +349,20 @@ class GatedUnit(nn.Module):
             kernel_initializer(self.config, self.inner),
             name='down_proj',
         )(hidden).astype(x.dtype)
+
+    def _hidden(self, gate_up: jax.Array) -> jax.Array:
+        gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
+        match self.config.gated_unit:
+            case 'swiglu':
+                return nn.silu(gate) * up
+            case 'sigmoid_rms':
+                return nn.sigmoid(gate) * rms_norm(gate * up, self.config.rms_norm_eps)
+            case 'conv_swiglu':
+                hidden = nn.silu(gate) * up
+                if self.config.conv_dtype == 'bfloat16':
+                    hidden = hidden.astype(jnp.bfloat16)
+                return nn.silu(DepthwiseConvolution(name='conv')(hidden))
+        raise ValueError(f'no gated unit called {self.config.gated_unit!r}')
 
 
 def rotary_tables(length: int, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,91 @@
+"""The gated unit's kernel: what it computes, where it runs, and which passes use it."""
+
+import types
+import warnings
+
+import jax
+from jax import export
+import jax.numpy as jnp
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+import numpy as np
+import pytest
+
+from experiments import attention_equality
+from hrm_jax.config import ModelConfig
+from hrm_jax.errors import ConfigError
+from hrm_jax.model import gated_unit
+from hrm_jax.model.kernels import choice, gated_unit_cuda, interpret
+
+
+def operands(rows, depth, width, dtype):
+    rng = np.random.default_rng(rows)
+    x = jnp.asarray(rng.normal(size=(2, rows, depth)), dtype)
+    kernel = rng.normal(size=(depth, 2, width)) / depth**0.5
+    return x, jnp.asarray(jnp.asarray(kernel, dtype), jnp.float32)
+
+
+@pytest.mark.parametrize(('rows', 'depth', 'width', 'dtype'), [
+    (97, 128, 192, 'bfloat16'), (77, 40, 100, 'float32'), (64, 64, 64, 'float32'),
+    (130, 200, 70, 'float16'),
+])  # fmt: skip
+def test_equals_the_unit_in_float32(rows, depth, width, dtype):
+    x, kernel = operands(rows, depth, width, dtype)
+    exact = gated_unit._plain(x.astype(jnp.float32), kernel)
+    with interpret.interpreted():
+        assert gated_unit.uses_kernel('pallas', dtype)
+        got = jax.jit(gated_unit.swiglu)(x, kernel)
+    assert got.dtype == dtype
+    error = np.abs(np.asarray(got, np.float32) - exact).max() / np.abs(exact).max()
+    assert error < attention_equality.TOLERANCES[dtype]
+
+
+def test_a_pass_with_gradient_is_that_of_xla():
+    x, kernel = operands(9, 16, 24, 'float32')
+
+    def gradients(function):
+        return jax.jit(jax.grad(lambda *args: jnp.square(function(*args)).sum(), argnums=(0, 1)))
+
+    with interpret.interpreted():
+        traced = gradients(gated_unit.swiglu).trace(x, kernel)
+    assert 'pallas_call' not in str(traced.jaxpr)
+    got = traced.lower().compile()(x, kernel)
+    for one, other in zip(got, gradients(gated_unit._plain)(x, kernel), strict=True):
+        np.testing.assert_array_equal(one, other)
+    still = jax.jit(lambda x, kernel: gated_unit.swiglu(*jax.lax.stop_gradient((x, kernel))))
+    with interpret.interpreted():
+        assert 'pallas_call' in str(jax.make_jaxpr(jax.grad(lambda x: still(x, kernel).sum()))(x))
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_lowers_for_cuda(dtype):
+    device = AbstractDevice(device_kind='NVIDIA H100 80GB HBM3', num_cores=None, platform='gpu')
+    x, kernel = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((97, 40), (40, 2, 100)))
+    safe = [export.DisabledSafetyCheck.custom_call(n) for n in ('__gpu$xla.gpu.triton',)]
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+        program = export.export(
+            jax.jit(gated_unit_cuda.hidden), platforms=['cuda'], disabled_checks=safe
+        )(x, kernel).mlir_module()
+    assert program.count('name = "gated_unit"') == 1
+
+
+def test_where_it_can_not_run_xla_does_and_says_so_once(monkeypatch):
+    choice.say_once.cache_clear()
+    assert not gated_unit.uses_kernel('xla', 'bfloat16')
+    with pytest.warns(UserWarning, match='gated_unit_kernel=pallas runs through XLA: it needs'):
+        assert not gated_unit.uses_kernel('pallas', 'bfloat16')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert not gated_unit.uses_kernel('pallas', 'bfloat16')
+    device = types.SimpleNamespace(platform='gpu', compute_capability='9.0')
+    monkeypatch.setattr(jax, 'local_devices', lambda: [device])
+    assert gated_unit.uses_kernel('pallas', 'bfloat16')
+    monkeypatch.setattr(choice, 'module', lambda name: None)
+    with pytest.warns(UserWarning, match='runs through XLA: this jax .* has not the part'):
+        assert not gated_unit.uses_kernel('pallas', 'bfloat16')
+
+
+def test_other_gated_units_have_no_kernel():
+    with pytest.raises(ConfigError, match=r'gated_unit_kernel=pallas has gated_unit=swiglu alone'):
+        ModelConfig(gated_unit_kernel='pallas', gated_unit='sigmoid_rms')
+    with pytest.raises(ValueError, match='float32, bfloat16, float16; got float64'):
+        gated_unit_cuda.hidden(np.ones((2, 3)), np.ones((3, 2, 4)))
