@@ -12,7 +12,8 @@ from hrm_jax.model import gradient_sums
 from hrm_jax.model.kernels import choice, interpret
 
 
-def _plain(x: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
+def plain(x: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
+    """``swiglu`` by XLA, of the same arguments."""
     gate_up = gradient_sums.product(x, kernel_DGF)
     return nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
 
@@ -51,7 +52,7 @@ def swiglu(x_BTD: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
 
 
 def _forward(x_BTD, kernel_DGF):
-    return jax.vjp(_plain, x_BTD, kernel_DGF)
+    return jax.vjp(plain, x_BTD, kernel_DGF)
 
 
 def _backward(pull_back, d_hidden):
