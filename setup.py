@@ -54,6 +54,7 @@ setup(
     extras_require={
         'gpu': ['jax[cuda13]>=0.10.2,<0.12'],
         'tpu': ['jax[tpu]>=0.10.2,<0.12'],
+        'tokamax': ['tokamax>=0.0.17'],  # kernels for NVIDIA GPUs; needs Python 3.12 and jax 0.11
         'torch': ['torch>=2.6'],  # only to read and write PyTorch checkpoints
         'reasoning_gym': ['reasoning-gym'],  # only to build data sets of its tasks
         'notebooks': ['jupyterlab', 'ipywidgets'],

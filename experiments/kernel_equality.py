@@ -25,7 +25,7 @@ FLAGS = flags.FLAGS
 
 LENGTHS = (82, 97, 901, 916)
 HEAD_DIMS = (32, 42, 64, 90, 128)
-IMPLEMENTATIONS = ('xla', 'cudnn', 'pallas', 'tpu')
+IMPLEMENTATIONS = ('xla', 'cudnn', 'pallas', 'tpu', 'tokamax')
 UNITS = ((97, 512, 1536), (77, 90, 200))  # rows, channels of x, of the hidden layer
 ARRAYS = ('out', 'dq', 'dk', 'dv')
 # Float32 sums in another order; a few roundings.
@@ -85,13 +85,16 @@ def rotated_errors(length: int, head_dim: int, dtype: str) -> dict[str, float]:
     }
 
 
-def unit_error(rows: int, depth: int, width: int, dtype: str) -> float:
-    """Largest error over the largest value of the gated unit's kernel, against float32."""
+def unit_error(
+    rows: int, depth: int, width: int, dtype: str, implementation: str = 'pallas'
+) -> float:
+    """Largest error over the largest value of a kernel of the gated unit, against float32."""
     rng = np.random.default_rng(rows)
     x = jnp.asarray(rng.normal(size=(2, rows, depth)), dtype)
     kernel = jnp.asarray(rng.normal(size=(depth, 2, width)) / depth**0.5, dtype)
     kernel = kernel.astype(jnp.float32)
-    got = np.asarray(jax.jit(gated_unit.swiglu)(x, kernel), np.float32)
+    by_kernel = jax.jit(gated_unit.swiglu, static_argnums=2)
+    got = np.asarray(by_kernel(x, kernel, implementation), np.float32)
     with jax.default_matmul_precision('highest'):
         exact = np.asarray(jax.jit(gated_unit.plain)(x.astype(jnp.float32), kernel))
     return float(np.abs(got - exact).max() / np.abs(exact).max())
@@ -149,10 +152,10 @@ def main(_) -> int:
         for length, head_dim, dtype in _rotated_cases():
             found = rotated_errors(length, head_dim, dtype)
             show('pallas, rotated', f'T {length}, K {head_dim}', dtype, found.values(), ROTATED)
-        for sizes, dtype in itertools.product(UNITS, TOLERANCES):
-            if gated_unit.uses_kernel('pallas', jnp.dtype(dtype)):
+        for name, sizes, dtype in itertools.product(('pallas', 'tokamax'), UNITS, TOLERANCES):
+            if gated_unit.uses_kernel(name, jnp.dtype(dtype)):
                 text = '{} x {} to {}'.format(*sizes)
-                show('gated unit', text, dtype, [unit_error(*sizes, dtype)])
+                show(f'gated unit, {name}', text, dtype, [unit_error(*sizes, dtype, name)])
     print(f'{count} comparisons besides XLA itself, {bad} of all above the tolerance')
     return int(bad > 0 or count == 0)
 

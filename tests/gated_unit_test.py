@@ -28,6 +28,10 @@ def test_equals_the_unit_in_float32(rows, depth, width, dtype):
     assert error < kernel_equality.TOLERANCES[dtype]
 
 
+def by_kernel(x, kernel):
+    return gated_unit.swiglu(x, kernel, 'pallas')
+
+
 def test_a_pass_with_gradient_is_that_of_xla():
     rng = np.random.default_rng(0)
     x, kernel = (jnp.asarray(rng.normal(size=s), 'float32') for s in ((2, 9, 16), (16, 2, 24)))
@@ -36,12 +40,12 @@ def test_a_pass_with_gradient_is_that_of_xla():
         return jax.jit(jax.grad(lambda *args: jnp.square(function(*args)).sum(), argnums=(0, 1)))
 
     with interpret.interpreted():
-        traced = gradients(gated_unit.swiglu).trace(x, kernel)
+        traced = gradients(by_kernel).trace(x, kernel)
     assert 'pallas_call' not in str(traced.jaxpr)
     got = traced.lower().compile()(x, kernel)
     for one, other in zip(got, gradients(gated_unit.plain)(x, kernel), strict=True):
         np.testing.assert_array_equal(one, other)
-    still = jax.jit(lambda x, kernel: gated_unit.swiglu(*jax.lax.stop_gradient((x, kernel))))
+    still = jax.jit(lambda x, kernel: by_kernel(*jax.lax.stop_gradient((x, kernel))))
     with interpret.interpreted():
         assert 'pallas_call' in str(jax.make_jaxpr(jax.grad(lambda x: still(x, kernel).sum()))(x))
 
@@ -72,6 +76,8 @@ def test_where_it_can_not_run_xla_does_and_says_so_once(monkeypatch):
     monkeypatch.setattr(choice, 'module', lambda name: None)
     with pytest.warns(UserWarning, match='runs through XLA: this jax .* has not the part'):
         assert not gated_unit.uses_kernel('pallas', 'bfloat16')
+    with pytest.warns(UserWarning, match=r'runs through XLA: the package tokamax is not installed'):
+        assert not gated_unit.uses_kernel('tokamax', 'bfloat16')
 
 
 def test_other_gated_units_have_no_kernel():

@@ -57,6 +57,7 @@ def record(
         'rows': config.train.global_batch_size // (found.mesh['data'] * found.mesh['fsdp']),
         'settings': f'{model.forward_dtype}, attention={model.attention}'
         + f', gated_unit_kernel={model.gated_unit_kernel}' * (model.gated_unit_kernel != 'xla')
+        + f', norm_kernel={model.norm_kernel}' * (model.norm_kernel != 'xla')
         + ', remat' * model.remat + ', cycles unrolled' * model.unroll_cycles,
         'bytes': total.bytes,
         'flops': total.flops,

@@ -38,8 +38,9 @@ Initializer = Literal['truncated_normal', 'truncated_normal_plain', 'normal', 'u
 InitialState = Literal['fixed', 'learned', 'random', 'random_low', 'random_in_training']
 FlowTimes = Literal['sorted', 'random_start']
 PuzzleEmbedding = Literal['table', 'composed']
-Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu']
-GatedUnitKernel = Literal['xla', 'pallas']
+Attention = Literal['auto', 'xla', 'cudnn', 'pallas', 'tpu', 'tokamax']
+GatedUnitKernel = Literal['xla', 'pallas', 'tokamax']
+NormKernel = Literal['xla', 'tokamax']
 NOISES = ('update_noise', 'high_step_noise', 'low_step_noise')
 SRUPP_HEADS = 4  # fixed in the original
 LARGE_TABLE = 2**16  # rows from which on the puzzle table is sharded over the devices
@@ -167,6 +168,7 @@ class ModelConfig:
     lattice: LatticeConfig = LatticeConfig()  # candidate sets in place of states (LDT)
     attention: Attention = 'auto'  # who computes it: model/attention.py
     gated_unit_kernel: GatedUnitKernel = 'xla'  # likewise: model/gated_unit.py
+    norm_kernel: NormKernel = 'xla'  # likewise: layers.Norm
     remat: bool = False  # recompute the blocks in the backward pass to save memory
     unroll_cycles: bool = False  # no loops in the program: exact FLOP counts, slower compile
 

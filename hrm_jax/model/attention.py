@@ -1,18 +1,16 @@
 """Attention: full (not causal), unmasked, over every position."""
 
 from collections.abc import Callable
-import functools
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from hrm_jax import partitioning, types
+from hrm_jax import types
 from hrm_jax.model.kernels import choice, interpret
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+_HEADS = (types.BATCH, types.CELLS, types.HEADS, types.HEAD_DIM)
 
 
 def _attend_xla(
@@ -36,44 +34,25 @@ def _attend_cudnn(q_BTNK: jax.Array, k_BTNK: jax.Array, v_BTNK: jax.Array) -> ja
         return _attend_xla(q_BTNK, k_BTNK, v_BTNK)
 
 
-def _on_each_shard(kernel: Callable[..., jax.Array], spread: Any, *whole: jax.Array) -> jax.Array:
-    """Runs a kernel where the rows and heads are: XLA does not know how to shard a kernel.
-
-    Args:
-      kernel: of the operands; its output [B, T, N, K] is sharded as the operands are.
-      spread: operands [B, T, ..., N, K].
-      *whole: further ones, which every device has.
-    """
-    mesh = partitioning.active_mesh()
-    here = functools.partial(kernel, interpret=interpret.is_on())
-    if mesh is None or mesh.size == 1:
-        return here(*spread, *whole)
-    names = (types.BATCH, types.CELLS, *[None] * (spread[0].ndim - 4), types.HEADS, types.HEAD_DIM)
-    spec = partitioning.spec_for(spread[0].shape, names, mesh)
-    shape = (*spread[0].shape[:2], *spread[0].shape[-2:])
-    names = (types.BATCH, types.CELLS, types.HEADS, types.HEAD_DIM)
-    cut = jax.shard_map(
-        here, mesh=mesh, in_specs=(*[spec] * len(spread), *[PartitionSpec()] * len(whole)),
-        out_specs=partitioning.spec_for(shape, names, mesh), check_vma=False,
-    )  # fmt: skip
-    return cut(*spread, *whole)
-
-
 def _by_kernel(name: str) -> Attend:
     def attend(q_BTNK, k_BTNK, v_BTNK):
         module = choice.module(name)
         assert module is not None  # resolve has looked
-        return _on_each_shard(module.attend, (q_BTNK, k_BTNK, v_BTNK))
+        return choice.on_each_device(
+            module.attend, (q_BTNK, k_BTNK, v_BTNK), [_HEADS] * 3, q_BTNK.shape, _HEADS
+        )
 
     return attend
 
 
-_KERNELS = {'pallas': 'attention_cuda', 'tpu': 'attention_tpu'}  # modules of kernels/
+# Modules of kernels/.
+_KERNELS = {'pallas': 'attention_cuda', 'tpu': 'attention_tpu', 'tokamax': 'tokamax_kernels'}
 _IMPLEMENTATIONS: dict[str, Attend] = {
     'xla': _attend_xla,
     'cudnn': _attend_cudnn,
     'pallas': _by_kernel('attention_cuda'),
     'tpu': _by_kernel('attention_tpu'),
+    'tokamax': _by_kernel('tokamax_kernels'),
 }
 
 
@@ -95,11 +74,11 @@ def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
     elif name in _KERNELS:
         module = choice.module(_KERNELS[name])
         if module is None:
-            return choice.without_pallas()
+            return choice.absence(_KERNELS[name])
         needs = [
-            (choice.NVIDIA, ampere or interpret.is_on())
-            if name == 'pallas'
-            else ('a TPU', device.platform == 'tpu' or interpret.is_on()),
+            ('a TPU', device.platform == 'tpu' or interpret.is_on())
+            if name == 'tpu'
+            else (choice.NVIDIA, ampere or interpret.is_on()),
             (' or '.join(module.DTYPES), kind in module.DTYPES),
         ]
         most = getattr(module, 'MAX_HEAD_DIM', head_dim)
@@ -167,9 +146,9 @@ def attend(
       q_BTNK, k_BTNK, v_BTNK: [B, T, N, K] of one dtype. Queries of some positions only are
         too little work for a kernel and go through XLA.
       implementation: one of ``config.model.Attention``: ``xla`` keeps the weights
-        [B, N, T, T] in memory; ``cudnn``, ``pallas`` (kernels/attention_cuda.py) and ``tpu``
-        (kernels/attention_tpu.py) do not; ``auto``: see ``resolve``. Under
-        ``partitioning.activate`` the kernels run on every device's own rows and heads.
+        [B, N, T, T] in memory; ``cudnn``, ``pallas`` (kernels/attention_cuda.py), ``tpu``
+        (kernels/attention_tpu.py) and ``tokamax`` (a package) do not; ``auto``: see ``resolve``.
+        Under ``partitioning.activate`` the kernels run on every device's own rows and heads.
       drop: dropout of the attention weights [B, N, T, T]; only XLA's implementation has it.
 
     Returns:
@@ -204,4 +183,9 @@ def attend_rotated(qkv_BTCNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -
     """
     module = choice.module(_KERNELS['pallas'])
     assert module is not None
-    return _on_each_shard(module.attend_rotated, (qkv_BTCNK,), cos_TK, sin_TK)
+    shape = (*qkv_BTCNK.shape[:2], *qkv_BTCNK.shape[3:])
+    names = (types.BATCH, types.CELLS, None, types.HEADS, types.HEAD_DIM)
+    table = (None, None)
+    return choice.on_each_device(
+        module.attend_rotated, (qkv_BTCNK, cos_TK, sin_TK), (names, table, table), shape, _HEADS
+    )

@@ -5,11 +5,12 @@ import functools
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from hrm_jax import partitioning, types
+from hrm_jax import types
 from hrm_jax.model import gradient_sums
-from hrm_jax.model.kernels import choice, interpret
+from hrm_jax.model.kernels import choice
+
+_KERNELS = {'pallas': 'gated_unit_cuda', 'tokamax': 'tokamax_kernels'}  # modules of kernels/
 
 
 def plain(x: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
@@ -18,44 +19,39 @@ def plain(x: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
     return nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
 
 
-def _by_kernel(x_BTD: jax.Array, kernel_DGF: jax.Array, *, interpret: bool) -> jax.Array:
-    module = choice.module('gated_unit_cuda')
-    assert module is not None  # uses_kernel has looked
-    rows = x_BTD.reshape(-1, x_BTD.shape[-1])
-    hidden = module.hidden(rows, kernel_DGF.astype(x_BTD.dtype), interpret=interpret)
-    return hidden.reshape(*x_BTD.shape[:-1], hidden.shape[-1])
-
-
-@jax.custom_vjp
-def swiglu(x_BTD: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
-    """``silu(gate) * up`` by the kernel of kernels/gated_unit_cuda.py; with gradient by XLA.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def swiglu(x_BTD: jax.Array, kernel_DGF: jax.Array, implementation: str) -> jax.Array:
+    """``silu(gate) * up`` by a kernel (kernels/); with gradient by XLA, which keeps both.
 
     Args:
       x_BTD: [B, T, D] of the compute dtype.
       kernel_DGF: float32 [D, 2, F]: gate, up.
+      implementation: ``pallas`` or ``tokamax``.
 
     Returns:
       [B, T, F] in the dtype of ``x_BTD``.
     """
-    mesh = partitioning.active_mesh()
-    here = functools.partial(_by_kernel, interpret=interpret.is_on())
-    if mesh is None or mesh.size == 1:
-        return here(x_BTD, kernel_DGF)
-    # XLA does not know how to shard a kernel.
-    rows = partitioning.spec_for(x_BTD.shape, (types.BATCH, None, None), mesh)
-    weights = partitioning.spec_for(kernel_DGF.shape, (None, None, types.MLP), mesh)
-    out = PartitionSpec(rows[0], None, weights[2])
-    cut = jax.shard_map(
-        here, mesh=mesh, in_specs=(rows, weights), out_specs=out, check_vma=False
+    module = choice.module(_KERNELS[implementation])
+    assert module is not None  # uses_kernel has looked
+
+    def here(x_BTD, kernel_DGF, *, interpret):
+        rows = x_BTD.reshape(-1, x_BTD.shape[-1])
+        hidden = module.hidden(rows, kernel_DGF.astype(x_BTD.dtype), interpret=interpret)
+        return hidden.reshape(*x_BTD.shape[:-1], hidden.shape[-1])
+
+    return choice.on_each_device(
+        here, (x_BTD, kernel_DGF), ((types.BATCH, None, None), (None, None, types.MLP)),
+        (*x_BTD.shape[:-1], kernel_DGF.shape[-1]), (types.BATCH, None, types.MLP),
     )  # fmt: skip
-    return cut(x_BTD, kernel_DGF)
 
 
-def _forward(x_BTD, kernel_DGF):
+def _forward(x_BTD, kernel_DGF, implementation):
+    del implementation
     return jax.vjp(plain, x_BTD, kernel_DGF)
 
 
-def _backward(pull_back, d_hidden):
+def _backward(implementation, pull_back, d_hidden):
+    del implementation
     return pull_back(d_hidden)
 
 
@@ -69,13 +65,8 @@ def uses_kernel(implementation: str, dtype: jnp.dtype) -> bool:
     """
     if implementation == 'xla':
         return False
-    module, found = choice.module('gated_unit_cuda'), choice.device()
-    if module is None:
-        missing = choice.without_pallas()
-    elif choice.is_nvidia() or interpret.is_on():
-        return jnp.dtype(dtype).name in module.DTYPES
-    else:
-        where = getattr(found, 'device_kind', found.platform)
-        missing = f'it needs {choice.NVIDIA}; this is {where}'
-    choice.say_once(f'model.gated_unit_kernel={implementation} runs through XLA: {missing}.')
-    return False
+    name = _KERNELS[implementation]
+    if missing := choice.obstacle(name):
+        choice.say_once(f'model.gated_unit_kernel={implementation} runs through XLA: {missing}.')
+        return False
+    return jnp.dtype(dtype).name in getattr(choice.module(name), 'DTYPES', ())

@@ -5,6 +5,7 @@ original does (sapientinc/HRM models/layers.py); gradients come back in float32.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 import math
 from typing import cast
 
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from hrm_jax import partitioning, types
 from hrm_jax.config import ModelConfig
 from hrm_jax.model import gated_unit, gradient_sums
+from hrm_jax.model.kernels import choice
 
 # Standard deviation of a standard normal truncated to [-2, 2].
 _TRUNCATED_STD = 0.87962566103423978
@@ -137,11 +139,28 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = rms_norm(x, self.config.rms_norm_eps)
+        eps = self.config.rms_norm_eps
+        y = self._by_kernel(x) if self._uses_kernel() else rms_norm(x, eps)
         if not self.config.norm_scale:
             return y
         scale = param(self, 'scale', nn.initializers.ones_init(), (x.shape[-1],), ('norm',))
         return y * gradient_sums.spread(scale, y.shape, x.dtype)
+
+    def _uses_kernel(self) -> bool:
+        if self.config.norm_kernel == 'xla':
+            return False
+        if missing := choice.obstacle('tokamax_kernels'):
+            choice.say_once(
+                f'model.norm_kernel={self.config.norm_kernel} runs through XLA: {missing}.'
+            )
+        return not missing
+
+    def _by_kernel(self, x: jax.Array) -> jax.Array:
+        module = choice.module('tokamax_kernels')
+        assert module is not None  # _uses_kernel has looked
+        norm = functools.partial(module.rms_norm, eps=self.config.rms_norm_eps)
+        names = (types.BATCH, *[None] * (x.ndim - 1))
+        return choice.on_each_device(norm, (x,), (names,), x.shape, names)
 
 
 def dropout(
@@ -336,8 +355,9 @@ class GatedUnit(nn.Module):
             kernel_initializer(self.config, dim),
             name='gate_up_proj',
         )
-        if gated_unit.uses_kernel(self.config.gated_unit_kernel, x.dtype):
-            hidden = project(x, through=gated_unit.swiglu)
+        who = self.config.gated_unit_kernel
+        if gated_unit.uses_kernel(who, x.dtype):
+            hidden = project(x, through=lambda x, kernel: gated_unit.swiglu(x, kernel, who))
         else:
             hidden = self._hidden(project(x))
         hidden = partitioning.constrain(hidden, (types.BATCH, None, types.MLP))
