@@ -68,6 +68,7 @@ def test_the_extras(monkeypatch):
         'torch',
         'notebooks',
         'reasoning_gym',
+        'tokamax',
         'tensorboard',
         'dev',
     }
