@@ -7,10 +7,10 @@ or both in one: ``--config.data.source=puzzles.csv``; the forms of data are in c
 whose model is HRM's. This one won the study of techniques at a small size (`python -m
 experiments.study`, experiments/results/study.md): token mixing, through which every cell hears
 every other one by learned weights in place of attention, Muon, label smoothing and the gated unit
-of SIC: each helps, and together they do far more. The weights fix the number of cells; smaller
-questions are padded. Larger tasks need more: ``--config.model.hidden_size=128``,
-``--config.model.L_layers=2``, ``--config.act.halt_max_steps=8``. Sources: TinyRecursiveModels (arXiv
-2510.04871), SIC (arXiv 2601.19085). No published result.
+of SIC. The weights fix the number of cells; smaller questions are padded. Larger tasks need more:
+``--config.model.hidden_size=128``, ``--config.model.L_layers=2``,
+``--config.act.halt_max_steps=8``. Sources: TinyRecursiveModels (arXiv 2510.04871), SIC (arXiv
+2601.19085). No published result.
 """
 
 from configs import custom

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 
 import pytest
 
@@ -52,6 +53,11 @@ def compared(folder, metrics=()):
     return comparison.compare([comparison.read_run(place) for place in runs], metrics)
 
 
+def rows_of(*folders):
+    runs = comparison.find_runs(folders)
+    return comparison.compare([comparison.read_run(place) for place in runs]).rows
+
+
 def test_rows_final_best_spread_speed_and_cost(folder):
     result = compared(folder)
     assert [row.settings for row in result.rows] == [{'optimizer.lr': 1e-3}, {'optimizer.lr': 3e-4}]
@@ -98,6 +104,32 @@ def test_formats(folder, capsys):
     rows = json.loads(capsys.readouterr().out)['rows']
     assert rows[1]['final'][LOSS] == {'mean': 2.5, 'spread': None, 'count': 1}
     assert rows[0]['runs'] == [str(folder / 'a0'), str(folder / 'a1')]
+
+
+def test_rows_of_many_settings_have_the_names_of_their_folders(folder, tmp_path, capsys):
+    """Labels of all their settings would not fit below a picture."""
+    source = json.loads((folder / 'a0' / 'config.json').read_text())
+    for arm, width in (('plain', 32), ('wide', 64)):
+        for seed in (0, 1):
+            run = tmp_path / arm / f'seed={seed}'
+            shutil.copytree(folder / 'a0', run)
+            model = source['model'] | {'hidden_size': width, 'H_cycles': width, 'L_cycles': width}
+            values = source | {'seed': seed, 'model': model | {'rope_theta': float(width)}}
+            (run / 'config.json').write_text(json.dumps(values))
+    rows = rows_of(tmp_path / 'plain', tmp_path / 'wide')
+    assert [row.label for row in rows] == ['plain', 'wide']
+    assert [len(row.runs) for row in rows] == [2, 2]
+    assert commands.exit_code(command.main, tmp_path / 'plain', tmp_path / 'wide') == 0
+    out = capsys.readouterr().out
+    assert '| plain ' in out
+    assert 'model.rope_theta' in out
+    # One folder around all rows tells nothing; their own names do where each is one run.
+    alone = rows_of(tmp_path / 'plain' / 'seed=0', tmp_path / 'wide' / 'seed=1')
+    assert [row.label for row in alone] == ['plain', 'wide']
+    for name in ('a', 'b'):
+        shutil.copytree(tmp_path / ('plain' if name == 'a' else 'wide') / 'seed=0',
+                        tmp_path / 'flat' / name)  # fmt: skip
+    assert [row.label for row in rows_of(tmp_path / 'flat')] == ['a', 'b']
 
 
 def test_single_runs_are_named_and_what_is_no_run_is_refused(folder, tmp_path, capsys):

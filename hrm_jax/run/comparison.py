@@ -22,6 +22,7 @@ from hrm_jax.run.writers import read_records
 
 # Settings that do not make a run another experiment: names, places, and what only shows it.
 _IGNORED = ('name', 'seed', 'logging.', 'checkpoint.directory', 'data.source', 'eval.save_outputs')
+_READABLE = 3  # settings that fit into a label
 _SHOWN = ('/exact_accuracy', '/accuracy')
 
 
@@ -85,6 +86,7 @@ class Row:
       final, best: metric -> over the seeds: of the last evaluation; of each run's best one.
       steps_per_second: over the seeds.
       flops: of the training up to its last step, over the seeds.
+      name: folder of the runs, where it tells the rows apart and their settings are many; else ''.
     """
 
     settings: dict[str, Any]
@@ -94,9 +96,12 @@ class Row:
     best: dict[str, Spread]
     steps_per_second: Spread
     flops: Spread
+    name: str = ''
 
     @property
     def label(self) -> str:
+        if self.name:
+            return self.name
         if not self.settings:
             return self.runs[0].config.name
         return ', '.join(f'{key}={_shown(value)}' for key, value in self.settings.items())
@@ -180,9 +185,11 @@ def compare(runs: Sequence[RunRecord], metrics: Sequence[str] = ()) -> Compariso
     groups: dict[str, list[int]] = {}
     for number, one in enumerate(flat):
         groups.setdefault(json.dumps([one.get(key) for key in keys]), []).append(number)
+    grouped = [[runs[m] for m in members] for members in groups.values()]
+    names = _folders(grouped) if len(keys) > _READABLE else [''] * len(grouped)
     rows = tuple(
-        _row({key: flat[members[0]].get(key) for key in keys}, [runs[m] for m in members])
-        for members in groups.values()
+        _row({key: flat[members[0]].get(key) for key in keys}, own, name)
+        for members, own, name in zip(groups.values(), grouped, names, strict=True)
     )
     return Comparison(rows, _metrics(runs, metrics))
 
@@ -210,6 +217,7 @@ def as_json(compared: Comparison) -> str:
 
     rows = [
         {
+            'name': row.name,
             'settings': row.settings,
             'runs': [str(run.path) for run in row.runs],
             'seeds': [run.config.seed for run in row.runs],
@@ -227,13 +235,15 @@ def as_json(compared: Comparison) -> str:
 def table(compared: Comparison) -> tuple[list[str], list[list[str]]]:
     """Returns the header and the rows of the table, as texts."""
     keys = list(compared.rows[0].settings)
-    header = [*(keys or ['run']), 'seeds', 'steps']
+    named = any(row.name for row in compared.rows)
+    header = [*(['run'] if named or not keys else []), *keys, 'seeds', 'steps']
     for name in compared.metrics:
         header += [f'{name} final', f'{name} best']
     header += ['steps/s', 'FLOP']
     lines = []
     for row in compared.rows:
-        line = [_shown(row.settings[key]) for key in keys] or [row.label]
+        line = [row.label] if named or not keys else []
+        line += [_shown(row.settings[key]) for key in keys]
         low, high = row.steps
         line += [str(len(row.runs)), f'{low}' if low == high else f'{low} to {high}']
         for name in compared.metrics:
@@ -266,7 +276,7 @@ def as_csv(compared: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     more = [f'{name} {part}' for name in names for part in parts]
-    writer.writerow([*keys, 'seeds', 'fewest steps', 'most steps', *more])
+    writer.writerow(['run', *keys, 'seeds', 'fewest steps', 'most steps', *more])
     for row in compared.rows:
         by_kind = {'final': row.final, 'best': row.best}
         nothing = Spread.of(())
@@ -275,7 +285,8 @@ def as_csv(compared: Comparison) -> str:
         numbers = [getattr(one, part) for one in spreads for part in parts]
         shown = ['' if isinstance(x, float) and math.isnan(x) else x for x in numbers]
         seeds = ' '.join(str(run.config.seed) for run in row.runs)
-        writer.writerow([*(_shown(row.settings[key]) for key in keys), seeds, *row.steps, *shown])
+        settings = (_shown(row.settings[key]) for key in keys)
+        writer.writerow([row.label, *settings, seeds, *row.steps, *shown])
     return text.getvalue().rstrip('\n')
 
 
@@ -287,7 +298,18 @@ LEGEND = (
 )
 
 
-def _row(settings: dict[str, Any], runs: list[RunRecord]) -> Row:
+def _folders(rows: Sequence[Sequence[RunRecord]]) -> list[str]:
+    """Names of the rows: of the folders around their runs, or of the runs; '' if none differ."""
+    around = [{run.path.resolve().parent.name for run in runs} for runs in rows]
+    own = [{run.path.resolve().name for run in runs} for runs in rows]
+    for folders in (around, own):
+        names = [next(iter(one)) for one in folders if len(one) == 1]
+        if len(set(names)) == len(rows):
+            return names
+    return [''] * len(rows)
+
+
+def _row(settings: dict[str, Any], runs: list[RunRecord], called: str) -> Row:
     names = sorted({name for run in runs for name in run.curves})
     final, best = {}, {}
     for name in names:
@@ -306,6 +328,7 @@ def _row(settings: dict[str, Any], runs: list[RunRecord]) -> Row:
         best=best,
         steps_per_second=Spread.of(run.steps_per_second for run in runs),
         flops=Spread.of(run.flops_per_step * run.steps for run in runs),
+        name=called,
     )
 
 
