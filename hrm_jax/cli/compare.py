@@ -54,7 +54,8 @@ def compare(flags: argparse.Namespace) -> None:
         if flags.png:
             curves.save_png(flags.png, compared)
         if flags.html:
-            curves.write_page(flags.html, compared, f'{len(places)} runs of {flags.runs[0]}')
+            named = ', '.join(map(str, flags.runs[:3])) + ' and others' * (len(flags.runs) > 3)
+            curves.write_page(flags.html, compared, f'{len(places)} runs of {named}')
         for path in filter(None, (flags.png, flags.html)):
             print(f'written: {path}', file=sys.stderr)
 
