@@ -21,7 +21,6 @@ import json
 import os
 from pathlib import Path
 import signal
-import sys
 import time
 from typing import Any
 
@@ -180,4 +179,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    common.run(main)

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-import sys
 
 from configs import sudoku9_cpu
 from data_builders import sudoku
@@ -149,4 +148,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    common.run(main)

@@ -271,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         found = find_cases(args, jax.default_backend() == 'cpu')
-    except (UserError, ModuleNotFoundError) as error:
+    except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     kinds = [False] if args.peer_compile is None else [False, True]

@@ -65,7 +65,12 @@ def _get_config(name: str) -> Any:
         stand_in = types.ModuleType('ml_collections')
         stand_in.config_dict = types.SimpleNamespace(ConfigDict=_Settings)
         sys.modules['ml_collections'] = stand_in
-    return importlib.import_module(f'configs.{name}').get_config()
+    try:
+        return importlib.import_module(f'configs.{name}').get_config()
+    except ModuleNotFoundError as error:
+        if error.name != f'configs.{name}':
+            raise
+        raise ConfigError(f'there is no configs/{name}.py; see the files of configs/.') from None
 
 
 def load(
@@ -89,8 +94,8 @@ def load(
       settings: ``model.remat=True`` and the like, over all the rest.
 
     Raises:
-      ConfigError: a setting does not exist or fit, or the data set is not known.
-      ModuleNotFoundError: no such configuration.
+      ConfigError: there is no such configuration, a setting does not exist or fit, or the data
+        set is not known.
     """
     config = _get_config(name)
     model = config.model

@@ -13,10 +13,15 @@ from hrm_jax.model.kernels import choice
 _KERNELS = {'pallas': 'gated_unit_cuda', 'tokamax': 'tokamax_kernels'}  # modules of kernels/
 
 
+def combined(gate_up: jax.Array) -> jax.Array:
+    """``silu(gate) * up``, [..., F], of both in one array [..., 2, F]."""
+    gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
+    return nn.silu(gate) * up
+
+
 def plain(x: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
     """``swiglu`` by XLA, of the same arguments."""
-    gate_up = gradient_sums.product(x, kernel_DGF)
-    return nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
+    return combined(gradient_sums.product(x, kernel_DGF))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -139,8 +139,10 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        eps = self.config.rms_norm_eps
-        y = self._by_kernel(x) if self._uses_kernel() else rms_norm(x, eps)
+        if self._uses_kernel():
+            y = self._by_kernel(x)
+        else:
+            y = rms_norm(x, self.config.rms_norm_eps)
         if not self.config.norm_scale:
             return y
         scale = param(self, 'scale', nn.initializers.ones_init(), (x.shape[-1],), ('norm',))
@@ -371,14 +373,14 @@ class GatedUnit(nn.Module):
         )(hidden).astype(x.dtype)
 
     def _hidden(self, gate_up: jax.Array) -> jax.Array:
-        gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
         match self.config.gated_unit:
             case 'swiglu':
-                return nn.silu(gate) * up
+                return gated_unit.combined(gate_up)
             case 'sigmoid_rms':
+                gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
                 return nn.sigmoid(gate) * rms_norm(gate * up, self.config.rms_norm_eps)
             case 'conv_swiglu':
-                hidden = nn.silu(gate) * up
+                hidden = gated_unit.combined(gate_up)
                 if self.config.conv_dtype == 'bfloat16':
                     hidden = hidden.astype(jnp.bfloat16)
                 return nn.silu(DepthwiseConvolution(name='conv')(hidden))
