@@ -18,6 +18,7 @@ import numpy as np
 
 from hrm_jax.cli import common
 from hrm_jax.errors import UsageError
+from hrm_jax.run import huge_pages
 
 TRAIN_PUZZLES, TEST_PUZZLES = 10_000, 1_000
 
@@ -219,4 +220,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    huge_pages.start_with_them()
     main()

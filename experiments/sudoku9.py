@@ -20,6 +20,7 @@ import numpy as np
 from data_builders import board_text, sources, sudoku, sudoku_boards
 from hrm_jax import files
 from hrm_jax.cli import common
+from hrm_jax.run import huge_pages
 
 SIZE = 9
 
@@ -127,4 +128,5 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
+    huge_pages.start_with_them()
     common.run(main)

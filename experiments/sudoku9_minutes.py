@@ -32,7 +32,7 @@ from hrm_jax.checkpoint import layout
 from hrm_jax.cli import common
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import WorkdirError
-from hrm_jax.run import backend
+from hrm_jax.run import backend, huge_pages
 
 ARMS: Mapping[str, Callable[[], Any]] = {
     'installed': sudoku9_cpu.get_config,
@@ -179,4 +179,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    huge_pages.start_with_them()
     common.run(main)

@@ -24,7 +24,7 @@ from hrm_jax.cli import common
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import WorkdirError
 from hrm_jax.interop import pretrained
-from hrm_jax.run import backend
+from hrm_jax.run import backend, huge_pages
 
 TRAINED = {4: 50, 6: 100, 9: 250}  # size -> steps of a round
 TESTED = (*TRAINED, 16)
@@ -148,4 +148,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    huge_pages.start_with_them()
     common.run(main)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from hrm_jax.cli import common
+from hrm_jax.run import huge_pages
 
 if TYPE_CHECKING:
     from hrm_jax.config import ExperimentConfig
@@ -160,4 +161,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    huge_pages.start_with_them()
     main()

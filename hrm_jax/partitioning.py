@@ -154,6 +154,12 @@ def active_mesh() -> Mesh | None:
     return _active_mesh.get()
 
 
+def device() -> Any:
+    """A device that the function being traced is for: it need not be one of this machine's."""
+    mesh = active_mesh()
+    return jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
+
+
 def is_cut(names: Sequence[str]) -> bool:
     """Whether the active mesh has devices along the mesh axis of one of these names."""
     mesh, rules = active_mesh(), dict(LOGICAL_RULES)

@@ -33,6 +33,8 @@ import sys
 import time
 from typing import Any
 
+from hrm_jax.run import huge_pages
+
 PROGRAMS = ('train step', 'forward and backward', 'eval step', 'adaptive inference',
             'input pipeline')  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,6 +129,7 @@ def describe_machine() -> dict[str, str]:
         'devices:': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
         'processor:': first_line('/proc/cpuinfo', 'model name') or platform.processor(),
         'cores:': str(os.cpu_count()),
+        'huge pages': 'ours alone' if huge_pages.are_ours() else 'as the environment says',
         'threads of each side': os.environ.get('OMP_NUM_THREADS', ''),
         'load average at the start': f'{os.getloadavg()[0]:.1f}'
         if hasattr(os, 'getloadavg')
@@ -317,4 +320,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    huge_pages.start_with_them()
     sys.exit(main())

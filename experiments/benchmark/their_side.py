@@ -11,6 +11,7 @@ from typing import Any
 from experiments import originals
 from experiments.benchmark.cases import Case
 from hrm_jax.errors import ConfigError
+from hrm_jax.run import huge_pages
 
 PROGRAMS = ('train step', 'forward and backward', 'eval step')
 
@@ -44,6 +45,12 @@ def _settings(case: Case, original: str) -> dict[str, Any]:
     )
 
 
+def _their_environment() -> dict[str, str]:
+    """This process's, without our packages and the huge pages that our commands ask for."""
+    ours = {'PYTHONPATH', *([huge_pages.VARIABLE] if huge_pages.are_ours() else [])}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 class Peer:
     """The original in a process of its own.
 
@@ -65,7 +72,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
+            env=_their_environment(),
         )
 
     def _ask(self, **request: Any) -> dict[str, Any]:

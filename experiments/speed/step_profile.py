@@ -21,6 +21,7 @@ from experiments.benchmark import cases
 from experiments.benchmark.programs import Ours
 from hrm_jax import files
 from hrm_jax.cli import common
+from hrm_jax.run import huge_pages
 
 _LONGEST = 25
 _NUMBER = re.compile(r'[.\d]+$')
@@ -106,4 +107,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    huge_pages.start_with_them()
     common.run(main)

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from hrm_jax import types
+from hrm_jax import partitioning, types
 from hrm_jax.model.kernels import choice, interpret
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -58,7 +58,7 @@ _IMPLEMENTATIONS: dict[str, Attend] = {
 
 def obstacle(name: str, dtype: jnp.dtype, head_dim: int) -> str:
     """What an implementation would need and does not find; '' where it can run."""
-    device, kind, ampere = choice.device(), jnp.dtype(dtype).name, choice.is_nvidia()
+    device, kind, ampere = partitioning.device(), jnp.dtype(dtype).name, choice.is_nvidia()
     halves = ('bfloat16', 'float16')
     # What must hold, and whether it does.
     needs: list[tuple[str, bool]] = []

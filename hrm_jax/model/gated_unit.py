@@ -6,22 +6,36 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from hrm_jax import types
+from hrm_jax import partitioning, types
 from hrm_jax.model import gradient_sums
 from hrm_jax.model.kernels import choice
 
 _KERNELS = {'pallas': 'gated_unit_cuda', 'tokamax': 'tokamax_kernels'}  # modules of kernels/
 
 
-def combined(gate_up: jax.Array) -> jax.Array:
-    """``silu(gate) * up``, [..., F], of both in one array [..., 2, F]."""
-    gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
+def gate_and_up(x: jax.Array, kernel_DGF: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both parts of the hidden layer, [..., F] each.
+
+    Args:
+      x: [..., D] of the compute dtype.
+      kernel_DGF: float32 [D, 2, F]: gate, up.
+    """
+    if partitioning.device().platform == 'cpu':
+        # One array of both would have its gradient put together element by element.
+        gate, up = (gradient_sums.product(x, kernel_DGF[:, part]) for part in range(2))
+        return gate, up
+    gate_up = gradient_sums.product(x, kernel_DGF)
+    return gate_up[..., 0, :], gate_up[..., 1, :]
+
+
+def combined(gate: jax.Array, up: jax.Array) -> jax.Array:
+    """``silu(gate) * up``, [..., F]."""
     return nn.silu(gate) * up
 
 
 def plain(x: jax.Array, kernel_DGF: jax.Array) -> jax.Array:
     """``swiglu`` by XLA, of the same arguments."""
-    return combined(gradient_sums.product(x, kernel_DGF))
+    return combined(*gate_and_up(x, kernel_DGF))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

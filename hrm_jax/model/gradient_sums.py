@@ -52,9 +52,15 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [..., ...] in the dtype of ``x``.
     """
+    rows = x
+    if partitioning.device().platform == 'cpu':
+        # One axis of rows: what products of several contract in the backward pass is copied.
+        rows = x.reshape(-1, x.shape[-1])
     if _are_wide(x.dtype):
-        return _wide_product(x, kernel)
-    return jnp.tensordot(x, kernel.astype(x.dtype), 1)
+        y = _wide_product(rows, kernel)
+    else:
+        y = jnp.tensordot(rows, kernel.astype(x.dtype), 1)
+    return y.reshape(*x.shape[:-1], *kernel.shape[1:])
 
 
 def spread(weight: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:

@@ -7,7 +7,7 @@ original does (sapientinc/HRM models/layers.py); gradients come back in float32.
 from collections.abc import Callable, Sequence
 import functools
 import math
-from typing import cast
+from typing import Any, cast
 
 from flax import linen as nn
 import jax
@@ -203,7 +203,7 @@ class Projection(nn.Module):
         self,
         x: jax.Array,
         part: slice = slice(None),
-        through: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+        through: Callable[[jax.Array, jax.Array], Any] | None = None,
     ) -> jax.Array:
         """Maps [..., *inputs] to [..., *features] in the dtype of ``x``.
 
@@ -361,7 +361,7 @@ class GatedUnit(nn.Module):
         if gated_unit.uses_kernel(who, x.dtype):
             hidden = project(x, through=lambda x, kernel: gated_unit.swiglu(x, kernel, who))
         else:
-            hidden = self._hidden(project(x))
+            hidden = self._hidden(*project(x, through=gated_unit.gate_and_up))
         hidden = partitioning.constrain(hidden, (types.BATCH, None, types.MLP))
         # The residual of a bfloat16 convolution in a float32 model is added in float32.
         return Projection(
@@ -372,15 +372,14 @@ class GatedUnit(nn.Module):
             name='down_proj',
         )(hidden).astype(x.dtype)
 
-    def _hidden(self, gate_up: jax.Array) -> jax.Array:
+    def _hidden(self, gate: jax.Array, up: jax.Array) -> jax.Array:
         match self.config.gated_unit:
             case 'swiglu':
-                return gated_unit.combined(gate_up)
+                return gated_unit.combined(gate, up)
             case 'sigmoid_rms':
-                gate, up = gate_up[..., 0, :], gate_up[..., 1, :]
                 return nn.sigmoid(gate) * rms_norm(gate * up, self.config.rms_norm_eps)
             case 'conv_swiglu':
-                hidden = gated_unit.combined(gate_up)
+                hidden = gated_unit.combined(gate, up)
                 if self.config.conv_dtype == 'bfloat16':
                     hidden = hidden.astype(jnp.bfloat16)
                 return nn.silu(DepthwiseConvolution(name='conv')(hidden))

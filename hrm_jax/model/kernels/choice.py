@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import functools
 import importlib
 from types import ModuleType
-from typing import Any
 import warnings
 
 import jax
@@ -33,17 +32,12 @@ def module(name: str) -> ModuleType | None:
         return None
 
 
-def device() -> Any:
-    """A device that the function being traced is for: it need not be one of this machine's."""
-    mesh = partitioning.active_mesh()
-    return jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
-
-
 def is_nvidia() -> bool:
     """Whether that device is what ``NVIDIA`` says."""
     # '9.0' on NVIDIA; AMD's names ('gfx90a') are no numbers.
-    major = str(getattr(device(), 'compute_capability', '')).partition('.')[0]
-    return device().platform == 'gpu' and major.isdigit() and int(major) >= 8
+    device = partitioning.device()
+    major = str(getattr(device, 'compute_capability', '')).partition('.')[0]
+    return device.platform == 'gpu' and major.isdigit() and int(major) >= 8
 
 
 def absence(name: str) -> str:
@@ -59,7 +53,8 @@ def obstacle(name: str) -> str:
     """What keeps a module of kernels for NVIDIA GPUs from running here; '' where nothing does."""
     if absence(name) or is_nvidia() or interpret.is_on():
         return absence(name)
-    where = getattr(device(), 'device_kind', device().platform)
+    device = partitioning.device()
+    where = getattr(device, 'device_kind', device.platform)
     return f'it needs {NVIDIA}; this is {where}'
 
 

@@ -1,0 +1,83 @@
+"""Products are written otherwise for a CPU: the same numbers, without what its compiler copies."""
+
+import re
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrm_jax import partitioning
+from hrm_jax.model import gated_unit, gradient_sums
+
+B, T, D, F = 3, 5, 16, 24
+FUNCTIONS = {
+    'product': (gradient_sums.product, (D, F)),
+    'product with two new axes': (gradient_sums.product, (D, 2, F)),
+    'gated unit': (gated_unit.plain, (D, 2, F)),
+}
+
+
+@pytest.fixture(params=FUNCTIONS)
+def given(request):
+    function, shape = FUNCTIONS[request.param]
+    rng = np.random.default_rng(0)
+    return function, rng.normal(size=(B, T, D)), jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def on_another_platform(monkeypatch):
+    device = types.SimpleNamespace(platform='tpu')
+    monkeypatch.setattr(partitioning, 'device', lambda: device)
+
+
+def gradients(function):
+    def loss(x, kernel):
+        y = function(x, kernel)
+        return jnp.square(y.astype(jnp.float32)).sum(), y
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 1e-6), ('bfloat16', 0.02)])
+def test_both_forms_give_the_same_numbers(given, dtype, tolerance, monkeypatch):
+    function, x, kernel = given
+    x = jnp.asarray(x, dtype)
+    found, y = gradients(function)(x, kernel)
+    on_another_platform(monkeypatch)
+    expected, other = gradients(lambda *args: function(*args))(x, kernel)
+    for one, two in zip((*found, y), (*expected, other), strict=True):
+        assert one.dtype == two.dtype
+        assert one.shape == two.shape
+        one, two = (np.asarray(array, np.float64) for array in (one, two))
+        np.testing.assert_allclose(one, two, atol=tolerance * np.abs(two).max(), rtol=0)
+
+
+def products(function, x, kernel):
+    """The numbers of axes of the operands of the products."""
+    text = gradients(function).lower(jnp.asarray(x, jnp.float32), kernel).as_text()
+    found = re.findall(r'dot_general.* : \(tensor<([^>]*)>, tensor<([^>]*)>\)', text)
+    assert found
+    return {operand.count('x') for pair in found for operand in pair}
+
+
+def test_a_cpu_has_one_axis_of_rows(given, monkeypatch):
+    function, x, kernel = given
+    axes = products(function, x, kernel)
+    assert axes <= ({2} if kernel.ndim == 2 or function is gated_unit.plain else {2, 3})
+    on_another_platform(monkeypatch)
+    assert 3 in products(lambda *args: function(*args), x, kernel)
+
+
+def test_the_gradient_of_gate_and_up_is_put_together_in_the_kernel_alone(monkeypatch):
+    x, kernel = np.ones((B, T, D)), jnp.ones((D, 2, F))
+
+    def padded():
+        text = gradients(lambda *args: gated_unit.plain(*args)).lower(
+            jnp.asarray(x, jnp.float32), kernel
+        ).as_text()  # fmt: skip
+        return {sizes for sizes in re.findall(r'stablehlo.pad.*-> tensor<([\dx]*)xf32>', text)}
+
+    assert padded() == {f'{D}x2x{F}'}
+    on_another_platform(monkeypatch)
+    assert f'{B}x{T}x2x{F}' in padded()
