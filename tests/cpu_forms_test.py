@@ -76,7 +76,7 @@ def test_the_gradient_of_gate_and_up_is_put_together_in_the_kernel_alone(monkeyp
         text = gradients(lambda *args: gated_unit.plain(*args)).lower(
             jnp.asarray(x, jnp.float32), kernel
         ).as_text()  # fmt: skip
-        return {sizes for sizes in re.findall(r'stablehlo.pad.*-> tensor<([\dx]*)xf32>', text)}
+        return set(re.findall(r'stablehlo.pad.*-> tensor<([\dx]*)xf32>', text))
 
     assert padded() == {f'{D}x2x{F}'}
     on_another_platform(monkeypatch)
