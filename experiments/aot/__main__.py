@@ -7,7 +7,8 @@ Targets: v5e:2x4, v5e:16x16, v6e:16x16, v5p:2x2x2, h100:8, and other sizes of th
 that of the configuration (--config.mesh.fsdp=8). No data set is needed: the sizes of the known
 ones are built in, others come with --config.model.vocab_size, .seq_len, .num_puzzle_identifiers.
 Prints FLOPs, bytes, memory per device and the collectives; exit code 1 when it does not fit.
---roofline=STEM adds the least time of a step and the pieces that hold it up to STEM.md.
+--roofline=STEM adds the least time of a step and the pieces that hold it up to STEM.md; --text=FILE
+keeps the compiled program.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import sys
 
 from absl import flags
 
+from hrm_jax import files
 from hrm_jax.cli import common
 from hrm_jax.errors import UsageError
 
@@ -39,6 +41,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         'roofline', None, 'Adds the bounds of the program to ROOFLINE.json and ROOFLINE.md.'
     )
+    flags.DEFINE_string('text', None, 'Writes the compiled program (optimized HLO) there.')
 
 
 def _without_hardware() -> None:
@@ -72,7 +75,7 @@ def _about() -> dict[str, str]:
     commit = git('rev-parse', '--short', 'HEAD') or 'no commit'
     if git('status', '--porcelain', '--untracked-files=no', 'hrm_jax', 'configs'):
         commit += ' and changes'
-    own = ('--output', '-output', '--roofline', '-roofline')
+    own = ('--output', '-output', '--roofline', '-roofline', '--text', '-text')
     arguments = ' '.join(argument for argument in sys.argv[1:] if not argument.startswith(own))
     return {
         'date': datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%d'),
@@ -96,6 +99,8 @@ def command() -> int:
     print(f'compiling for {target.name} ...', flush=True)
     found = build.compile_for(config, target)
     print(report.describe(config, target, found))
+    if FLAGS.text:
+        files.write_text(FLAGS.text, found.text)
     if FLAGS.output:
         report.add(Path(FLAGS.output), report.record(config, target, found, _about()))
     if FLAGS.roofline and found.text:

@@ -165,6 +165,21 @@ class Norm(nn.Module):
         return choice.on_each_device(norm, (x,), (names,), x.shape, names)
 
 
+def kept(key: jax.Array, rate: float, shape: Sequence[int]) -> jax.Array:
+    """Which entries dropout leaves: bool of ``shape``, each False with probability ``rate``.
+
+    One 32-bit word is drawn for each row and one for each entry of a row, and a bijection of 32
+    bits (C. Wellons' lowbias32) mixes the two: a word drawn for every entry took a fifth of a train
+    step on a CPU.
+    """
+    *rows, columns = shape
+    words = jax.random.bits(key, (*rows, 1), jnp.uint32)
+    mixed = words ^ jax.random.bits(jax.random.fold_in(key, 1), (columns,), jnp.uint32)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
+    return mixed >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
+
+
 def dropout(
     module: nn.Module, x: jax.Array, rate: float, shape: Sequence[int] | None = None
 ) -> jax.Array:
@@ -175,7 +190,7 @@ def dropout(
     """
     if rate == 0 or not module.has_rng('dropout'):
         return x
-    keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, shape or x.shape)
+    keep = kept(module.make_rng('dropout'), rate, shape or x.shape)
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 

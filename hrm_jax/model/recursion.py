@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hrm_jax import partitioning
 from hrm_jax.config import ModelConfig
 from hrm_jax.model import draws, running_mean
 from hrm_jax.types import LatentState
 
 # (params, state, injection or None, dropout key or None) -> state
 Update = Callable[[Any, jax.Array, jax.Array | None, jax.Array | None], jax.Array]
+
+_FEW = 8  # turns of a loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,14 @@ def _repeat(step: Callable, state: Any, times: int, unroll: bool) -> Any:
     if times == 0:
         return state
     return jax.lax.scan(lambda s, i: (step(s, i), None), state, jnp.arange(times), unroll=unroll)[0]
+
+
+def _is_faster_unrolled(times: int) -> bool:
+    """Whether a differentiated loop of so few turns is written out.
+
+    A loop copies what the backward pass needs into arrays of all turns, which shows on a CPU.
+    """
+    return partitioning.device().platform == 'cpu' and times <= _FEW
 
 
 def _straight_through(after: LatentState, before: LatentState) -> LatentState:
@@ -182,7 +193,7 @@ def unroll_cycles(
         new = high(params[1], latent.high, inject, keys.dropout)
         return put(latent, 'high', kept(params, 'high', get(latent, 'high'), new, keys))
 
-    def cycle(params, latent: LatentState, x, keys, high=high) -> LatentState:
+    def cycle(params, latent: LatentState, x, keys, high=high, unroll=unroll) -> LatentState:
         injected = injection(latent, x)
         held = _repeat(
             lambda held, i: low_update(params, held, injected, i, keys),
@@ -208,7 +219,8 @@ def unroll_cycles(
     if schedule.gradient_window == 'last_cycle':
         if schedule.straight_through:
             latent = _straight_through(latent, before)
-        return cycle(params, latent, x_BTD, keys)
+        unroll = unroll or _is_faster_unrolled(L_cycles)
+        return cycle(params, latent, x_BTD, keys, unroll=unroll)
     if schedule.gradient_window != 'one_step':
         raise ValueError(f'no gradient window called {schedule.gradient_window!r}')
 

@@ -15,8 +15,9 @@ import sys
 
 VARIABLE = 'GLIBC_TUNABLES'
 _KEPT = 2**31  # bytes up to which memory is asked for once and kept for the next step
+# One arena: those of other threads than the first give large memory back at once.
 TUNABLES = (
-    f'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={_KEPT}'
+    f'glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold={_KEPT}'
     f':glibc.malloc.trim_threshold={_KEPT}'
 )
 _SETTING = Path('/sys/kernel/mm/transparent_hugepage/enabled')
