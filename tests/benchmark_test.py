@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pathlib
 import stat
 import subprocess
 import sys
@@ -193,3 +194,24 @@ def test_settings_go_over_the_configuration():
 def test_unknown_configurations_are_refused(capsys):
     assert benchmark.main(['--config', 'nonesuch']) == 1
     assert 'nonesuch' in capsys.readouterr().err
+
+
+def test_two_checkouts_take_turns(tmp_path):
+    root = pathlib.Path(__file__).resolve().parent.parent
+    command = [sys.executable, '-m', 'experiments.speed.before_after', '--quick', '--rounds=2',
+               '--seconds=0', '--config=quickstart:8']  # fmt: skip
+    done = subprocess.run(
+        [*command, '--side', f'before={root},GLIBC_TUNABLES=', f'after={root}'], cwd=root,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    before, after = (
+        [cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines()[-2:]
+    )
+    assert (before[0], before[3], after[0]) == ('before', '1.00', 'after')
+    assert float(after[1]) >= float(after[2]) > 0
+    bad = subprocess.run(
+        [*command, '--side', f'before={tmp_path}', 'after=.'], cwd=root, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert bad.returncode == 1
+    assert bad.stderr.startswith('error: --side must be NAME=DIR')
