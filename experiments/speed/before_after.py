@@ -175,8 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    from hrm_jax.run import huge_pages
+    if '--serve' not in sys.argv:  # the checkout that serves may be an older one
+        from hrm_jax.run import huge_pages
 
-    if '--serve' not in sys.argv:
         huge_pages.start_with_them()
     sys.exit(main())
