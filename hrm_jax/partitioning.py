@@ -160,6 +160,11 @@ def device() -> Any:
     return jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
 
 
+def on_cpu() -> bool:
+    """Whether that device is a CPU, for whose compiler some things are written otherwise."""
+    return device().platform == 'cpu'
+
+
 def is_cut(names: Sequence[str]) -> bool:
     """Whether the active mesh has devices along the mesh axis of one of these names."""
     mesh, rules = active_mesh(), dict(LOGICAL_RULES)

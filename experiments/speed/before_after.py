@@ -34,8 +34,7 @@ class Side:
     Attributes:
       name: of its row.
       process: answers a number of runs with what they took.
-      found: of each round: seconds of a run by the clock, in the program and in the system, and
-        pages.
+      found: of each round, for one run: seconds by the clock and in the system, and pages.
     """
 
     name: str
@@ -90,12 +89,16 @@ def serve(request: dict[str, Any]) -> None:
 
     from experiments.benchmark import cases
     from experiments.benchmark.programs import Ours
+    from hrm_jax.errors import UserError
 
     name, _, rows = request['config'].partition(':')
-    case = cases.load(
-        name, int(rows or 8), request['dtype'], 'auto', request['act_steps'], request['quick'],
-        tuple(request['set']),
-    )  # fmt: skip
+    try:
+        case = cases.load(
+            name, int(rows or 8), request['dtype'], 'auto', request['act_steps'], request['quick'],
+            tuple(request['set']),
+        )  # fmt: skip
+    except UserError as error:
+        raise SystemExit(f'error: {error}') from None
     program = Ours(case, count_bytes=False).make(request['program'])
     program.run(2)
     for line in sys.stdin:
@@ -103,7 +106,7 @@ def serve(request: dict[str, Any]) -> None:
         seconds = program.seconds(runs)
         after = resource.getrusage(resource.RUSAGE_SELF)
         answer = {
-            'seconds': seconds / runs, 'user': (after.ru_utime - before.ru_utime) / runs,
+            'seconds': seconds / runs,
             'system': (after.ru_stime - before.ru_stime) / runs,
             'pages': (after.ru_minflt - before.ru_minflt) / runs,
         }  # fmt: skip

@@ -19,7 +19,7 @@ def _attend_xla(
     v_BTNK: jax.Array,
     drop: Callable[[jax.Array], jax.Array] = lambda weights: weights,
 ) -> jax.Array:
-    if partitioning.device().platform == 'cpu' and q_BTNK.dtype == jnp.float32:
+    if partitioning.on_cpu() and q_BTNK.dtype == jnp.float32:
         return _attend_on_cpu(q_BTNK, k_BTNK, v_BTNK, drop)
     scores_BNTT = jnp.einsum(
         'BTNK,BSNK->BNTS', q_BTNK, k_BTNK, preferred_element_type=jnp.float32

@@ -20,7 +20,7 @@ def gate_and_up(x: jax.Array, kernel_DGF: jax.Array) -> tuple[jax.Array, jax.Arr
       x: [..., D] of the compute dtype.
       kernel_DGF: float32 [D, 2, F]: gate, up.
     """
-    if partitioning.device().platform == 'cpu':
+    if partitioning.on_cpu():
         # One array of both would have its gradient put together element by element.
         gate, up = (gradient_sums.product(x, kernel_DGF[:, part]) for part in range(2))
         return gate, up

@@ -53,7 +53,7 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
       [..., ...] in the dtype of ``x``.
     """
     rows = x
-    if partitioning.device().platform == 'cpu':
+    if partitioning.on_cpu():
         # One axis of rows: what products of several contract in the backward pass is copied.
         rows = x.reshape(-1, x.shape[-1])
     if _are_wide(x.dtype):

@@ -94,7 +94,7 @@ def _is_faster_unrolled(times: int) -> bool:
 
     A loop copies what the backward pass needs into arrays of all turns, which shows on a CPU.
     """
-    return partitioning.device().platform == 'cpu' and times <= _FEW
+    return partitioning.on_cpu() and times <= _FEW
 
 
 def _straight_through(after: LatentState, before: LatentState) -> LatentState:
