@@ -16,6 +16,7 @@ import pytest
 from hrm_jax import eval_checkpoint, partitioning, train, train_state
 from hrm_jax.checkpoint import layout, store
 from hrm_jax.inference.solver import Solver
+from hrm_jax.model import layers
 from hrm_jax.run import plan
 from tests import commands, tiny_run
 
@@ -91,7 +92,11 @@ def test_inference_reads_the_same_weights(saved):
     assert (model.step, model.config.model.intermediate_size) == (2, 16)
 
 
-def test_a_resumed_run_goes_where_the_old_code_went(saved, data, tmp_path):
+def test_a_resumed_run_goes_where_the_old_code_went(saved, data, tmp_path, monkeypatch):
+    def masks_of_then(key, rate, shape):  # a word of its own for every entry
+        return jax.random.bernoulli(key, 1 - rate, shape)
+
+    monkeypatch.setattr(layers, 'kept', masks_of_then)
     shutil.copytree(saved, tmp_path / 'run')
     logged = []
     outcome = train.train(config(data, steps=4), tmp_path / 'run', log=logged.append)
