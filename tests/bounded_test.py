@@ -154,3 +154,21 @@ def test_a_long_call_of_train_steps_is_shortened(setup, monkeypatch):
     of_row = flops.train_step(made.config.model, made.config.act)
     monkeypatch.setattr(partitioning, '_CALL_FLOPS', {'cpu': of_row * 8 * 4.5})
     assert plan.make_plan(config).steps_at_once(0) == 4
+
+
+def test_long_runs_of_tiny_steps_take_several_in_one_call(setup, monkeypatch):
+    config = setup[0]
+    config = dataclasses.replace(
+        config, train=dataclasses.replace(config.train, max_steps=0),
+        checkpoint=dataclasses.replace(config.checkpoint, every_steps=0),
+    )  # fmt: skip
+    assert config.train.steps_per_dispatch == 0
+
+    def steps_at_once(last_step):
+        return plan.make_plan(config).lasting(last_step).steps_at_once(1)
+
+    assert (steps_at_once(19_999), steps_at_once(20_000)) == (1, 8)
+    of_row = flops.train_step(plan.make_plan(config).config.model, config.act)
+    rows = config.train.global_batch_size
+    monkeypatch.setattr(partitioning, '_CALL_FLOPS', {'cpu': of_row * rows * 15})
+    assert steps_at_once(20_000) == 1  # steps that the devices have enough to do with

@@ -50,11 +50,20 @@ ENTRY %main (a: bf16[16,32], b: bf16[32,8], q: bf16[2,82,8,64], e: f32[6,4,5], f
   %q = bf16[2,82,8,64]{3,2,1,0} parameter(2)
   %e = f32[6,4,5]{2,1,0} parameter(3)
   %f = f32[6,5,7]{2,1,0} parameter(4)
+  %u = bf16[6,4,5,1]{3,2,1,0} parameter(5)
+  %v = bf16[8,7,5,1]{3,2,1,0} parameter(6)
+  %bytes = s8[4096]{0} parameter(7)
+  %far = f32[10]{0} parameter(8)
   %loop = (s32[], bf16[16,32]{1,0}) while(%t), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"3"}}
   %inside = bf16[16,8]{1,0} fusion(%a, %b), kind=kOutput, calls=%fused_product
   %batched = f32[6,4,7]{2,1,0} convolution(%e, %f), window={size=6 stride=5 pad=0_0 lhs_dilate=6}, dim_labels=0bf_0io->0bf
   %kernel = (bf16[2,82,8,64]{3,2,1,0}, f32[2,8,82]{2,1,0}) custom-call(%q, %q, %q), custom_call_target="__gpu$xla.gpu.triton"
   %hidden = bf16[16,8]{1,0} custom-call(%a, %b, %b), custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="jit(f)/gated_unit/pallas_call"}
+  %windows = bf16[6,4,8,7]{3,2,1,0} convolution(%u, %v), window={size=1x8 pad=0_0x7_7 rhs_reversal=0x1}, dim_labels=b0f1_1oi0->b01f
+  %heads = (bf16[2,8,82,64]{3,1,2,0}, f32[2,8,82]{2,1,0}, u8[64]{0}) custom-call(%q, %q, %q), custom_call_target="__cudnn$fmhaSoftmax"
+  %slopes = (bf16[2,8,82,64]{3,1,2,0}, bf16[2,8,82,64]{3,1,2,0}, bf16[2,8,82,64]{3,1,2,0}, u8[0]{0}) custom-call(%q, %q, %q, %q), custom_call_target="__cudnn$fmhaSoftmaxBackward"
+  %part = ((s8[4096]{0}), s8[1024]{0:S(1)}, s32[]{:S(2)}) slice-start(%bytes), slice={[0:1024]}
+  %ahead = (f32[10]{0:S(1)}, f32[10]{0}, u32[]) copy-start(%far)
   %near = f32[1000]{0:T(1024)S(1)} fusion(), kind=kLoop, calls=%fused_product
   ROOT %copied = f32[3]{0} copy(%c)
 }
@@ -74,8 +83,17 @@ def test_pieces_of_a_program():
     kernel = found['__gpu$xla.gpu.triton', 1]
     assert kernel.bytes == 2 * 2 * (2 * 82 * 8 * 64) + 4 * 2 * 8 * 82  # one array for q, k, v
     assert kernel.flops == 2 * 2 * 2 * 8 * 82 * 82 * 64
-    assert found['convolution', 1].flops == 2 * 6 * 4 * 7 * 5
-    assert found['convolution', 1].is_wide
+    dilated, padded = (one for one in made if one.what == 'convolution')
+    assert (dilated.flops, dilated.is_wide) == (2 * 6 * 4 * 7 * 5, True)
+    # Eight outputs and a window of eight over one input: of 64 pairs eight are no padding.
+    assert (padded.flops, padded.is_wide) == (2 * 6 * 4 * 7 * 5 * 8, False)
+    product = 2 * 2 * 8 * 82 * 82 * 64
+    heads = found['__cudnn$fmhaSoftmax', 1]
+    assert (heads.flops, heads.bytes) == (2 * product, kernel.bytes)
+    assert found['__cudnn$fmhaSoftmaxBackward', 1].flops == 5 * product
+    assert found['slice-start', 1].bytes == 1024  # read, and kept beside the memory
+    assert found['copy-start', 1].bytes == 10 * 4
+    assert found['copy-start', 1].is_beside
     assert found['copy', 1].bytes == 3 * 4
     inside, near = (one for one in pieces.pieces(PROGRAM) if (one.what, one.times) == ('fusion', 1))
     assert (inside.flops, inside.is_wide) == (2 * 16 * 8 * 32, False)
@@ -95,6 +113,11 @@ def test_the_bound_is_the_slower_of_memory_and_products():
     assert bound.seconds == pytest.approx(16e-3)
     assert bound.of_memory == pytest.approx(2e-3)
     assert (bound.bytes, bound.flops) == (3e6, 5e9)
+    hidden = pieces.Piece('copy-start', 'd', 1, 12e6, 0.0, is_beside=True)  # 12 ms of memory
+    assert pieces.bound([slow, busy, wide, hidden], ceilings).seconds == pytest.approx(16e-3)
+    longer = pieces.bound([slow, busy, wide, hidden, hidden], ceilings)  # 27 ms of memory in all
+    assert (longer.seconds, longer.of_memory) == pytest.approx((27e-3, 13e-3))
+    assert pieces.grouped([hidden], ceilings) == []
     (entry,) = pieces.grouped([slow, busy, slow], ceilings)
     assert (entry[0].what, entry[0].times, entry[0].bytes, entry[1]) == ('copy', 4, 4e6, 2)
     assert entry[2] == pytest.approx(4e-3)

@@ -8,7 +8,8 @@ that of the configuration (--config.mesh.fsdp=8). No data set is needed: the siz
 ones are built in, others come with --config.model.vocab_size, .seq_len, .num_puzzle_identifiers.
 Prints FLOPs, bytes, memory per device and the collectives; exit code 1 when it does not fit.
 --roofline=STEM adds the least time of a step and the pieces that hold it up to STEM.md; --text=FILE
-keeps the compiled program.
+keeps the compiled program. --config.model.attention=cudnn on an H100 also needs
+nvidia-cudnn-cu13, nvidia-cublas and nvidia-cuda-nvrtc in the environment (1.6 GB).
 """
 
 from collections.abc import Sequence

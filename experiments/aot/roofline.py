@@ -21,8 +21,10 @@ The least time that the compiled train step can take on one device, from the pro
 compiler made for it (`make aot AOT='... --roofline=STEM'`); nothing was run. Every fusion, product,
 copy and kernel reads its operands from memory and writes its results there, loops as often as they
 turn; its time is at least bytes / bandwidth and FLOPs / peak, whichever is longer, and a step's is
-their sum. Left out: caches, launches, traffic between devices, FLOPs that are no matrix products.
-So a bound is no forecast: it says what the program cannot beat, and which pieces hold it up.
+their sum. What a TPU copies beside other pieces counts in the bytes, and takes time only where all
+bytes together need more. Left out: caches, launches, traffic between devices, FLOPs that are no
+matrix products. So a bound is no forecast: it says what the program cannot beat, and which pieces
+hold it up.
 """
 
 

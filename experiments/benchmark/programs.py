@@ -95,7 +95,7 @@ class Ours:
         def make(config):
             return train_step.make_train_steps(config, TOTAL_STEPS, self.mesh)
 
-        count = self.config.train.steps_per_dispatch
+        count = max(1, self.config.train.steps_per_dispatch)
         batches = (self.batch,) * count
         steps = make(self.config).lower(self.state, batches).compile()
 

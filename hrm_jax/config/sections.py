@@ -252,8 +252,9 @@ class TrainConfig:
     log_every_steps: int = 10
     micro_batches: int = 1  # parts of a batch that are computed one after the other
     # Train steps that the devices do in one call; the log and a stop signal then wait for all of
-    # them. For models so small that the host is what takes the time.
-    steps_per_dispatch: int = 1
+    # them. For models so small that the host is what takes the time. 0: chosen (run/plan.py), 1 but
+    # for long runs of tiny models.
+    steps_per_dispatch: int = 0
     # bfloat16 and float16 models: gradients of weights leave the products as float32 and are summed
     # over rows and devices as such, or in the compute dtype; auto: float32 on several CPU devices,
     # where XLA sums in float32 anyway. On other devices twice the bytes of the gradients' sum.
@@ -271,11 +272,11 @@ class TrainConfig:
         check_fields(self, 'train.')
         require_positive(**{
             f'train.{name}': getattr(self, name)
-            for name in ('global_batch_size', 'epochs', 'log_every_steps', 'micro_batches',
-                         'steps_per_dispatch')
+            for name in ('global_batch_size', 'epochs', 'log_every_steps', 'micro_batches')
         })  # fmt: skip
         require_not_negative(**{
-            'train.eval_interval': self.eval_interval, 'train.max_steps': self.max_steps
+            'train.eval_interval': self.eval_interval, 'train.max_steps': self.max_steps,
+            'train.steps_per_dispatch': self.steps_per_dispatch,
         })  # fmt: skip
         first, *rest = self.curriculum_shares
         ConfigError.require(

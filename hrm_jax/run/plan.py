@@ -17,6 +17,9 @@ from hrm_jax.data import factors, puzzles, records, sampling
 from hrm_jax.errors import ConfigError
 from hrm_jax.model import flops
 
+_STEPS_AT_ONCE = 8
+_LONG_RUN = 20_000  # steps: 5 % of their time is more than compiling one more program takes
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -65,16 +68,20 @@ class Plan:
     def _steps_at_most(self) -> int:
         config, rows = self.config, self.config.train.global_batch_size
         wanted = config.train.steps_per_dispatch
-        if wanted == 1:
+        if wanted == 1 or (wanted == 0 and self.last_step < _LONG_RUN):
             return 1
         of_row = flops.train_step(config.model, config.act, config.loss)
-        return min(wanted, partitioning.steps_per_call(of_row, rows, self.mesh))
+        in_a_second = partitioning.steps_per_call(of_row, rows, self.mesh)
+        if wanted == 0:
+            return _STEPS_AT_ONCE if in_a_second >= 2 * _STEPS_AT_ONCE else 1
+        return min(wanted, in_a_second)
 
     def steps_at_once(self, step: int) -> int:
         """How many of the steps after this one go to the devices in one call.
 
         ``train.steps_per_dispatch``, or as many as take about a second; but single ones up to the
-        next save where it is nearer, as every number of steps is a program to compile.
+        next save where it is nearer, as every number of steps is a program to compile. Chosen
+        (0), it is more than one where that program pays: steps are tiny, and there are many.
         """
         count = self._steps_at_most
         alone = range(step + 1, step + count)
