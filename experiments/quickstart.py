@@ -18,7 +18,6 @@ import numpy as np
 
 from hrm_jax.cli import common
 from hrm_jax.errors import UsageError
-from hrm_jax.run import huge_pages
 
 TRAIN_PUZZLES, TEST_PUZZLES = 10_000, 1_000
 
@@ -142,12 +141,13 @@ def command(seed: int, started: float, devices: int | None = None) -> int:
         from configs import quickstart
         from hrm_jax import train, train_state
         from hrm_jax.config import ExperimentConfig
-        from hrm_jax.run import backend, cpu_devices, plan
+        from hrm_jax.run import backend, cpu_devices, kept_memory, plan
 
         backend.enable_compilation_cache()
         settings = quickstart.get_config()
         settings.seed, settings.data.path = seed, str(data)
         config = ExperimentConfig.from_dict(settings)
+        kept_memory.keep(config)
         choice = cpu_devices.choose(config, devices, cpu_devices.recorded(folder))
         choice = cpu_devices.apply(choice)
     with clock.part('puzzles'):
@@ -220,5 +220,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     main()

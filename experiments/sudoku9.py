@@ -20,7 +20,6 @@ import numpy as np
 from data_builders import board_text, sources, sudoku, sudoku_boards
 from hrm_jax import files
 from hrm_jax.cli import common
-from hrm_jax.run import huge_pages
 
 SIZE = 9
 
@@ -128,5 +127,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     common.run(main)

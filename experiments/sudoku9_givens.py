@@ -26,7 +26,7 @@ from hrm_jax.errors import WorkdirError
 from hrm_jax.inference import rollouts
 from hrm_jax.inference.solver import Solver
 from hrm_jax.interop import pretrained
-from hrm_jax.run import backend, huge_pages
+from hrm_jax.run import backend
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
     '16 steps': {'steps': 16, 'early_exit': False},
@@ -116,5 +116,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     common.run(main)

@@ -32,7 +32,7 @@ from hrm_jax.checkpoint import layout
 from hrm_jax.cli import common
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import WorkdirError
-from hrm_jax.run import backend, huge_pages
+from hrm_jax.run import backend, kept_memory
 
 ARMS: Mapping[str, Callable[[], Any]] = {
     'installed': sudoku9_cpu.get_config,
@@ -108,6 +108,7 @@ def race(workdir: Path, arm: str, data: Path, minutes: float, tests: int, log: L
     empty: dict[str, Any] = {'seconds': 0.0, 'points': []}
     found = files.read_json(path, WorkdirError, dict) if path.exists() else empty
     config = experiment(arm, data, tests)
+    kept_memory.keep(config)
     for number, mark in enumerate(MARKS):
         if number < len(found['points']):
             continue
@@ -179,5 +180,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     common.run(main)

@@ -24,7 +24,7 @@ from hrm_jax.cli import common
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import WorkdirError
 from hrm_jax.interop import pretrained
-from hrm_jax.run import backend, huge_pages
+from hrm_jax.run import backend, kept_memory
 
 TRAINED = {4: 50, 6: 100, 9: 250}  # size -> steps of a round
 TESTED = (*TRAINED, 16)
@@ -127,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     counts = {size: (flags.boards if size in TRAINED else 1, flags.tests) for size in TESTED}
     build(workdir / 'data', counts)
+    largest = max(TRAINED)
+    kept_memory.keep(experiment(workdir / 'data', largest, TRAINED[largest], is_first=True))
     log = functools.partial(print, flush=True)
     path = workdir / 'sizes.json'
     results = files.read_json(path, WorkdirError, dict) if path.exists() else {}
@@ -148,5 +150,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     common.run(main)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import importlib
 import sys
 
-from hrm_jax.run import huge_pages
-
 # Command -> (module with ``main(argv)``, one line of help).
 COMMANDS = {
     'train': ('hrm_jax.main', 'train a model, or resume its training'),
@@ -23,7 +21,6 @@ COMMANDS = {
     'convert': ('hrm_jax.cli.convert', 'convert checkpoints from and to other formats'),
     'checkpoints': ('hrm_jax.cli.checkpoints', 'list, inspect and compare checkpoints'),
 }
-_LONG = ('train', 'eval', 'sweep', 'arc')  # which compute for long
 
 
 def usage() -> str:
@@ -55,8 +52,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f'error: {name!r} is not a command\n\n{usage()}', file=sys.stderr)
         raise SystemExit(2)
-    if argv is None and name in _LONG:
-        huge_pages.start_with_them()
     module = importlib.import_module(COMMANDS[name][0])
     if name in ('train', 'eval'):
         module.main([f'hrm-jax {name}', f'--mode={name}', *rest])

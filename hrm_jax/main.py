@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from hrm_jax.cli import common
-from hrm_jax.run import huge_pages
 
 if TYPE_CHECKING:
     from hrm_jax.config import ExperimentConfig
@@ -108,8 +107,9 @@ def command() -> int:
     if not FLAGS['verbosity'].present:
         common.quiet_orbax()
     # After the flags: --help should not wait for JAX.
-    from hrm_jax.run import backend, build_data, cpu_devices, distributed
+    from hrm_jax.run import backend, build_data, cpu_devices, distributed, kept_memory
 
+    kept_memory.keep(config)
     backend.enable_compilation_cache()
     devices = _cpu_devices(config)
     distributed.start(
@@ -161,5 +161,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     main()

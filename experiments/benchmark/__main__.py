@@ -30,10 +30,12 @@ import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
-from hrm_jax.run import huge_pages
+from hrm_jax import files
+from hrm_jax.run import kept_memory
 
 PROGRAMS = ('train step', 'forward and backward', 'eval step', 'adaptive inference',
             'input pipeline')  # fmt: skip
@@ -75,6 +77,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--no-bytes', action='store_true', help='do not compile once more to count bytes')
     add('--quick', action='store_true', help='small model, small batch, two rounds')
     add('--output', metavar='PATH', help='writes PATH.json and PATH.md')
+    add('--case', type=int, help=argparse.SUPPRESS)  # of this process, its report on --report
+    add('--report', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if not args.size:
         args.config = args.config or ['sudoku_extreme_1k']
@@ -129,7 +133,6 @@ def describe_machine() -> dict[str, str]:
         'devices:': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
         'processor:': first_line('/proc/cpuinfo', 'model name') or platform.processor(),
         'cores:': str(os.cpu_count()),
-        'huge pages': 'ours alone' if huge_pages.are_ours() else 'as the environment says',
         'threads of each side': os.environ.get('OMP_NUM_THREADS', ''),
         'load average at the start': f'{os.getloadavg()[0]:.1f}'
         if hasattr(os, 'getloadavg')
@@ -243,10 +246,21 @@ def print_last(results: list[dict[str, Any]]) -> None:
         print(text, flush=True)
 
 
+def measure_apart(number: int, given: Sequence[str]) -> dict[str, Any]:
+    """The report of one case by a process of its own: a CPU's memory is set up for one model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'report.json'
+        command = [sys.executable, '-m', 'experiments.benchmark', *given]
+        subprocess.run([*command, f'--case={number}', f'--report={path}'], check=False)
+        try:
+            return json.loads(path.read_text())
+        except OSError:
+            raise SystemExit('error: a case could not be measured (above)') from None
+
+
 def write(report: dict[str, Any], output: str) -> None:
     """Replaces OUTPUT.json and OUTPUT.md."""
     from experiments.benchmark import table
-    from hrm_jax import files
 
     files.write_text(f'{output}.json', json.dumps(report, indent=1) + '\n')
     files.write_text(f'{output}.md', table.page(report))
@@ -273,17 +287,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hrm_jax.errors import UserError
 
     try:
-        found = find_cases(args, jax.default_backend() == 'cpu')
+        chosen = slice(None) if args.case is None else slice(args.case, args.case + 1)
+        expected = find_cases(args, on_cpu=True)[chosen]
+        if len(expected) == 1:
+            kept_memory.keep(expected[0].config)  # before JAX's backend starts
+        on_cpu = jax.default_backend() == 'cpu'
+        found = find_cases(args, on_cpu)[chosen]
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
+    apart = on_cpu and len(found) > 1
     kinds = [False] if args.peer_compile is None else [False, True]
     try:
         for place in args.peer:
             originals.name_of(place)
-        peers = [
-            their_side.Peer(args.peer_python, place, kind) for place in args.peer for kind in kinds
-        ]
+        peers = (
+            []
+            if apart
+            else [
+                their_side.Peer(args.peer_python, place, kind)
+                for place in args.peer
+                for kind in kinds
+            ]
+        )
     except (UserError, OSError) as error:
         print(f'error: --peer {error}', file=sys.stderr)
         return 1
@@ -296,23 +322,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         'ceilings': {},
         'results': [],
     }
-    ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
-    for case in found:
+    if not apart:
+        ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
+    for number, case in enumerate(found):
         if args.minutes and time.perf_counter() - began > 60 * args.minutes:
             print(f'out of time: {case.name} x {case.rows} and what follows', file=sys.stderr)
             break
-        report['results'] += measure_case(case, args, peers)
-        jax.clear_caches()
-        ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
+        if apart:
+            part = measure_apart(number, given)
+            report['results'] += part['results']
+            ceilings.join(report['ceilings'], part['ceilings'])
+        else:
+            report['results'] += measure_case(case, args, peers)
+            jax.clear_caches()
+            ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
         for result in report['results']:
             ceilings.add_fractions(result, report['ceilings'], jax.device_count())
-        if args.output:
+        if args.output and not args.report:
             write(report, args.output)
     for peer in peers:
         peer.close()
+    if args.report:
+        files.write_text(args.report, json.dumps(report) + '\n')
+        return 0
     print(table.rows(report['results']))
     rows = [r for r in report['results'] if r['side'] != 'ours']
-    if peers and not any('runs_per_second' in r for r in rows):
+    if args.peer and not any('runs_per_second' in r for r in rows):
         reasons = {r['notes']['could not run'] for r in rows} or {'no program of it was asked for'}
         print(f'error: the original was not timed: {"; ".join(sorted(reasons))}', file=sys.stderr)
         return 1
@@ -320,5 +355,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     sys.exit(main())

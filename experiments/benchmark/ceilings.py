@@ -61,10 +61,16 @@ def raise_to_best(known: dict[str, Any], dtypes: Iterable[str], quick: bool = Fa
       dtypes: to measure products in.
       quick: small arrays.
     """
+    products = {dtype: matrix_products(dtype, quick) for dtype in dtypes}
+    join(known, {'products': products, 'copies': copies(quick)})
+
+
+def join(known: dict[str, Any], others: Mapping[str, Any]) -> None:
+    """Keeps the best of two measurements, the other one of another process."""
     products = known.setdefault('products', {})
-    for dtype in dtypes:
-        products[dtype] = max(products.get(dtype, 0.0), matrix_products(dtype, quick))
-    known['copies'] = max(known.get('copies', 0.0), copies(quick))
+    for dtype, rate in others['products'].items():
+        products[dtype] = max(products.get(dtype, 0.0), rate)
+    known['copies'] = max(known.get('copies', 0.0), others['copies'])
 
 
 def add_fractions(result: dict[str, Any], known: Mapping[str, Any], devices: int) -> None:

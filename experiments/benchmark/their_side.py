@@ -11,7 +11,6 @@ from typing import Any
 from experiments import originals
 from experiments.benchmark.cases import Case
 from hrm_jax.errors import ConfigError
-from hrm_jax.run import huge_pages
 
 PROGRAMS = ('train step', 'forward and backward', 'eval step')
 
@@ -46,9 +45,8 @@ def _settings(case: Case, original: str) -> dict[str, Any]:
 
 
 def _their_environment() -> dict[str, str]:
-    """This process's, without our packages and the huge pages that our commands ask for."""
-    ours = {'PYTHONPATH', *([huge_pages.VARIABLE] if huge_pages.are_ours() else [])}
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    """This process's, without our packages."""
+    return {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
 
 
 class Peer:

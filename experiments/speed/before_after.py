@@ -4,13 +4,13 @@ r"""The same program of several checkouts, or under several environments, in tur
     python -m experiments.speed.before_after --config pathfinding_hl:8 \
         --side before=../before after=.
     python -m experiments.speed.before_after --config sudoku_extreme_1k:8 --program 'eval step' \
-        --side plain=.,GLIBC_TUNABLES= pages=.
+        --side new=.,GLIBC_TUNABLES= kept=.
 
 Each side is a process of its own; all are kept, and run one after the other in every round, so that
 what else the machine does meets all of them. Prints medians, fastest rounds and the ratio to the
 first side (the median of the ratios within a round), and what the system took: its seconds, and
-new pages of memory. On a CPU both sides have what our commands ask of the C library
-(run/huge_pages.py), unless a side says otherwise.
+new pages of memory. On a CPU each side keeps the memory of steps as its commands do
+(run/kept_memory.py), unless it says GLIBC_TUNABLES.
 """
 
 import argparse
@@ -99,6 +99,12 @@ def serve(request: dict[str, Any]) -> None:
         )  # fmt: skip
     except UserError as error:
         raise SystemExit(f'error: {error}') from None
+    try:
+        from hrm_jax.run import kept_memory
+
+        kept_memory.keep(case.config)
+    except ImportError:  # the checkout is an older one
+        pass
     program = Ours(case, count_bytes=False).make(request['program'])
     program.run(2)
     for line in sys.stdin:
@@ -178,8 +184,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    if '--serve' not in sys.argv:  # the checkout that serves may be an older one
-        from hrm_jax.run import huge_pages
-
-        huge_pages.start_with_them()
     sys.exit(main())

@@ -21,7 +21,7 @@ from experiments.benchmark import cases
 from experiments.benchmark.programs import Ours
 from hrm_jax import files
 from hrm_jax.cli import common
-from hrm_jax.run import huge_pages
+from hrm_jax.run import kept_memory
 
 _LONGEST = 25
 _NUMBER = re.compile(r'[.\d]+$')
@@ -84,11 +84,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add('--output', type=Path, metavar='FILE', help='also writes the table there')
     flags = parser.parse_args(argv)
     name, _, rows = flags.config.partition(':')
-    on_cpu = jax.default_backend() == 'cpu'
-    case = cases.load(
-        name, int(rows or 8 * on_cpu), flags.dtype or 'float32' * on_cpu, flags.attention,
-        quick=flags.quick, settings=tuple(flags.set),
-    )  # fmt: skip
+
+    def case_for(on_cpu: bool) -> cases.Case:
+        return cases.load(
+            name, int(rows or 8 * on_cpu), flags.dtype or 'float32' * on_cpu, flags.attention,
+            quick=flags.quick, settings=tuple(flags.set),
+        )  # fmt: skip
+
+    kept_memory.keep(case_for(on_cpu=True).config)  # before JAX's backend starts
+    case = case_for(jax.default_backend() == 'cpu')
     program = Ours(case, count_bytes=False).make(flags.program)
     program.run(2)
     with tempfile.TemporaryDirectory() as folder:
@@ -107,5 +111,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    huge_pages.start_with_them()
     common.run(main)

@@ -86,7 +86,7 @@ def adapt(flags: argparse.Namespace, started: float) -> int:
     from hrm_jax.adaptation import adapt as adaptation
     from hrm_jax.adaptation import settings as settings_lib
     from hrm_jax.adaptation import task_files
-    from hrm_jax.run import backend
+    from hrm_jax.run import backend, kept_memory
 
     UsageError.require(
         bool(flags.checkpoint) != bool(flags.config),
@@ -98,6 +98,7 @@ def adapt(flags: argparse.Namespace, started: float) -> int:
         folds=flags.folds, seed=flags.seed, changes=settings_lib.read_changes(flags.set),
     )  # fmt: skip
     asked = task_files.read(flags.tasks, flags.subset)
+    kept_memory.keep()
     backend.enable_compilation_cache()
     if flags.checkpoint:
         place = files.expanded(flags.checkpoint)
