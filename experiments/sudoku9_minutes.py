@@ -6,7 +6,7 @@
 Trains each recipe on the same boards for 60 minutes of CPU time on one core (``taskset``): that of
 this process, so other programs take nothing from it; compiling counts, testing does not. Tests the
 same boards after a quarter, a half and all of it. The same command resumes; the table is
-WORKDIR/minutes.md.
+WORKDIR/minutes.md, the curves are minutes.png.
 
 HRM and TRM keep the values of their configurations but for what an hour of a CPU cannot carry:
 batches of 32 rows as the installed model's, float32, a warm-up of 100 steps in place of 2,000, and
@@ -32,7 +32,8 @@ from hrm_jax.checkpoint import layout
 from hrm_jax.cli import common
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import WorkdirError
-from hrm_jax.run import backend, kept_memory
+from hrm_jax.run import backend, kept_memory, writers
+from hrm_jax.visualize import curves, figures
 
 ARMS: Mapping[str, Callable[[], Any]] = {
     'installed': sudoku9_cpu.get_config,
@@ -152,6 +153,35 @@ def table(workdir: Path) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def draw(workdir: Path) -> None:
+    """Draws WORKDIR/minutes.png: the loss in training, and the test boards, by CPU minutes."""
+    figure = figures.new_figure(10, 3.8)
+    loss, cells = figure.subplots(1, 2)
+    for number, (arm, title) in enumerate(TITLES.items()):
+        path, colour = workdir / f'{arm}.json', curves.COLOURS[number]
+        found = files.read_json(path, WorkdirError, dict) if path.exists() else {'points': []}
+        if not found['points']:
+            continue
+        last = found['points'][-1]
+        records = writers.read_records(workdir / arm / 'metrics.jsonl')
+        steps, values = figures.series(records, 'train/lm_loss')
+        values = figures.mean_of_last(values, max(1, len(values) // 50))[steps <= last['step']]
+        minutes = steps[steps <= last['step']] * last['minutes'] / last['step']
+        loss.plot(minutes, values, color=colour, label=title)
+        times = [point['minutes'] for point in found['points']]
+        for key, dash in (('cells', ':'), ('boards', '-')):
+            shares = [100 * point[key] for point in found['points']]
+            cells.plot(times, shares, dash, marker='o', color=colour)
+    loss.set(title='loss in training', yscale='log')
+    loss.legend(fontsize=8, frameon=False)
+    cells.set(title='% of test boards right; dotted: cells', ylim=(-3, 103))
+    for axes in (loss, cells):
+        axes.set_xlabel('CPU minutes')
+        axes.grid(color='#e7eaf2', linewidth=0.8)
+        axes.spines[['top', 'right']].set_visible(False)
+    figures.save(figure, workdir / 'minutes.png')
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -175,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             log(f'{ended}: the same command resumes')
             return common.EXIT_CODES.get(ended, 1)
         files.write_text(workdir / 'minutes.md', table(workdir))
+        draw(workdir)
     print(table(workdir))
     return 0
 

@@ -1,5 +1,6 @@
 """Recipes beside each other after the same CPU time."""
 
+import json
 import os
 from pathlib import Path
 import signal
@@ -74,6 +75,10 @@ def test_an_interrupted_recipe_gets_its_minutes_and_no_more(tmp_path, lives):
     lines = sudoku9_minutes.table(tmp_path).splitlines()
     assert len(lines) == 5
     assert lines[-1].endswith('| 17 | 0.02 | 4 | 25% of 8 | 50.0% | 1.000 |')
+    log = [{'step': n, 'train/lm_loss': 2.0 / n} for n in range(1, 6)]
+    (tmp_path / 'hrm/metrics.jsonl').write_text('\n'.join(map(json.dumps, log)) + '\n')
+    sudoku9_minutes.draw(tmp_path)
+    assert (tmp_path / 'minutes.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize('arm', sudoku9_minutes.ARMS)

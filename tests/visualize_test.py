@@ -115,7 +115,7 @@ def test_series_skips_what_is_missing():
 
 
 def test_running_mean():
-    assert figures._mean_of_last(np.array([1.0, 3.0, 5.0]), 2).tolist() == [1.0, 2.0, 4.0]
+    assert figures.mean_of_last(np.array([1.0, 3.0, 5.0]), 2).tolist() == [1.0, 2.0, 4.0]
 
 
 @pytest.mark.parametrize('task', ['sudoku', 'maze', 'arc', 'pathfinding', 'other'])

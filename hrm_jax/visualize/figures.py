@@ -201,7 +201,7 @@ def draw_reasoning(seen: Trace, row: int, task: Task, title: str = '') -> Any:
     return figure
 
 
-def _mean_of_last(values: np.ndarray, window: int) -> np.ndarray:
+def mean_of_last(values: np.ndarray, window: int) -> np.ndarray:
     """Running mean over the last ``window`` values, over fewer at the start."""
     total = np.cumsum(np.insert(values, 0, 0.0))
     stop = np.arange(1, len(values) + 1)
@@ -236,14 +236,14 @@ def draw_learning_curve(
     axes = figure.add_subplot(1, 2, 1)
     steps, loss = series(records, 'train/lm_loss')
     axes.plot(steps, loss, color=LEARNED, alpha=0.2, linewidth=0.6)
-    axes.plot(steps, _mean_of_last(loss, window), color=LEARNED, label='training' + smooth)
+    axes.plot(steps, mean_of_last(loss, window), color=LEARNED, label='training' + smooth)
     steps, loss = series(records, f'eval/{set_name}/lm_loss')
     axes.plot(steps, loss, 'o-', color=BAD, markersize=4, label='unseen puzzles')
     axes.set(xlabel='train step', ylabel='token loss', yscale='log')
 
     accuracy = figure.add_subplot(1, 2, 2)
     steps, exact = series(records, 'train/exact_accuracy')
-    accuracy.plot(steps, _mean_of_last(exact, window), color=LEARNED, label='training' + smooth)
+    accuracy.plot(steps, mean_of_last(exact, window), color=LEARNED, label='training' + smooth)
     steps, exact = series(records, f'eval/{set_name}/exact_accuracy')
     accuracy.plot(steps, exact, 'o-', color=BAD, markersize=4, label='unseen puzzles')
     accuracy.set(xlabel='train step', ylabel='puzzles exactly right', ylim=(-0.02, 1.02))
