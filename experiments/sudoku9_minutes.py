@@ -167,7 +167,7 @@ def draw(workdir: Path) -> None:
         steps, values = figures.series(records, 'train/lm_loss')
         values = figures.mean_of_last(values, max(1, len(values) // 50))[steps <= last['step']]
         minutes = steps[steps <= last['step']] * last['minutes'] / last['step']
-        loss.plot(minutes, values, color=colour, label=title)
+        loss.plot(minutes, values, color=colour, label=title.replace('`', ''))
         times = [point['minutes'] for point in found['points']]
         for key, dash in (('cells', ':'), ('boards', '-')):
             shares = [100 * point[key] for point in found['points']]
@@ -175,6 +175,7 @@ def draw(workdir: Path) -> None:
     loss.set(title='loss in training', yscale='log')
     loss.legend(fontsize=8, frameon=False)
     cells.set(title='% of test boards right; dotted: cells', ylim=(-3, 103))
+    cells.set_xlim(left=0)
     for axes in (loss, cells):
         axes.set_xlabel('CPU minutes')
         axes.grid(color='#e7eaf2', linewidth=0.8)
