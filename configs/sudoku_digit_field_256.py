@@ -7,7 +7,8 @@ r"""Sudoku-Extreme from 1,000 puzzles, digit fields of width 256: 1.97 million p
 
 The model of configs/sudoku_digit_field.py in another size (SA256). Their result: 97.93 %
 of the test puzzles exactly right at 16 steps, 99.62 % at 64 steps. Not retrained here. Compiled
-ahead for one H100 the train step needs 30 GB with --config.train.micro_batches=8.
+ahead for one H100 the train step needs 30 GB with --config.train.micro_batches=8, for eight v6e
+chips 20 GB each with --config.train.micro_batches=2.
 """
 
 from configs import sudoku_digit_field

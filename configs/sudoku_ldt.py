@@ -19,7 +19,8 @@ products of float32 are not rounded to TF32, and the data set is the usual one, 
 augmentations also exchange rows and columns (theirs: digits and the 8 symmetries of the square,
 which are drawn here on top). A training ends with an evaluation of 1,000 test puzzles; all of them:
 python -m hrm_jax.main --mode=eval --config=configs/sudoku_ldt.py --workdir=runs/sudoku_ldt
---config.eval.subset=''.
+--config.eval.subset=''. Compiled ahead for one H100 the train step needs 51 GB, for eight v6e chips
+8 GB each.
 """
 
 from hrm_jax.config import default_config_dict
