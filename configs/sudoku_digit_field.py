@@ -12,8 +12,8 @@ The values are those of Aakash-Marthandan/Fixed-Point-Reasoner-Structures (SA192
 exactly right at 16 steps, 99.62 % at 64 (--config.eval.halt_max_steps=64); 128 random starts reach
 99.98 % of 5,000. Their hardware: a TPU v6e-8. Not retrained here. Two values differ: their first
 update has a learning rate of 0, and their arithmetic is float32 with the TPU's default products.
-Compiled ahead for one H100 the train step needs 43 GB with --config.train.micro_batches=4, for eight
-v6e chips 31 GB each.
+Compiled ahead for one H100 the train step needs 43 GB with --config.train.micro_batches=4, for
+eight v6e chips 31 GB each.
 """
 
 from hrm_jax.config import default_config_dict
