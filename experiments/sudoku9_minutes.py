@@ -6,7 +6,7 @@
 Trains each recipe on the same boards for 60 minutes of CPU time on one core (``taskset``): that of
 this process, so other programs take nothing from it; compiling counts, testing does not. Tests the
 same boards after a quarter, a half and all of it. The same command resumes; the table is
-WORKDIR/minutes.md, the curves are minutes.png.
+WORKDIR/minutes.md, the curves are minutes.png and minutes.json.
 
 HRM and TRM keep the values of their configurations but for what an hour of a CPU cannot carry:
 batches of 32 rows as the installed model's, float32, a warm-up of 100 steps in place of 2,000, and
@@ -25,6 +25,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
 from configs import sudoku9_cpu, sudoku_extreme_1k, sudoku_trm_mlp
 from hrm_jax import eval_checkpoint, files, train
@@ -47,6 +48,7 @@ TITLES = {
 }
 MARKS = (0.25, 0.5, 1.0)  # of the minutes, at which boards are tested
 _STEPS = 16
+_CURVE_POINTS = 200
 Log = Callable[[str], None]
 
 
@@ -153,26 +155,40 @@ def table(workdir: Path) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def draw(workdir: Path) -> None:
-    """Draws WORKDIR/minutes.png: the loss in training, and the test boards, by CPU minutes."""
-    figure = figures.new_figure(10, 3.8)
-    loss, cells = figure.subplots(1, 2)
-    for number, (arm, title) in enumerate(TITLES.items()):
-        path, colour = workdir / f'{arm}.json', curves.COLOURS[number]
+def results(workdir: Path) -> dict[str, dict[str, Any]]:
+    """What is known of every recipe: its points, and its loss in training by CPU minutes."""
+    made = {}
+    for arm in ARMS:
+        path = workdir / f'{arm}.json'
         found = files.read_json(path, WorkdirError, dict) if path.exists() else {'points': []}
         if not found['points']:
             continue
         last = found['points'][-1]
         records = writers.read_records(workdir / arm / 'metrics.jsonl')
-        steps, values = figures.series(records, 'train/lm_loss')
-        values = figures.mean_of_last(values, max(1, len(values) // 50))[steps <= last['step']]
-        minutes = steps[steps <= last['step']] * last['minutes'] / last['step']
-        loss.plot(minutes, values, color=colour, label=title.replace('`', ''))
-        times = [point['minutes'] for point in found['points']]
+        steps, loss = figures.series(records, 'train/lm_loss')
+        parts = np.array_split(np.arange((steps <= last['step']).sum()), _CURVE_POINTS)
+        minutes = steps * last['minutes'] / last['step']
+        found['training'] = [
+            {'minutes': round(minutes[part[-1]], 3), 'loss': round(loss[part].mean(), 5)}
+            for part in parts
+            if len(part)
+        ]
+        made[arm] = found
+    return made
+
+
+def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draws the loss in training, and the test boards, by CPU minutes."""
+    figure = figures.new_figure(10, 3.8)
+    loss, cells = figure.subplots(1, 2)
+    for (arm, one), colour in zip(found.items(), curves.COLOURS, strict=False):
+        minutes, values = zip(*((p['minutes'], p['loss']) for p in one['training']), strict=True)
+        loss.plot(minutes, values, color=colour, label=TITLES[arm].replace('`', ''))
+        times = [point['minutes'] for point in one['points']]
         for key, dash in (('cells', ':'), ('boards', '-')):
-            shares = [100 * point[key] for point in found['points']]
+            shares = [100 * point[key] for point in one['points']]
             cells.plot(times, shares, dash, marker='o', color=colour)
-    loss.set(title='loss in training', yscale='log')
+    loss.set(title='loss in training')
     loss.legend(fontsize=8, frameon=False)
     cells.set(title='% of test boards right; dotted: cells', ylim=(-3, 103))
     cells.set_xlim(left=0)
@@ -180,7 +196,7 @@ def draw(workdir: Path) -> None:
         axes.set_xlabel('CPU minutes')
         axes.grid(color='#e7eaf2', linewidth=0.8)
         axes.spines[['top', 'right']].set_visible(False)
-    figures.save(figure, workdir / 'minutes.png')
+    figures.save(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             log(f'{ended}: the same command resumes')
             return common.EXIT_CODES.get(ended, 1)
         files.write_text(workdir / 'minutes.md', table(workdir))
-        draw(workdir)
+        found = results(workdir)
+        files.write_text(workdir / 'minutes.json', json.dumps(found, indent=1) + '\n')
+        draw(found, workdir / 'minutes.png')
     print(table(workdir))
     return 0
 

@@ -77,7 +77,10 @@ def test_an_interrupted_recipe_gets_its_minutes_and_no_more(tmp_path, lives):
     assert lines[-1].endswith('| 17 | 0.02 | 4 | 25% of 8 | 50.0% | 1.000 |')
     log = [{'step': n, 'train/lm_loss': 2.0 / n} for n in range(1, 6)]
     (tmp_path / 'hrm/metrics.jsonl').write_text('\n'.join(map(json.dumps, log)) + '\n')
-    sudoku9_minutes.draw(tmp_path)
+    found = sudoku9_minutes.results(tmp_path)
+    assert [point['minutes'] for point in found['hrm']['training']] == [0.005, 0.01, 0.015, 0.02]
+    assert [point['loss'] for point in found['hrm']['training']] == [2, 1, 0.66667, 0.5]
+    sudoku9_minutes.draw(found, tmp_path / 'minutes.png')
     assert (tmp_path / 'minutes.png').stat().st_size > 10_000
 
 
