@@ -35,10 +35,15 @@ Log = Callable[[str], None]
 def experiment(data: Path, size: int, steps: int, is_first: bool) -> ExperimentConfig:
     """The experiment of one part of a round; its set holds boards of ``size``."""
     config = ExperimentConfig.from_dict(sudoku9_cpu.get_config())
+    # Of small boards there are so few that the symmetries of one lead to those of the tests; the
+    # builder has left these out of what it stores.
+    augmentation = config.data.augmentation if size == max(TRAINED) else 'stored'
     warmup = config.optimizer.lr_warmup_steps if is_first else 10  # moments begin anew
     return dataclasses.replace(
         config, name='sudoku_sizes',
-        data=dataclasses.replace(config.data, path=str(data / str(size))),
+        data=dataclasses.replace(
+            config.data, path=str(data / str(size)), augmentation=augmentation
+        ),
         optimizer=dataclasses.replace(config.optimizer, lr_warmup_steps=warmup),
         train=dataclasses.replace(config.train, epochs=100_000, eval_interval=0, max_steps=steps),
         checkpoint=dataclasses.replace(config.checkpoint, every_steps=0, keep_best=0),
