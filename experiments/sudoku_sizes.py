@@ -37,7 +37,7 @@ def experiment(data: Path, size: int, steps: int, is_first: bool) -> ExperimentC
     config = ExperimentConfig.from_dict(sudoku9_cpu.get_config())
     # Of small boards there are so few that the symmetries of one lead to those of the tests; the
     # builder has left these out of what it stores.
-    augmentation = config.data.augmentation if size == max(TRAINED) else 'stored'
+    augmentation = config.data.augmentation if size >= 9 else 'stored'
     warmup = config.optimizer.lr_warmup_steps if is_first else 10  # moments begin anew
     return dataclasses.replace(
         config, name='sudoku_sizes',
