@@ -18,7 +18,8 @@ class EvalResult(struct.PyTreeNode):
     """What is known of a batch after the last ACT step.
 
     Attributes:
-      sums: numerators of the metrics, padding rows left out.
+      sums: numerators of the metrics, padding rows left out; with a leading axis [devices] where a
+        CPU is split (``partitioning.separate_parts``), each of its own rows.
       predictions: int32 [B, S], the most probable token of every cell.
       q_halt: float32 [B], logit.
       q_continue: float32 [B], logit.
@@ -113,10 +114,16 @@ def stepper(
 def _score(
     config: ExperimentConfig, outputs: Outputs, batch: Batch, steps: jax.Array | int
 ) -> Sums:
-    rows = batch.inputs.shape[0]
-    everyone = jnp.ones(rows, jnp.bool_)
-    steps_B = jnp.full(rows, steps, jnp.int32)
-    return losses.act_loss(outputs, batch.labels, steps_B, everyone, None, config.loss)[1]
+    def score(outputs, labels_BS):
+        everyone = jnp.ones(labels_BS.shape[0], jnp.bool_)
+        steps_B = jnp.full(labels_BS.shape[0], steps, jnp.int32)
+        return losses.act_loss(outputs, labels_BS, steps_B, everyone, None, config.loss)[1]
+
+    parts = partitioning.separate_parts()
+    if parts == 1:
+        return score(outputs, batch.labels)
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (outputs, batch.labels))
+    return jax.vmap(score)(*split)
 
 
 def eval_step(
@@ -227,12 +234,12 @@ def make_eval_step(
             key = jax.random.key(seed)
             return eval_step(config, weights, batch, key, first, with_logits)
 
-    rows, whole = partitioning.batch_sharding(mesh), partitioning.replicated(mesh)
+    rows, sums = partitioning.batch_sharding(mesh), partitioning.sums_sharding(mesh)
     jitted = jax.jit(
         step,
         in_shardings=(None, rows, None, None),
         out_shardings=EvalResult(
-            whole, rows, rows, rows, deeper=whole, logits=rows if with_logits else None
+            sums, rows, rows, rows, deeper=sums, logits=rows if with_logits else None
         ),
     )
     return lambda weights, batch, seed=0, first=0: jitted(

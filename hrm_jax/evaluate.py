@@ -140,7 +140,7 @@ def _asked(config: ExperimentConfig, batch: Batch) -> Batch:
 
 def _add(totals: dict[str, metrics.EvalMetrics], scored: dict[str, Sums]) -> None:
     for name, sums in scored.items():
-        part = metrics.eval_metrics(jax.device_get(sums))
+        part = metrics.eval_metrics(jax.tree.map(np.sum, jax.device_get(sums)))
         totals[name] = totals[name].merge(part) if name in totals else part
 
 

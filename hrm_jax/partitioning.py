@@ -199,6 +199,27 @@ def constrain(x: jax.Array, names: Sequence[str | None]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, sharding)
 
 
+def is_split_cpu(mesh: Mesh) -> bool:
+    """Whether the mesh is one process's CPU, split into devices that only share the rows."""
+    by_rows = mesh.size > 1 and mesh.shape[DATA_AXIS] == mesh.size
+    return by_rows and mesh.devices.flat[0].platform == 'cpu' and jax.process_count() == 1
+
+
+def separate_parts() -> int:
+    """Parts of the rows whose sums an evaluation leaves to the host, under ``activate``; or 1.
+
+    On a split CPU: a program without collectives needs no thread that waits for another device, so
+    that each device does with one thread (run/cpu_devices.py).
+    """
+    mesh = active_mesh()
+    return row_shards(mesh) if mesh is not None and is_split_cpu(mesh) else 1
+
+
+def sums_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of the sums of an evaluation: see ``separate_parts``."""
+    return batch_sharding(mesh) if is_split_cpu(mesh) else replicated(mesh)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows spread over the axes that share a batch."""
     return NamedSharding(mesh, PartitionSpec(ROW_AXES))

@@ -104,13 +104,14 @@ def abstract(config: ExperimentConfig, mesh: Mesh) -> TrainState:
 
 
 def put_weights(config: ExperimentConfig, mesh: Mesh, weights: Weights) -> Weights:
-    """Places saved weights (numpy) where training would have them."""
+    """Places saved weights (numpy) for an evaluation: as in training, whole on a split CPU."""
     table = weights.puzzle_table
     if table is not None and len(table) < config.model.table_rows:
         room = config.model.table_rows - len(table)
         weights = weights.replace(puzzle_table=np.pad(table, ((0, room), (0, 0))))
+    whole = partitioning.replicated(mesh) if partitioning.is_split_cpu(mesh) else None
     like = abstract(config, mesh).weights
-    return jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), weights, like)
+    return jax.tree.map(lambda x, to: jax.device_put(x, whole or to.sharding), weights, like)
 
 
 def with_factors(state: TrainState, factors: np.ndarray) -> TrainState:

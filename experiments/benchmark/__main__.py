@@ -35,7 +35,6 @@ import time
 from typing import Any
 
 from hrm_jax import files
-from hrm_jax.run import kept_memory
 
 PROGRAMS = ('train step', 'forward and backward', 'eval step', 'adaptive inference',
             'input pipeline')  # fmt: skip
@@ -77,7 +76,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--no-bytes', action='store_true', help='do not compile once more to count bytes')
     add('--quick', action='store_true', help='small model, small batch, two rounds')
     add('--output', metavar='PATH', help='writes PATH.json and PATH.md')
-    add('--case', type=int, help=argparse.SUPPRESS)  # of this process, its report on --report
+    add('--case', type=int, help=argparse.SUPPRESS)  # one program of one case, in this process
     add('--report', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if not args.size:
@@ -247,7 +246,7 @@ def print_last(results: list[dict[str, Any]]) -> None:
 
 
 def measure_apart(number: int, given: Sequence[str]) -> dict[str, Any]:
-    """The report of one case by a process of its own: a CPU's memory is set up for one model."""
+    """The report of one job by a process of its own: a CPU is set up for one program of a model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'report.json'
         command = [sys.executable, '-m', 'experiments.benchmark', *given]
@@ -283,20 +282,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     import jax
 
     from experiments import originals
-    from experiments.benchmark import ceilings, table, their_side
+    from experiments.benchmark import cases, ceilings, table, their_side
     from hrm_jax.errors import UserError
 
     try:
-        chosen = slice(None) if args.case is None else slice(args.case, args.case + 1)
-        expected = find_cases(args, on_cpu=True)[chosen]
-        if len(expected) == 1:
-            kept_memory.keep(expected[0].config)  # before JAX's backend starts
+        asked = [program for program in PROGRAMS if program in args.program]
+        expected = find_cases(args, on_cpu=True)
+        jobs = [(n, program) for n in range(len(expected)) for program in asked]
+        if args.case is not None:
+            jobs = jobs[args.case : args.case + 1]
+        if len(jobs) == 1:
+            ((number, program),) = jobs
+            cases.set_up(expected[number].config, program)  # before JAX's backend starts
         on_cpu = jax.default_backend() == 'cpu'
-        found = find_cases(args, on_cpu)[chosen]
+        found = find_cases(args, on_cpu)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    apart = on_cpu and len(found) > 1
+    apart = on_cpu and len(jobs) > 1
+    if args.case is not None:
+        ((number, program),) = jobs
+        found, args.program = [found[number]], [program]
     kinds = [False] if args.peer_compile is None else [False, True]
     try:
         for place in args.peer:
@@ -324,8 +330,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     if not apart:
         ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
-    for number, case in enumerate(found):
+    for number, one in enumerate(jobs if apart else found):
         if args.minutes and time.perf_counter() - began > 60 * args.minutes:
+            case = found[one[0]] if apart else one
             print(f'out of time: {case.name} x {case.rows} and what follows', file=sys.stderr)
             break
         if apart:
@@ -333,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report['results'] += part['results']
             ceilings.join(report['ceilings'], part['ceilings'])
         else:
-            report['results'] += measure_case(case, args, peers)
+            report['results'] += measure_case(one, args, peers)
             jax.clear_caches()
             ceilings.raise_to_best(report['ceilings'], dtypes, args.quick)
         for result in report['results']:

@@ -12,6 +12,7 @@ import numpy as np
 from experiments import dataset_sizes
 from hrm_jax.config import ExperimentConfig
 from hrm_jax.errors import ConfigError
+from hrm_jax.run import cpu_devices, kept_memory
 from hrm_jax.types import Batch
 
 # Sizes of these data sets depend on their programs and puzzles; those of a typical one do here.
@@ -133,3 +134,11 @@ def batch(case: Case, rows: int = 0, seed: int = 0) -> Batch:
     inputs, labels = (rng.integers(1, model.vocab_size, shape, np.int32) for _ in range(2))
     ids = rng.integers(0, min(model.num_puzzle_identifiers, 1000), shape[0], np.int32)
     return Batch(inputs, labels, ids)
+
+
+def set_up(config: ExperimentConfig, program: str) -> None:
+    """Prepares a CPU as our commands do for this program; call it before JAX's backend starts."""
+    kept_memory.keep(config)
+    choice = cpu_devices.choose(config, training=program != 'eval step')
+    if program in ('train step', 'eval step'):
+        cpu_devices.apply(choice)

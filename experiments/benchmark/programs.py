@@ -162,9 +162,10 @@ class Ours:
         )  # fmt: skip
         moved = steps * self._unrolled(make, *args)
         work = self.case.rows * steps * flops.act_step(self.config.model)
-        return Program(
-            run, self.case.rows, work, moved, _memory(compiled), notes={'ACT steps': steps}
-        )
+        notes = {'ACT steps': steps}
+        if partitioning.is_split_cpu(self.mesh):
+            notes['CPU devices'] = self.mesh.size
+        return Program(run, self.case.rows, work, moved, _memory(compiled), notes=notes)
 
     def adaptive_inference(self) -> Program:
         """Puzzles that leave when they halt, with random Q weights so that about half do so."""

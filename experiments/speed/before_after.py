@@ -9,8 +9,8 @@ r"""The same program of several checkouts, or under several environments, in tur
 Each side is a process of its own; all are kept, and run one after the other in every round, so that
 what else the machine does meets all of them. Prints medians, fastest rounds and the ratio to the
 first side (the median of the ratios within a round), and what the system took: its seconds, and
-new pages of memory. On a CPU each side keeps the memory of steps as its commands do
-(run/kept_memory.py), unless it says GLIBC_TUNABLES.
+new pages of memory. On a CPU each side is set up as its commands are (run/kept_memory.py,
+run/cpu_devices.py), unless it says GLIBC_TUNABLES or XLA_FLAGS.
 """
 
 import argparse
@@ -99,12 +99,8 @@ def serve(request: dict[str, Any]) -> None:
         )  # fmt: skip
     except UserError as error:
         raise SystemExit(f'error: {error}') from None
-    try:
-        from hrm_jax.run import kept_memory
-
-        kept_memory.keep(case.config)
-    except ImportError:  # the checkout is an older one
-        pass
+    if hasattr(cases, 'set_up'):  # the checkout may be an older one
+        cases.set_up(case.config, request['program'])
     program = Ours(case, count_bytes=False).make(request['program'])
     program.run(2)
     for line in sys.stdin:

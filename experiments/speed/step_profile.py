@@ -21,7 +21,6 @@ from experiments.benchmark import cases
 from experiments.benchmark.programs import Ours
 from hrm_jax import files
 from hrm_jax.cli import common
-from hrm_jax.run import kept_memory
 
 _LONGEST = 25
 _NUMBER = re.compile(r'[.\d]+$')
@@ -91,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             quick=flags.quick, settings=tuple(flags.set),
         )  # fmt: skip
 
-    kept_memory.keep(case_for(on_cpu=True).config)  # before JAX's backend starts
+    cases.set_up(case_for(on_cpu=True).config, flags.program)  # before JAX's backend starts
     case = case_for(jax.default_backend() == 'cpu')
     program = Ours(case, count_bytes=False).make(flags.program)
     program.run(2)

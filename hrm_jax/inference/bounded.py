@@ -75,7 +75,8 @@ class BoundedEvalStep:
                 return latent, eval_step.result_of(config, outputs, batch, number, with_logits)
 
         given, logits = (None, rows, None, None), rows if with_logits else None
-        result = eval_step.EvalResult(whole, rows, rows, rows, logits=logits)
+        sums = partitioning.sums_sharding(mesh)
+        result = eval_step.EvalResult(sums, rows, rows, rows, logits=logits)
         self._begin = jax.jit(begin, in_shardings=given, out_shardings=rows)
         self._advance = jax.jit(
             advance,

@@ -1,11 +1,16 @@
 """How many devices a CPU is split into: chosen before JAX's backend starts.
 
-XLA runs the small products of a small model on one core, whatever the machine has. Split into
-devices that share the rows of a batch, the same program uses several. Sums over rows are then
-added in another order, so a run keeps the number it began with (``mesh.cpu_devices`` of its
-config.json), and ``--cpu-devices=1`` gives the bits of one device.
+XLA runs the small products of a small model hardly faster on two cores than on one. Split into
+devices that share the rows of a batch, an evaluation uses them all: its rows meet nowhere, so each
+device does with one thread. So evaluations choose. Their answers are those of one device up to
+float32 rounding; ``--cpu-devices=1`` gives its bits.
 
-Only the commands that begin runs choose; a process in which JAX already runs is left as it is.
+A train step sums over rows. On several devices it adds in another order and waits in collectives,
+which take threads, which make products slower: it is no faster. So a new run has one device unless
+more are asked for (``--cpu-devices``), and keeps the number it began with (``mesh.cpu_devices`` of
+its config.json).
+
+Only commands choose; a process in which JAX already runs is left as it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,13 +26,13 @@ from hrm_jax.errors import ConfigError, UsageError
 from hrm_jax.run.workdir import CONFIG
 
 # What pays was measured on two cores (experiments/results/cpu_devices.md): models of this width at
-# most, and parts of a batch that still have some rows.
-_WIDEST = 128
-_ROWS = 32
+# most, parts of a batch that still have some rows, and no machine that would be left half idle.
+_WIDEST = 256
+_ROWS = 4
 _AT_MOST = 8
-# XLA runs the collectives of a device side by side and each holds a thread until every device has
-# come. With as few threads as cores a device can wait for one that has no thread left; XLA then
-# ends the process after 40 s. So many threads for each device are more than its collectives.
+# A collective holds a thread until every device has come. With as few threads as cores a device
+# can wait for one that has no thread left; XLA then ends the process after 40 s. So many threads
+# for each device are more than its collectives.
 _THREADS = 8
 _XLA_THREADS = '--xla_cpu_multi_thread_eigen'
 _XLA_COUNT = re.compile(r'--xla_force_host_platform_device_count=(\d+)')
@@ -40,10 +45,12 @@ class Choice:
     Attributes:
       number: of devices; 0: nothing is stated, JAX makes one.
       why: a sentence for the log; empty: nothing to say.
+      waits: whether the devices wait for each other in collectives.
     """
 
     number: int = 0
     why: str = ''
+    waits: bool = True
 
 
 def cores(
@@ -66,22 +73,23 @@ def cores(
 
 
 def paying(config: ExperimentConfig, available: int) -> int:
-    """The number of devices that a new run should have on so many cores; at least 1."""
-    model, mesh = config.model, config.mesh
-    usual_mesh = dataclasses.replace(mesh, cpu_devices=0) == MeshConfig()
-    if model.hidden_size > _WIDEST or not usual_mesh or model.lattice.on or model.chains > 1:
+    """The number of devices that an evaluation should have on so many cores; at least 1."""
+    if config.model.hidden_size > _WIDEST or waits(config):
         return 1
-    return _divisor(config, min(available, _AT_MOST), _ROWS)
+    number = _divisor(config.eval_batch_size, min(available, _AT_MOST), _ROWS)
+    return number if 2 * number > available else 1
 
 
-def _divisor(config: ExperimentConfig, most: int, rows: int = 1, training: bool = True) -> int:
-    """The largest number that the batches divide over, each part with so many rows."""
-    sizes = [config.eval_batch_size]
-    if training:
-        sizes.append(config.train.global_batch_size // config.train.micro_batches)
-    fits = [n for n in range(1, most + 1) if all(size % n == 0 for size in sizes)
-            and min(sizes) // n >= rows]  # fmt: skip
-    return max(fits, default=1)
+def waits(config: ExperimentConfig) -> bool:
+    """Whether the devices of an evaluation would wait for each other (collectives)."""
+    by_rows = dataclasses.replace(config.mesh, cpu_devices=0) == MeshConfig()
+    alike = config.eval.halting == 'max' and not config.chooses_answers
+    return not by_rows or not alike or config.model.lattice.on or config.model.chains > 1
+
+
+def _divisor(size: int, most: int, rows: int = 1) -> int:
+    """The largest number that a batch divides over, each part with so many rows."""
+    return max((n for n in range(1, most + 1) if size % n == 0 and size // n >= rows), default=1)
 
 
 def recorded(workdir: str | os.PathLike | None) -> int | None:
@@ -110,7 +118,7 @@ def choose(
       config: the experiment.
       asked: ``--cpu-devices``; None: not given.
       run: of the run that is resumed or evaluated (``recorded``); None: a new one.
-      training: False: an evaluation, which looks at its own batch only and never chooses anew.
+      training: False: an evaluation, which takes as many as pay, or those of its run.
       alone: False: one of several processes, each with one device unless more are asked for.
       environment: of the process: ``XLA_FLAGS`` and ``JAX_NUM_CPU_DEVICES`` count as asked for.
 
@@ -119,6 +127,37 @@ def choose(
     """
     if not training:  # the configuration is that of the checkpoint's run
         run = config.mesh.cpu_devices or run
+    waiting = training or waits(config)
+    if stated := asked_for(config, asked, run, environment):
+        place, number = stated
+        if run is None or not training or number == (run or 1):
+            return Choice(number, waits=waiting)
+        return Choice(
+            number,
+            f'note: {number} CPU devices ({place}); the run has had {run or 1}. Sums over rows are '
+            f'added in another order from here on.',
+        )
+    if training:
+        return Choice((1 if alone else 0) if run is None else run)
+    if run is not None and run > 1:
+        return Choice(_divisor(config.eval_batch_size, run), waits=waiting)
+    available = cores(environment)
+    number = paying(config, available) if alone else 1
+    if number == 1:
+        return Choice(run or 0)
+    rows = config.eval_batch_size // number
+    why = f'CPU devices: {number} on {available} cores, {rows:,} rows each'
+    return Choice(number, why, waits=False)
+
+
+def asked_for(
+    config: ExperimentConfig, asked: int | None, run: int | None, environment: Mapping[str, str]
+) -> tuple[str, int] | None:
+    """Where somebody states a number, and which; or None. See ``choose``.
+
+    Raises:
+      UsageError: it is not positive, or two places state different numbers.
+    """
     named = {} if asked is None else {'--cpu-devices': asked}
     if config.mesh.cpu_devices and config.mesh.cpu_devices != run:
         named.setdefault('--config.mesh.cpu_devices', config.mesh.cpu_devices)
@@ -129,32 +168,10 @@ def choose(
     if len(set(named.values())) > 1:
         stated = ', '.join(f'{place} {number}' for place, number in named.items())
         raise UsageError(f'the number of CPU devices is stated differently: {stated}. Keep one.')
-    if named:
-        place, number = next(iter(named.items()))
+    for place, number in named.items():
         UsageError.require(number > 0, f'{place} must be 1 or more; got {number}.')
-        if run is None or number == (run or 1):
-            return Choice(number)
-        return Choice(
-            number,
-            f'note: {number} CPU devices ({place}); the run has had {run or 1}. Sums over rows are '
-            f'added in another order from here on.',
-        )
-    if run is not None and training:
-        return Choice(run)
-    if not training:
-        number = run or 0
-        return Choice(_divisor(config, number, training=False) if number else 0)
-    if not alone:
-        return Choice()
-    available = cores(environment)
-    number = paying(config, available)
-    if available == 1:
-        return Choice(1)
-    rows = config.train.global_batch_size // number
-    how = f'{rows:,} rows each; bit for bit as on one: --cpu-devices=1' if number > 1 else (
-        'more would not pay; --cpu-devices=N: another number'
-    )  # fmt: skip
-    return Choice(number, f'CPU devices: {number} on {available} cores ({how})')
+        return place, number
+    return None
 
 
 def apply(choice: Choice, environment: Any = os.environ) -> Choice:
@@ -180,7 +197,8 @@ def apply(choice: Choice, environment: Any = os.environ) -> Choice:
             return Choice()
     if choice.number > 1:
         if not environment.get('NPROC'):
-            environment['NPROC'] = str(cores(environment) + _THREADS * choice.number)
+            more = cores(environment) + _THREADS * choice.number
+            environment['NPROC'] = str(more if choice.waits else choice.number)
         # The devices are what shares the cores; their products need not.
         flags = environment.get('XLA_FLAGS', '')
         if _XLA_THREADS not in flags:
