@@ -128,7 +128,7 @@ def command(seed: int, started: float, devices: int | None = None) -> int:
     """Builds, trains, evaluates and draws; returns the exit code.
 
     Args:
-      devices: that the CPU is split into; None: those of the run, or as many as pay.
+      devices: that the CPU is split into; None: those of the run, or one.
       seed: of the puzzles and of the training.
       started: Unix time at which the set-up began; 0: now.
     """
@@ -212,8 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add('--started', type=float, default=0, help='Unix time at which the set-up began; 0: now')
     add(
         '--cpu-devices', type=int,
-        help='devices that the CPU is split into (default: as many as pay); 1: the numbers of one '
-        'device, bit for bit',
+        help='devices that the CPU is split into (default: 1, or those of the run)',
     )  # fmt: skip
     flags = parser.parse_args(common.hyphenated(sys.argv[1:] if argv is None else argv))
     common.run(lambda: command(flags.seed, flags.started, flags.cpu_devices))

@@ -65,8 +65,8 @@ def define_flags() -> None:
     )  # fmt: skip
     flags.DEFINE_integer(
         'cpu_devices', None,
-        'Devices that a CPU is split into (default: those of the run; of a new run as many as '
-        'pay). 1: the numbers of one device, bit for bit.', lower_bound=1,
+        'Devices that a CPU is split into (default: those of the run, one of a new run, as many as '
+        'pay of an evaluation). 1: the numbers of one device, bit for bit.', lower_bound=1,
     )  # fmt: skip
     flags.DEFINE_enum(
         'distributed', 'auto', ['auto', 'on', 'off'],

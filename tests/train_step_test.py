@@ -129,7 +129,7 @@ def test_eight_devices_give_the_numbers_of_one(run):
     trace, state, _, result = run
     np.testing.assert_allclose(other['trace'], trace, rtol=1e-5)
     assert other['total'] == pytest.approx(_total(state), rel=1e-5)
-    assert other['eval_loss'] == pytest.approx(float(result.sums.lm_loss), rel=1e-5)
+    assert other['eval_loss'] == pytest.approx(float(result.sums.lm_loss.sum()), rel=1e-5)
     assert 'must be a multiple of the 8 devices that share the rows' in other['refused']
 
 
@@ -147,7 +147,7 @@ def _report() -> None:
         refused = str(error)
     print(json.dumps({
         'devices': jax.device_count(), 'trace': trace, 'total': _total(state),
-        'eval_loss': float(result.sums.lm_loss), 'refused': refused,
+        'eval_loss': float(result.sums.lm_loss.sum()), 'refused': refused,
     }))  # fmt: skip
 
 

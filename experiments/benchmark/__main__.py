@@ -76,7 +76,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--no-bytes', action='store_true', help='do not compile once more to count bytes')
     add('--quick', action='store_true', help='small model, small batch, two rounds')
     add('--output', metavar='PATH', help='writes PATH.json and PATH.md')
-    add('--case', type=int, help=argparse.SUPPRESS)  # one program of one case, in this process
+    add('--case', type=int, help=argparse.SUPPRESS)  # a job of this process, to --report
     add('--report', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if not args.size:
@@ -246,7 +246,7 @@ def print_last(results: list[dict[str, Any]]) -> None:
 
 
 def measure_apart(number: int, given: Sequence[str]) -> dict[str, Any]:
-    """The report of one job by a process of its own: a CPU is set up for one program of a model."""
+    """The report of one job by a process of its own: a CPU is set up for what it runs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'report.json'
         command = [sys.executable, '-m', 'experiments.benchmark', *given]
@@ -288,12 +288,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asked = [program for program in PROGRAMS if program in args.program]
         expected = find_cases(args, on_cpu=True)
-        jobs = [(n, program) for n in range(len(expected)) for program in asked]
+        jobs = [
+            (n, alike)
+            for n, case in enumerate(expected)
+            for alike in cases.set_up_alike(case.config, asked)
+        ]
         if args.case is not None:
             jobs = jobs[args.case : args.case + 1]
         if len(jobs) == 1:
-            ((number, program),) = jobs
-            cases.set_up(expected[number].config, program)  # before JAX's backend starts
+            ((number, alike),) = jobs
+            cases.set_up(expected[number].config, alike[0])  # before JAX's backend starts
         on_cpu = jax.default_backend() == 'cpu'
         found = find_cases(args, on_cpu)
     except UserError as error:
@@ -301,8 +305,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     apart = on_cpu and len(jobs) > 1
     if args.case is not None:
-        ((number, program),) = jobs
-        found, args.program = [found[number]], [program]
+        ((number, args.program),) = jobs
+        found = [found[number]]
     kinds = [False] if args.peer_compile is None else [False, True]
     try:
         for place in args.peer:

@@ -139,6 +139,13 @@ def batch(case: Case, rows: int = 0, seed: int = 0) -> Batch:
 def set_up(config: ExperimentConfig, program: str) -> None:
     """Prepares a CPU as our commands do for this program; call it before JAX's backend starts."""
     kept_memory.keep(config)
-    choice = cpu_devices.choose(config, training=program != 'eval step')
-    if program in ('train step', 'eval step'):
-        cpu_devices.apply(choice)
+    if program == 'eval step':
+        cpu_devices.apply(cpu_devices.choose(config, training=False))
+
+
+def set_up_alike(config: ExperimentConfig, programs: list[str]) -> list[list[str]]:
+    """The programs in groups that one process can measure: evaluations have their own devices."""
+    others = [program for program in programs if program != 'eval step']
+    if 0 < len(others) < len(programs) and cpu_devices.choose(config, training=False).number > 1:
+        return [others, ['eval step']]
+    return [programs]
