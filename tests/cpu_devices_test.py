@@ -93,6 +93,7 @@ def test_who_is_asked(monkeypatch):
     of_checkpoint = _config(evaluated=9, mesh={'cpu_devices': 2})
     assert choose(training=False, config=of_checkpoint).number == 1
     assert choose(4, 2, training=False) == cpu_devices.Choice(4, waits=False)
+    assert choose(4, 2, training=False, alone=False) == cpu_devices.Choice(4)
     with pytest.raises(UsageError, match=r'--cpu-devices 2, XLA_FLAGS 4\. Keep one'):
         choose(2, xla=4)
     with pytest.raises(UsageError, match='must be 1 or more; got 0'):

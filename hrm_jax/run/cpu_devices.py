@@ -127,7 +127,7 @@ def choose(
     """
     if not training:  # the configuration is that of the checkpoint's run
         run = config.mesh.cpu_devices or run
-    waiting = training or waits(config)
+    waiting = training or not alone or waits(config)  # several processes do sum over devices
     if stated := asked_for(config, asked, run, environment):
         place, number = stated
         if run is None or not training or number == (run or 1):
