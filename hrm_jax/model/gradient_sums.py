@@ -42,6 +42,26 @@ def _backward(kept, g):
 _wide_product.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def _tall_product(x_RF: jax.Array, kernel_FG: jax.Array) -> jax.Array:
+    return jnp.dot(x_RF, kernel_FG)
+
+
+def _tall_forward(x_RF, kernel_FG):
+    return jnp.dot(x_RF, kernel_FG), (x_RF, kernel_FG)
+
+
+def _tall_backward(kept, g_RG):
+    x_RF, kernel_FG = kept
+    of_kernel_GF = jax.lax.dot_general(g_RG, x_RF, (((0,), (0,)), ((), ())))
+    # Without the barrier XLA would swap the operands back.
+    of_kernel_GF = jax.lax.optimization_barrier(of_kernel_GF)
+    return jnp.dot(g_RG, kernel_FG.T), of_kernel_GF.T
+
+
+_tall_product.defvjp(_tall_forward, _tall_backward)
+
+
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Contracts the last axis of ``x`` with the first of a kernel.
 
@@ -52,12 +72,16 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [..., ...] in the dtype of ``x``.
     """
-    rows = x
+    rows, is_tall = x, False
     if partitioning.on_cpu():
         # One axis of rows: what products of several contract in the backward pass is copied.
         rows = x.reshape(-1, x.shape[-1])
+        is_tall = kernel.ndim == 2 and kernel.shape[0] > kernel.shape[1]
     if _are_wide(x.dtype):
         y = _wide_product(rows, kernel)
+    elif is_tall and x.dtype == jnp.float32:
+        # XLA's CPU products transpose the wider operand: of x and the gradient of y that is x.
+        y = _tall_product(rows, kernel)
     else:
         y = jnp.tensordot(rows, kernel.astype(x.dtype), 1)
     return y.reshape(*x.shape[:-1], *kernel.shape[1:])
