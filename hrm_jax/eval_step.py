@@ -103,12 +103,14 @@ def stepper(
     """The state to start from and the function that runs ACT step number n on it."""
     model, rows = config.inference_model, puzzle_table.puzzle_rows(weights, ids_B)
     keys = draws.per_row(key, first + jnp.arange(inputs_BS.shape[0]))
+    fresh = starts.fresh_latent(model, weights, inputs_BS.shape[0], keys)
+    weights = hrm.laid_out(model, weights)
 
     def step(latent: LatentState, number) -> tuple[LatentState, Outputs]:
         step_keys = draws.fold(keys, number)
         return hrm.act_step(model, weights, latent, inputs_BS, rows, step_keys)
 
-    return starts.fresh_latent(model, weights, inputs_BS.shape[0], keys), step
+    return fresh, step
 
 
 def _score(

@@ -39,7 +39,8 @@ def test_as_many_as_pay():
     assert [paying(cores) for cores in (1, 2, 3, 4, 8, 15, 16)] == [1, 2, 2, 4, 8, 8, 1]
     assert [paying(2, rows) for rows in (6, 7, 8)] == [1, 1, 2]  # four rows each
     assert paying(4, 122) == 1  # it would leave two of four cores idle
-    assert paying(2, model={'hidden_size': 512, 'num_heads': 8}) == 1
+    assert paying(2, model={'hidden_size': 512, 'num_heads': 8}) == 2
+    assert paying(2, model={'hidden_size': 1024, 'num_heads': 8}) == 1
     assert paying(2, mesh={'fsdp': 2}) == 1  # somebody has arranged the devices
     assert paying(2, eval={'halting': 'adaptive'}) == 1  # its rows meet
 

@@ -1,5 +1,6 @@
 """The gated unit's kernel: what it computes, where it runs, and which passes use it."""
 
+import dataclasses
 import types
 import warnings
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from experiments import kernel_equality
-from hrm_jax.config import ModelConfig
+from hrm_jax import eval_step, partitioning, train_state
+from hrm_jax.config import ActConfig, ExperimentConfig, ModelConfig
 from hrm_jax.errors import ConfigError
-from hrm_jax.model import gated_unit
+from hrm_jax.model import gated_unit, hrm, starts
 from hrm_jax.model.kernels import choice, gated_unit_cuda, interpret
 
 
@@ -85,3 +87,36 @@ def test_other_gated_units_have_no_kernel():
         ModelConfig(gated_unit_kernel='pallas', gated_unit='sigmoid_rms')
     with pytest.raises(ValueError, match='float32, bfloat16, float16; got float64'):
         gated_unit_cuda.hidden(np.ones((2, 3)), np.ones((3, 2, 4)))
+
+
+SMALL = ModelConfig(
+    vocab_size=7, seq_len=9, num_puzzle_identifiers=1, hidden_size=32, num_heads=4, H_layers=1,
+    L_layers=1, H_cycles=2, L_cycles=2, puzzle_emb_ndim=0, forward_dtype='float32',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('more', [{}, {'gated_unit': 'sigmoid_rms'}, {'gated_unit': 'conv_swiglu'}])
+def test_an_evaluation_takes_gate_and_up_apart_once(more):
+    model = dataclasses.replace(SMALL, **more)
+    config = ExperimentConfig(model=model, act=ActConfig(halt_max_steps=3))
+    mesh = partitioning.make_mesh(jax.devices()[:1])
+    weights = train_state.create(config, mesh).weights
+    inputs = jnp.asarray(np.random.default_rng(0).integers(0, 7, (4, 9)), jnp.int32)
+    ids = jnp.zeros(4, jnp.int32)
+
+    def answer(weights):
+        return eval_step.answers(config, weights, inputs, ids, [3])[0].logits
+
+    def by_steps(weights):
+        latent = starts.fresh_latent(model, weights, 4)
+        for _ in range(3):
+            latent, outputs = hrm.act_step(model, weights, latent, inputs, None)
+        return outputs.logits
+
+    program = jax.make_jaxpr(answer)(weights)
+    halves = f'f32[{model.hidden_size},1,{model.mlp_dim}] = slice'
+    outside = sum(halves in str(equation) for equation in program.eqns)
+    assert outside == str(program).count(halves) == 4  # of the two levels
+    np.testing.assert_allclose(
+        jax.jit(answer)(weights), jax.jit(by_steps)(weights), rtol=2e-6, atol=2e-6
+    )

@@ -127,5 +127,17 @@ def test_values_and_other_gradients_keep_their_bits(dtype):
     assert wrong_wide == wrong if dtype == 'float32' else wrong > 50 * wrong_wide
 
 
+@pytest.mark.parametrize(('shape', 'product'), [((48, 16), (16, 48)), ((16, 48), (16, 48))])
+def test_a_cpu_makes_the_gradient_of_a_tall_kernel_transposed(shape, product):
+    x, kernel = jnp.ones((2, 5, shape[0])), jnp.ones(shape)
+
+    def gradient(x, kernel):
+        return jax.grad(lambda w: jnp.square(gradient_sums.product(x, w)).sum())(kernel)
+
+    program = jax.jit(gradient).lower(x, kernel).compile().as_text()
+    of_rows = re.findall(r'f32\[(\d+),(\d+)\]\S* dot\(.*lhs_contracting_dims=\{0\}', program)
+    assert of_rows == [tuple(map(str, product))]
+
+
 if __name__ == '__main__':
     _report()

@@ -99,6 +99,7 @@ def proceed(
     loss = dataclasses.replace(config.loss, count_empty_rows=False)
     count, room = state.slots.number.shape[0], state.done.number.shape[0]
     model = config.inference_model
+    ready_weights = hrm.laid_out(model, weights)
 
     def is_busy(loop):
         head, slots, _, _ = loop
@@ -120,7 +121,7 @@ def proceed(
 
         rows = puzzle_table.puzzle_rows(weights, batch.puzzle_identifiers)
         keys = draws.fold(keys, steps_B)
-        latent, outputs = hrm.act_step(model, weights, latent, batch.inputs, rows, keys)
+        latent, outputs = hrm.act_step(model, ready_weights, latent, batch.inputs, rows, keys)
 
         busy_B = number_B >= 0
         least_B = act.inference_min_steps(steps_B, rule)

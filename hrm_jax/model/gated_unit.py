@@ -1,6 +1,7 @@
 """The hidden layer of SwiGLU, by XLA or in one kernel where a pass keeps no gradient."""
 
 import functools
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -10,16 +11,42 @@ from hrm_jax import partitioning, types
 from hrm_jax.model import gradient_sums
 from hrm_jax.model.kernels import choice
 
+JOINT = 'gate_up_proj'  # name of the projection to both
 _KERNELS = {'pallas': 'gated_unit_cuda', 'tokamax': 'tokamax_kernels'}  # modules of kernels/
 
 
-def gate_and_up(x: jax.Array, kernel_DGF: jax.Array) -> tuple[jax.Array, jax.Array]:
+class Kernels(NamedTuple):
+    """The two kernels of a gated unit, float32 [D, F] each, where they are two arrays."""
+
+    gate_DF: jax.Array
+    up_DF: jax.Array
+
+
+def taken_apart(params: Any) -> Any:
+    """Parameters of a model with ``Kernels`` in place of the kernels [D, 2, F] of gated units.
+
+    For loops over ACT steps without gradient on a CPU: they would copy each half at every use.
+    """
+
+    def one(path: tuple[Any, ...], leaf: jax.Array) -> Any:
+        names = [getattr(key, 'key', None) for key in path[-2:]]
+        if names != [JOINT, 'kernel'] or leaf.ndim != 3:
+            return leaf
+        return Kernels(leaf[:, 0], leaf[:, 1])
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def gate_and_up(x: jax.Array, kernel_DGF: jax.Array | Kernels) -> tuple[jax.Array, jax.Array]:
     """Both parts of the hidden layer, [..., F] each.
 
     Args:
       x: [..., D] of the compute dtype.
-      kernel_DGF: float32 [D, 2, F]: gate, up.
+      kernel_DGF: float32 [D, 2, F]: gate, up; or each by itself.
     """
+    if isinstance(kernel_DGF, Kernels):
+        gate, up = (gradient_sums.product(x, kernel_DF) for kernel_DF in kernel_DGF)
+        return gate, up
     if partitioning.on_cpu():
         # One array of both would have its gradient put together element by element.
         gate, up = (gradient_sums.product(x, kernel_DGF[:, part]) for part in range(2))

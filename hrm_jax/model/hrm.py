@@ -15,7 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from hrm_jax import types
+from hrm_jax import partitioning, types
 from hrm_jax.config.model import ModelConfig
 from hrm_jax.model import (
     blocks,
@@ -24,6 +24,7 @@ from hrm_jax.model import (
     draws,
     embeddings,
     flows,
+    gated_unit,
     lattice,
     layers,
     recursion,
@@ -377,6 +378,13 @@ def _each_with_its_masks(config, weights, rows, noise_keys, keys, method) -> Any
         return jax.tree.map(lambda x: x[0], found)
 
     return jax.vmap(one)(rows, noise_keys, keys)
+
+
+def laid_out(config: ModelConfig, weights: Weights) -> Weights:
+    """The weights as a loop over ACT steps without gradient wants them, made once before it."""
+    if partitioning.on_cpu() and config.gated_unit_kernel == 'xla':
+        return weights.replace(params=gated_unit.taken_apart(weights.params))
+    return weights
 
 
 def act_step(

@@ -54,8 +54,10 @@ def param(
     """Declares a float32 parameter of a module, with logical axis names, and returns its value.
 
     linen boxes the initial value with the names, and takes it out of the box again (its annotations
-    know of the box only).
+    know of the box only). What ``gated_unit.taken_apart`` has made is returned as it is.
     """
+    if isinstance(value := module.get_variable('params', name), gated_unit.Kernels):
+        return cast(jax.Array, value)
     boxed = nn.with_logical_partitioning(init, tuple(names))
     return cast(jax.Array, module.param(name, boxed, tuple(shape), jnp.float32))
 
@@ -370,7 +372,7 @@ class GatedUnit(nn.Module):
             (self.axis_name,),
             (types.GATE_UP, types.MLP),
             kernel_initializer(self.config, dim),
-            name='gate_up_proj',
+            name=gated_unit.JOINT,
         )
         who = self.config.gated_unit_kernel
         if gated_unit.uses_kernel(who, x.dtype):

@@ -27,7 +27,7 @@ from hrm_jax.run.workdir import CONFIG
 
 # What pays was measured on two cores (experiments/results/cpu_devices.md): models of this width at
 # most, parts of a batch that still have some rows, and no machine that would be left half idle.
-_WIDEST = 256
+_WIDEST = 512
 _ROWS = 4
 _AT_MOST = 8
 # A collective holds a thread until every device has come. With as few threads as cores a device
