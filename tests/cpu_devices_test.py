@@ -41,6 +41,8 @@ def test_as_many_as_pay():
     assert paying(4, 122) == 1  # it would leave two of four cores idle
     assert paying(2, model={'hidden_size': 512, 'num_heads': 8}) == 2
     assert paying(2, model={'hidden_size': 1024, 'num_heads': 8}) == 1
+    assert paying(2, model={'num_puzzle_identifiers': 65_535}) == 2
+    assert paying(2, model={'num_puzzle_identifiers': 65_536}) == 1  # a copy on each device
     assert paying(2, mesh={'fsdp': 2}) == 1  # somebody has arranged the devices
     assert paying(2, eval={'halting': 'adaptive'}) == 1  # its rows meet
 

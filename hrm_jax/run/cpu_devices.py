@@ -74,7 +74,9 @@ def cores(
 
 def paying(config: ExperimentConfig, available: int) -> int:
     """The number of devices that an evaluation should have on so many cores; at least 1."""
-    if config.model.hidden_size > _WIDEST or waits(config):
+    model = config.model
+    # A large puzzle table would be whole on each device.
+    if model.hidden_size > _WIDEST or model.has_large_table or waits(config):
         return 1
     number = _divisor(config.eval_batch_size, min(available, _AT_MOST), _ROWS)
     return number if 2 * number > available else 1
