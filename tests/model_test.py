@@ -182,6 +182,7 @@ def test_nothing_is_computed_twice():
 )
 def test_float32_is_not_cut_short_on_accelerators(monkeypatch, backend, dtype, exact):
     monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    monkeypatch.setattr(partitioning, 'on_cpu', lambda: backend == 'cpu')
     model = dataclasses.replace(SMALL, forward_dtype=dtype, attention='xla')
     core, variables, latent, inputs, puzzle = _setup(model)
 
