@@ -21,6 +21,11 @@ class Kernels(NamedTuple):
     gate_DF: jax.Array
     up_DF: jax.Array
 
+    @classmethod
+    def of(cls, kernel_DGF: jax.Array) -> 'Kernels':
+        """Slices of one array."""
+        return cls(kernel_DGF[:, 0], kernel_DGF[:, 1])
+
 
 def taken_apart(params: Any) -> Any:
     """Parameters of a model with ``Kernels`` in place of the kernels [D, 2, F] of gated units.
@@ -32,7 +37,7 @@ def taken_apart(params: Any) -> Any:
         names = [getattr(key, 'key', None) for key in path[-2:]]
         if names != [JOINT, 'kernel'] or leaf.ndim != 3:
             return leaf
-        return Kernels(leaf[:, 0], leaf[:, 1])
+        return Kernels.of(leaf)
 
     return jax.tree_util.tree_map_with_path(one, params)
 
@@ -44,12 +49,11 @@ def gate_and_up(x: jax.Array, kernel_DGF: jax.Array | Kernels) -> tuple[jax.Arra
       x: [..., D] of the compute dtype.
       kernel_DGF: float32 [D, 2, F]: gate, up; or each by itself.
     """
+    if partitioning.on_cpu() and not isinstance(kernel_DGF, Kernels):
+        # One array of both would have its gradient put together element by element.
+        kernel_DGF = Kernels.of(kernel_DGF)
     if isinstance(kernel_DGF, Kernels):
         gate, up = (gradient_sums.product(x, kernel_DF) for kernel_DF in kernel_DGF)
-        return gate, up
-    if partitioning.on_cpu():
-        # One array of both would have its gradient put together element by element.
-        gate, up = (gradient_sums.product(x, kernel_DGF[:, part]) for part in range(2))
         return gate, up
     gate_up = gradient_sums.product(x, kernel_DGF)
     return gate_up[..., 0, :], gate_up[..., 1, :]

@@ -1,10 +1,10 @@
-"""How gradients of weights are summed over rows where the compute dtype has 16 bits.
+"""Products with weights, and how their gradients are summed over rows.
 
-Weights are float32 and rounded to the compute dtype where they are used. Left to itself,
-autodiff rounds each device's part of a gradient to that dtype, and the parts are added in it. With
-``train.gradient_sums`` = float32 the parts leave the products as float32 and are added as such, as
-the originals do in PyTorch (which rounds each part first). Values and all other gradients have the
-same bits either way; in float32 models nothing changes.
+Weights are float32 and rounded to the compute dtype where they are used. Where it has 16 bits and
+is left to itself, autodiff rounds each device's part of a gradient to that dtype, and the parts
+are added in it. With ``train.gradient_sums`` = float32 the parts leave the products as float32 and
+are added as such, as the originals do in PyTorch (which rounds each part first). Values and all
+other gradients have the same bits either way; the setting changes nothing in float32 models.
 """
 
 import jax
@@ -80,7 +80,7 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     if _are_wide(x.dtype):
         y = _wide_product(rows, kernel)
     elif is_tall and x.dtype == jnp.float32:
-        # XLA's CPU products transpose the wider operand: of x and the gradient of y that is x.
+        # Faster than autodiff's order of the operands (experiments/results/cpu_pages.md).
         y = _tall_product(rows, kernel)
     else:
         y = jnp.tensordot(rows, kernel.astype(x.dtype), 1)

@@ -54,10 +54,8 @@ def param(
     """Declares a float32 parameter of a module, with logical axis names, and returns its value.
 
     linen boxes the initial value with the names, and takes it out of the box again (its annotations
-    know of the box only). What ``gated_unit.taken_apart`` has made is returned as it is.
+    know of the box only).
     """
-    if isinstance(value := module.get_variable('params', name), gated_unit.Kernels):
-        return cast(jax.Array, value)
     boxed = nn.with_logical_partitioning(init, tuple(names))
     return cast(jax.Array, module.param(name, boxed, tuple(shape), jnp.float32))
 
@@ -220,16 +218,19 @@ class Projection(nn.Module):
         self,
         x: jax.Array,
         part: slice = slice(None),
-        through: Callable[[jax.Array, jax.Array], Any] | None = None,
+        through: Callable[[jax.Array, Any], Any] | None = None,
     ) -> jax.Array:
         """Maps [..., *inputs] to [..., *features] in the dtype of ``x``.
 
         ``part`` takes those entries of the first new axis only. ``through`` takes the product's
-        place, and what comes after it: it is given ``x`` and the kernel, float32.
+        place, and what comes after it: it is given ``x`` and the kernel, float32, or ``Kernels``.
         """
         num_in = len(self.in_names)
         in_shape = x.shape[x.ndim - num_in :]
         names = (*self.in_names, *self.out_names)
+        made = self.get_variable('params', 'kernel')
+        if through is not None and isinstance(made, gated_unit.Kernels):  # ``taken_apart``
+            return through(x, made)
         kernel = param(self, 'kernel', self.kernel_init, (*in_shape, *self.features), names)
         if through is not None:
             return through(x, kernel)
