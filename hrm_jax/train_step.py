@@ -59,6 +59,7 @@ def step_loss(
       q_continue or None, sums).
     """
     model, inputs = config.model, carry.batch.inputs
+    weights = hrm.laid_out(model, weights)
     step_key, point = draws.fold(key, 0), None
     if carry.latent.answer is not None:
         labels = carry.batch.labels

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hrm_jax import partitioning
-from hrm_jax.model import attention, gated_unit, gradient_sums
+from hrm_jax.model import attention, gated_unit, gradient_sums, layers
 
 B, T, D, F = 3, 5, 16, 24
 FUNCTIONS = {
@@ -108,3 +108,22 @@ def test_attention_gives_the_same_numbers(rate, monkeypatch):
         (one != two).any()
         for one, two in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
     )  # another form
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 1e-6), ('bfloat16', 0.02)])
+def test_both_forms_of_rotation(dtype, tolerance, monkeypatch):
+    q_BTNK = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, 2, D)), dtype)
+    tables = layers.rotary_tables(T, D, 10000.0)
+
+    def values(form):
+        def loss(x):
+            y = form(x, *tables).astype(jnp.float32)
+            return (y * jnp.arange(y.size).reshape(y.shape)).sum(), y
+
+        found = jax.grad(loss, has_aux=True)(q_BTNK)
+        return [np.asarray(array, np.float64) for array in found]
+
+    found = values(layers.rotate)
+    on_another_platform(monkeypatch)
+    for one, two in zip(found, values(layers.rotate), strict=True):
+        np.testing.assert_allclose(one, two, atol=tolerance * np.abs(two).max(), rtol=0)

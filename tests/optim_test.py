@@ -1,5 +1,7 @@
 """Optimizers: the arc tangent, tiny gradients, row-sparse updates, clipping, schedule."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,16 +13,40 @@ from hrm_jax.config import OptimizerConfig
 
 def test_arc_tangent_of_the_right_half_plane():
     rng = np.random.default_rng(0)
-    y = np.concatenate(
-        [rng.normal(size=20000) * 10.0 ** rng.integers(-30, 30, 20000), [0, 0, 2, -2]]
-    )
-    x = np.concatenate([np.abs(rng.normal(size=20000)) * 10.0 ** rng.integers(-30, 30, 20000),
-                        [0, 3, 0, 0]])  # fmt: skip
-    y, x = y.astype(np.float32), x.astype(np.float32)
-    got = np.asarray(optim.atan2_right_half(y, x), np.float64)
-    want = np.arctan2(y.astype(np.float64), x)
+
+    def wide(values):
+        return values * 10.0 ** rng.uniform(-14, 17, 20000)
+
+    y = np.concatenate([wide(rng.normal(size=20000)), [0, 0, 2, -2, 1e18, 1e19]]).astype(np.float32)
+    x = np.concatenate([wide(np.abs(rng.normal(size=20000))), [0, 3, 0, 0, 1e19, 1e19]])
+    x_squared = np.square(x).astype(np.float32)
+    got = np.asarray(optim.atan2_of_square(y, x_squared), np.float64)
+    want = np.arctan2(y.astype(np.float64), np.sqrt(x_squared.astype(np.float64)))
     assert np.abs(got - want).max() < 2.5e-7
+    near = np.abs(want) > 1e-18
+    np.testing.assert_allclose(got[near], want[near], rtol=4e-7)
     assert got[20000] == 0
+
+
+def test_arc_tangent_of_squares_that_overflow_is_finite():
+    y, x_squared = jnp.float32([1e19, 1e20, -1e20]), jnp.float32([jnp.inf, jnp.inf, 1.0])
+    got = optim.atan2_of_square(y, x_squared)
+    assert jnp.isfinite(got).all()
+    assert jnp.isnan(optim.atan2_of_square(jnp.float32(jnp.nan), jnp.float32(1.0)))
+
+
+def test_one_pass_over_memory_for_each_array_of_an_update():
+    transform = optim.adam_atan2(lambda count: 1e-2, 0.9, 0.95, 0.1)
+
+    def step(weights, state, grads):
+        updates, state = transform.update(grads, state, weights)
+        return jax.tree.map(jnp.add, weights, updates), state
+
+    weights = jnp.zeros((512, 512))
+    compiled = jax.jit(step).lower(weights, transform.init(weights), weights).compile()
+    program = compiled.as_text()
+    passes = re.findall(r'= f32\[512,512\]\S* (?!parameter)\w+\(', program.split('ENTRY')[1])
+    assert len(passes) == 3  # weights and two moments
 
 
 def test_scale_of_the_gradients_does_not_matter():

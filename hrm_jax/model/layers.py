@@ -413,10 +413,22 @@ def rotary_tables(length: int, head_dim: int, theta: float) -> tuple[jax.Array, 
 
 def rotate(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
     """Rotates queries or keys in float32; channel i pairs with channel i + head_dim / 2."""
+    if partitioning.on_cpu():
+        return _rotate_by_halves(x_BTNK, cos_TK, sin_TK)
     first, second = jnp.split(x_BTNK.astype(jnp.float32), 2, axis=-1)
     cos, sin = cos_TK[None, :, None, :], sin_TK[None, :, None, :]
     rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return rotated.astype(x_BTNK.dtype)
+
+
+def _rotate_by_halves(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
+    """The same with the halves exchanged: XLA for CPUs concatenates entry by entry."""
+    x_BTN2K = x_BTNK.astype(jnp.float32).reshape(*x_BTNK.shape[:-1], 2, -1)
+    cos, sin = (
+        jnp.stack(pair, axis=1)[None, :, None] for pair in ((cos_TK, cos_TK), (-sin_TK, sin_TK))
+    )
+    rotated = x_BTN2K * cos + x_BTN2K[..., ::-1, :] * sin
+    return rotated.reshape(x_BTNK.shape).astype(x_BTNK.dtype)
 
 
 def rotate_pairs(x_BTNK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
