@@ -30,7 +30,7 @@ class Kernels(NamedTuple):
 def taken_apart(params: Any) -> Any:
     """Parameters of a model with ``Kernels`` in place of the kernels [D, 2, F] of gated units.
 
-    For loops over ACT steps without gradient on a CPU: they would copy each half at every use.
+    For programs on a CPU, which would copy each half at every use.
     """
 
     def one(path: tuple[Any, ...], leaf: jax.Array) -> Any:

@@ -381,7 +381,7 @@ def _each_with_its_masks(config, weights, rows, noise_keys, keys, method) -> Any
 
 
 def laid_out(config: ModelConfig, weights: Weights) -> Weights:
-    """The weights as a loop over ACT steps without gradient wants them, made once before it."""
+    """The weights as the updates of a program want them, made once before all of them."""
     if partitioning.on_cpu() and config.gated_unit_kernel == 'xla':
         return weights.replace(params=gated_unit.taken_apart(weights.params))
     return weights
